@@ -1,0 +1,99 @@
+#pragma once
+
+#include <hopfield/ops/iteration.h>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+
+namespace hopfield {
+
+/// Patterns in association space, and what may be attended to. N batch, H heads, L queries, S stored patterns.
+///
+/// Patterns have 4 dimensions as written, or 3 (no H) or 2 (neither N nor H); results have the same form. A dimension of
+/// size 1 in stored or projection is shared by the batch or by the heads and never expanded in memory.
+struct RetrieveInput {
+  at::Tensor state;             ///< queries [N, H, L, d]
+  at::Tensor stored;            ///< keys [N or 1, H or 1, S, d]; with offsets: ragged [total, H or 1, d]
+  at::Tensor projection;        ///< values, like stored but of any width d_v; undefined: stored
+  at::Tensor offsets;           ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
+  at::Tensor association_mask;  ///< [L, S] or [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
+  at::Tensor padding_mask;      ///< [N, S] bool, true: excluded; dense only
+  at::Tensor key_bias;          ///< float, added to every score of a key, -inf excludes: [N or 1, S]; ragged [total]
+};
+
+struct RetrieveSettings : IterationSettings {
+  /// Inverse temperature: undefined = 1 / sqrt(d), otherwise [] or [H]. Receives a gradient if it asks for one.
+  at::Tensor beta;
+  /// Probability of dropping an entry of the final association.
+  double dropout = 0.0;
+  /// Source of the dropout mask's seed; none: the default generator of the CPU.
+  std::optional<at::Generator> generator;
+  /// Also return the energy of the final states.
+  bool with_energy = false;
+  /// Also return the scores of the final association.
+  bool with_scores = false;
+};
+
+/// Options of retrieve(), as chained setters: RetrieveOptions().beta(8.0).until_converged().
+class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSettings> {
+  using Derived = RetrieveOptions;
+  using Settings = RetrieveSettings;
+
+ public:
+  RetrieveOptions() = default;
+  /// Takes over what layers and retrieve() share.
+  explicit RetrieveOptions(const IterationSettings& iteration) { static_cast<IterationSettings&>(settings_) = iteration; }
+
+  RetrieveOptions& beta(at::Tensor value) {
+    settings_.beta = std::move(value);
+    return *this;
+  }
+  RetrieveOptions& beta(const PerHead<double>& value);
+  const at::Tensor& beta() const { return settings_.beta; }
+  HOPFIELD_OPTION(dropout)
+  HOPFIELD_OPTION(generator)
+  RetrieveOptions& with_energy(bool wanted = true) {
+    settings_.with_energy = wanted;
+    return *this;
+  }
+  RetrieveOptions& with_scores(bool wanted = true) {
+    settings_.with_scores = wanted;
+    return *this;
+  }
+};
+
+struct RetrieveResult {
+  at::Tensor output;     ///< Z [N, H, L, d_v], one association beyond `state`
+  at::Tensor state;      ///< xi_T [N, H, L, d]
+  at::Tensor logsumexp;  ///< of the final scores [N, H, L]; float32 for half precision patterns
+  at::Tensor steps;      ///< updates made [N, H, L] int64
+  at::Tensor residual;   ///< what the stop rule compared last [N, H, L]; NaN if nothing was updated
+  at::Tensor converged;  ///< residual <= update_steps_eps [N, H, L] bool
+  at::Tensor energy;     ///< [N, H, L] with_energy()
+  at::Tensor scores;     ///< beta xi_T K^T, masked [N, H, L, S], ragged [total, H, L] with_scores()
+};
+
+/// T updates xi <- softmax(beta xi K^T) K, then the read-out Z = softmax(beta xi K^T) V.
+///
+///     auto r = hopfield::retrieve(noisy, patterns, RetrieveOptions().beta(8.0).until_converged());
+///
+/// A query that may attend to nothing (all masked, empty bag) retrieves zeros with logsumexp -inf, energy +inf and no
+/// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half precision
+/// patterns, otherwise in the patterns' own dtype.
+///
+/// Source: Ramsauer et al. 2021, equations (3), (5) and (10).
+///
+/// @throws c10::Error naming the argument, what was expected and what came.
+RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& options = {});
+RetrieveResult retrieve(const at::Tensor& state, const at::Tensor& stored, const RetrieveOptions& options = {});
+
+/// Why the fused kernels would not serve this call; nothing if they would.
+std::optional<std::string> why_not_fused(const RetrieveInput& input, const RetrieveOptions& options = {});
+
+/// Makes `torch.ops.hopfield.*` and the dispatcher know this library. Programs that call any function of it need not.
+void register_ops();
+
+}  // namespace hopfield

@@ -1,0 +1,85 @@
+#include <hopfield/core/bags.h>
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace hopfield {
+
+BagBatch BagBatch::from(const std::vector<Bag>& bags) {
+  TORCH_CHECK(!bags.empty(), "hopfield::BagBatch::from: expected at least one bag, got none");
+  const auto& first = bags.front().instances;
+  auto offsets = at::zeros({static_cast<int64_t>(bags.size()) + 1}, at::kLong);
+  auto labels = at::empty({static_cast<int64_t>(bags.size())}, at::kDouble);
+  std::vector<at::Tensor> parts;
+  parts.reserve(bags.size());
+  for (size_t i = 0; i < bags.size(); ++i) {
+    const auto& instances = bags[i].instances;
+    TORCH_CHECK(instances.defined() && instances.dim() == 2, "hopfield::BagBatch::from: expected bag ", i,
+                " to have 2 dimensions [instances, features], got ",
+                instances.defined() ? c10::str(instances.sizes()) : std::string("an undefined tensor"));
+    TORCH_CHECK(instances.size(1) == first.size(1) && instances.scalar_type() == first.scalar_type() &&
+                    instances.device() == first.device(),
+                "hopfield::BagBatch::from: expected bag ", i, " to have ", first.size(1), " features of type ",
+                first.scalar_type(), " on ", first.device(), " like bag 0, got ", instances.size(1), " of type ",
+                instances.scalar_type(), " on ", instances.device());
+    parts.push_back(instances);
+    offsets.data_ptr<int64_t>()[i + 1] = offsets.data_ptr<int64_t>()[i] + instances.size(0);
+    labels.data_ptr<double>()[i] = bags[i].label;
+  }
+  return {at::cat(parts), offsets, labels.to(first.options())};
+}
+
+BagBatch::Padded BagBatch::padded() const {
+  const auto sizes = bag_sizes(offsets, values.size(0));
+  return {pad_bags(values, sizes), padding_mask_of(sizes, values.device())};
+}
+
+BagBatch BagBatch::to(at::Device device) const {
+  return {values.to(device), offsets, labels.defined() ? labels.to(device) : labels};
+}
+
+std::vector<int64_t> bag_sizes(const at::Tensor& offsets, int64_t total) {
+  TORCH_CHECK(offsets.defined() && offsets.dim() == 1 && offsets.numel() > 0 &&
+                  c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
+              "hopfield: expected offsets to be 1-dimensional integers [bags + 1], got ",
+              offsets.defined() ? c10::str(offsets.sizes(), " of type ", offsets.scalar_type())
+                                : std::string("an undefined tensor"));
+  const auto host = offsets.to(at::kCPU, at::kLong).contiguous();
+  const auto* begin = host.data_ptr<int64_t>();
+  const auto bags = host.numel() - 1;
+  TORCH_CHECK(begin[0] == 0 && begin[bags] == total, "hopfield: expected offsets to run from 0 to ", total,
+              ", the number of rows, got ", begin[0], " to ", begin[bags]);
+  std::vector<int64_t> sizes(bags);
+  for (int64_t i = 0; i < bags; ++i) {
+    sizes[i] = begin[i + 1] - begin[i];
+    TORCH_CHECK(sizes[i] >= 0, "hopfield: expected offsets that never fall, got ", begin[i], " followed by ",
+                begin[i + 1], " at position ", i + 1);
+  }
+  return sizes;
+}
+
+at::Tensor pad_bags(const at::Tensor& values, const std::vector<int64_t>& sizes) {
+  const auto largest = sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
+  std::vector<at::Tensor> rows;
+  rows.reserve(sizes.size());
+  for (const auto& bag : values.split_with_sizes(sizes)) {
+    std::vector<int64_t> filler_shape = values.sizes().vec();
+    filler_shape[0] = largest - bag.size(0);
+    rows.push_back(at::cat({bag, values.new_zeros(filler_shape)}));
+  }
+  if (rows.empty()) {
+    auto shape = values.sizes().vec();
+    shape.insert(shape.begin(), 0);
+    return values.reshape(shape);
+  }
+  return at::stack(rows);
+}
+
+at::Tensor padding_mask_of(const std::vector<int64_t>& sizes, at::Device device) {
+  const auto largest = sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
+  const auto size = at::tensor(sizes, at::kLong).unsqueeze(1);           // [bags, 1]
+  return at::arange(largest, at::kLong).unsqueeze(0).ge(size).to(device);  // [bags, largest]
+}
+
+}  // namespace hopfield

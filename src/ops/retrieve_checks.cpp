@@ -1,0 +1,232 @@
+#include "ops/retrieve_internal.h"
+
+#include <hopfield/core/bags.h>
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <string>
+
+// One sentence for each wrong call: which argument, what was expected, what came.
+#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::retrieve: ", __VA_ARGS__)
+
+namespace hopfield::detail {
+namespace {
+
+std::string describe(const at::Tensor& tensor) {
+  return tensor.defined() ? c10::str(tensor.sizes(), " of type ", tensor.scalar_type(), " on ", tensor.device())
+                          : std::string("an undefined tensor");
+}
+
+bool one_or(int64_t size, int64_t full) { return size == 1 || size == full; }
+
+const char* pattern_shape(int64_t dimensions, bool ragged) {
+  if (ragged) return dimensions == 4 ? "[total, H or 1, d]" : "[total, d]";
+  return dimensions == 4 ? "[N or 1, H or 1, S, d]" : dimensions == 3 ? "[N or 1, S, d]" : "[S, d]";
+}
+
+/// Sizes of a checked call, whatever its number of dimensions.
+struct Sizes {
+  int64_t dimensions, batch, heads, queries, keys, depth;
+  bool ragged;
+};
+
+Sizes check_state(const RetrieveInput& input) {
+  const auto& state = input.state;
+  HOPFIELD_CHECK(state.defined() && state.dim() >= 2 && state.dim() <= 4,
+                 "expected state to have 4 dimensions [N, H, L, d], or 3 or 2, got ", describe(state));
+  HOPFIELD_CHECK(at::isFloatingType(state.scalar_type()), "expected state to have a floating-point type, got ",
+                 describe(state));
+  Sizes sizes{};
+  sizes.dimensions = state.dim();
+  sizes.batch = state.dim() >= 3 ? state.size(0) : 1;
+  sizes.heads = state.dim() == 4 ? state.size(1) : 1;
+  sizes.queries = state.size(-2);
+  sizes.depth = state.size(-1);
+  sizes.ragged = input.offsets.defined();
+  HOPFIELD_CHECK(!sizes.ragged || sizes.dimensions >= 3,
+                 "expected state to have a batch dimension when offsets are given, got ", describe(state));
+  return sizes;
+}
+
+void check_patterns(const at::Tensor& patterns, const char* name, const Sizes& sizes, const at::Tensor& state) {
+  const auto shape = pattern_shape(sizes.dimensions, sizes.ragged);
+  HOPFIELD_CHECK(patterns.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
+  const auto expected_dimensions = sizes.dimensions - (sizes.ragged ? 1 : 0);
+  HOPFIELD_CHECK(patterns.dim() == expected_dimensions, "expected ", name, " to have ", expected_dimensions,
+                 " dimensions ", shape, " for a state of ", sizes.dimensions, " dimensions, got ", patterns.sizes());
+  HOPFIELD_CHECK(patterns.scalar_type() == state.scalar_type(), "expected ", name, " to have the type of state, ",
+                 state.scalar_type(), ", got ", patterns.scalar_type());
+  HOPFIELD_CHECK(patterns.device() == state.device(), "expected ", name, " to be on the device of state, ",
+                 state.device(), ", got ", patterns.device());
+  if (!sizes.ragged && sizes.dimensions >= 3) {
+    HOPFIELD_CHECK(one_or(patterns.size(0), sizes.batch), "expected ", name, " to have batch size ", sizes.batch,
+                   " like state, or 1, got ", patterns.sizes());
+  }
+  if (sizes.dimensions == 4) {
+    HOPFIELD_CHECK(one_or(patterns.size(1), sizes.heads), "expected ", name, " to have ", sizes.heads,
+                   " heads like state, or 1, got ", patterns.sizes());
+  }
+}
+
+void check_masks(const RetrieveInput& input, const Sizes& sizes) {
+  const auto& mask = input.association_mask;
+  const auto device = input.state.device();
+  if (mask.defined()) {
+    HOPFIELD_CHECK(!sizes.ragged, "expected no association_mask together with offsets, got ", describe(mask),
+                   "; use key_bias, or pad the bags");
+    HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
+                   "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
+                   describe(mask));
+    bool fits = mask.dim() >= 2 && (mask.dim() == 2 || mask.dim() == sizes.dimensions) &&
+                mask.size(-1) == sizes.keys && one_or(mask.size(-2), sizes.queries);
+    if (fits && mask.dim() >= 3) fits = one_or(mask.size(0), sizes.batch);
+    if (fits && mask.dim() == 4) fits = one_or(mask.size(1), sizes.heads);
+    HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", sizes.queries, ", ", sizes.keys,
+                   "], or one entry (or 1) for each of [N, H, L, S] = [", sizes.batch, ", ", sizes.heads, ", ",
+                   sizes.queries, ", ", sizes.keys, "], got ", mask.sizes());
+    HOPFIELD_CHECK(mask.device() == device, "expected association_mask to be on the device of state, ", device, ", got ",
+                   mask.device());
+  }
+  const auto check_key_shape = [&](const at::Tensor& tensor, const char* name, bool may_be_shared) {
+    const bool batched = sizes.dimensions >= 3 && !sizes.ragged;
+    const bool fits = batched ? tensor.dim() == 2 && tensor.size(1) == sizes.keys &&
+                                    (tensor.size(0) == sizes.batch || (may_be_shared && tensor.size(0) == 1))
+                              : tensor.dim() == 1 && tensor.size(0) == sizes.keys;
+    HOPFIELD_CHECK(fits, "expected ", name, " to have shape ",
+                   batched ? c10::str("[N, S] = [", sizes.batch, ", ", sizes.keys, "]")
+                           : c10::str(sizes.ragged ? "[total] = [" : "[S] = [", sizes.keys, "]"),
+                   ", got ", tensor.sizes());
+    HOPFIELD_CHECK(tensor.device() == device, "expected ", name, " to be on the device of state, ", device, ", got ",
+                   tensor.device());
+  };
+  if (input.padding_mask.defined()) {
+    HOPFIELD_CHECK(!sizes.ragged, "expected no padding_mask together with offsets: ragged bags have no padding, got ",
+                   describe(input.padding_mask));
+    HOPFIELD_CHECK(input.padding_mask.scalar_type() == at::kBool,
+                   "expected padding_mask to be bool (true: excluded), got ", describe(input.padding_mask));
+    check_key_shape(input.padding_mask, "padding_mask", false);
+  }
+  if (input.key_bias.defined()) {
+    HOPFIELD_CHECK(at::isFloatingType(input.key_bias.scalar_type()),
+                   "expected key_bias to have a floating-point type, got ", describe(input.key_bias));
+    check_key_shape(input.key_bias, "key_bias", true);
+  }
+}
+
+template <typename T>
+void check_per_head(const PerHead<T>& value, const char* name, int64_t heads) {
+  HOPFIELD_CHECK(one_or(static_cast<int64_t>(value.values().size()), heads), "expected ", name,
+                 " to have one value, or one for each of ", heads, " heads, got ", value.values().size());
+}
+
+void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& state, bool with_energy) {
+  if (!beta.defined()) return;
+  HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) && (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.size(0), sizes.heads))),
+                 "expected beta to be one floating-point number, or one for each of ", sizes.heads, " heads, got ",
+                 describe(beta));
+  HOPFIELD_CHECK(beta.device() == state.device() || beta.is_cpu(), "expected beta to be on the device of state, ",
+                 state.device(), ", or on the CPU, got ", beta.device());
+  // On another device the values would have to be waited for: they are left to show as NaN.
+  if (!beta.is_cpu() || beta.unsafeGetTensorImpl()->is_python_dispatch()) return;
+  const auto values = beta.detach().to(at::kDouble).contiguous();
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    const auto value = values.data_ptr<double>()[i];
+    HOPFIELD_CHECK(std::isfinite(value), "expected beta to be finite, got ", value);
+    HOPFIELD_CHECK(!with_energy || value > 0, "expected beta to be positive when the energy is asked for, got ", value);
+  }
+}
+
+void check_settings(const RetrieveInput& input, const RetrieveSettings& settings, const Sizes& sizes) {
+  check_per_head(settings.update_steps_max, "update_steps_max", sizes.heads);
+  check_per_head(settings.update_steps_eps, "update_steps_eps", sizes.heads);
+  bool until_converged = false, always_until_converged = true, exact = false;
+  for (const auto steps : settings.update_steps_max.values()) {
+    until_converged |= steps < 0;
+    always_until_converged &= steps < 0;
+  }
+  for (const auto eps : settings.update_steps_eps.values()) {
+    HOPFIELD_CHECK(std::isfinite(eps) && eps >= 0, "expected update_steps_eps to be finite and not negative, got ", eps);
+    exact |= eps == 0;
+  }
+  HOPFIELD_CHECK(!until_converged || !exact,
+                 "expected a positive update_steps_eps for updating until converged, got 0; set update_steps_eps, or a "
+                 "number of steps with update_steps_max");
+  HOPFIELD_CHECK(settings.update_steps_cap >= 1, "expected update_steps_cap to be at least 1, got ",
+                 settings.update_steps_cap);
+  HOPFIELD_CHECK(settings.dropout >= 0 && settings.dropout <= 1, "expected dropout to be between 0 and 1, got ",
+                 settings.dropout);
+  HOPFIELD_CHECK(!settings.generator || settings.generator->device().is_cpu(),
+                 "expected generator to be a CPU generator: it only draws the seed of the dropout mask, got one on ",
+                 settings.generator->device());
+  if (settings.gradient.kind() == Gradient::Kind::last) {
+    HOPFIELD_CHECK(settings.gradient.steps() >= 0, "expected gradient last(k) with k >= 0, got ",
+                   settings.gradient.steps());
+  }
+  HOPFIELD_CHECK(settings.gradient.kind() != Gradient::Kind::implicit || always_until_converged,
+                 "expected update_steps_max = until_converged for the implicit gradient, which is that of a fixed point, "
+                 "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
+  check_beta(settings.beta, sizes, input.state, settings.with_energy);
+}
+
+}  // namespace
+
+void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings) {
+  auto sizes = check_state(input);
+  check_patterns(input.stored, "stored", sizes, input.state);
+  HOPFIELD_CHECK(input.stored.size(-1) == sizes.depth, "expected stored to have ", sizes.depth,
+                 " features like state, got ", input.stored.sizes());
+  sizes.keys = sizes.ragged ? input.stored.size(0) : input.stored.size(-2);
+  if (input.projection.defined()) {
+    check_patterns(input.projection, "projection", sizes, input.state);
+    const auto keys = sizes.ragged ? input.projection.size(0) : input.projection.size(-2);
+    HOPFIELD_CHECK(keys == sizes.keys, "expected projection to have ", sizes.keys, " patterns like stored, got ",
+                   input.projection.sizes());
+  }
+  if (sizes.ragged) {
+    const auto bags = static_cast<int64_t>(bag_sizes(input.offsets, sizes.keys).size());
+    HOPFIELD_CHECK(bags == sizes.batch, "expected offsets to have ", sizes.batch + 1,
+                   " entries, one more than state's batch size, got ", input.offsets.sizes());
+  }
+  check_masks(input, sizes);
+  check_settings(input, settings, sizes);
+}
+
+RetrieveInput with_all_dimensions(RetrieveInput input) {
+  const auto dimensions = input.state.dim();
+  const bool ragged = input.offsets.defined();
+  const auto add_missing = [&](at::Tensor& patterns, bool rows_first) {
+    if (!patterns.defined()) return;
+    if (dimensions <= 3) patterns = patterns.unsqueeze(rows_first || dimensions == 3 ? 1 : 0);
+    if (dimensions == 2) patterns = patterns.unsqueeze(0);
+  };
+  add_missing(input.state, false);
+  add_missing(input.stored, ragged);
+  add_missing(input.projection, ragged);
+  if (auto& mask = input.association_mask; mask.defined()) {
+    if (mask.dim() == 3) mask = mask.unsqueeze(1);
+    if (mask.dim() == 2) mask = mask.unsqueeze(0).unsqueeze(0);
+  }
+  if (!ragged) {
+    for (auto* keys : {&input.padding_mask, &input.key_bias}) {
+      if (keys->defined()) *keys = keys->view({keys->dim() == 2 ? keys->size(0) : 1, 1, 1, keys->size(-1)});
+    }
+  }
+  return input;
+}
+
+RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimensions, bool ragged) {
+  const auto drop = [&](at::Tensor& tensor, bool rows_first) {
+    if (!tensor.defined()) return;
+    if (dimensions <= 3) tensor = tensor.squeeze(1);
+    if (dimensions == 2 && !rows_first) tensor = tensor.squeeze(0);
+  };
+  for (auto* tensor : {&result.output, &result.state, &result.logsumexp, &result.steps, &result.residual,
+                       &result.converged, &result.energy}) {
+    drop(*tensor, false);
+  }
+  drop(result.scores, ragged);
+  return result;
+}
+
+}  // namespace hopfield::detail

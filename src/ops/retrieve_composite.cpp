@@ -1,0 +1,383 @@
+#include "ops/retrieve_internal.h"
+
+#include <hopfield/core/bags.h>
+#include <hopfield/core/energy.h>
+#include <hopfield/core/update.h>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/FunctionalTensorWrapper.h>
+#include <ATen/OpMathType.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <mutex>
+
+namespace hopfield::detail {
+namespace {
+
+/// Values cannot be read back from tensors that are being traced or transformed.
+bool is_traced(const at::Tensor& tensor) {
+  return tensor.is_meta() || tensor.unsafeGetTensorImpl()->is_python_dispatch() ||
+         at::functionalization::impl::isFunctionalTensor(tensor) ||
+         tensor.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
+}
+
+/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value.
+template <typename T>
+at::Tensor per_head_tensor(const PerHead<T>& value, const at::TensorOptions& options) {
+  return at::tensor(value.values(), options.device(at::kCPU)).view({1, -1, 1, 1}).to(options.device());
+}
+
+/// A checked call in computation dtype: what every step needs.
+struct Problem {
+  at::Tensor query;       // [N, H, L, d]
+  at::Tensor stored;      // [N or 1, H or 1, S, d]
+  at::Tensor projection;  // [N or 1, H or 1, S, d_v]
+  at::Tensor beta;        // [] or [H, 1, 1]
+  core::Mask mask;
+  at::Tensor projection_poisoned;  // [.., 1, S]: values that are not finite and were replaced by zeros, or undefined
+  bool traced;
+
+  at::Tensor scores(const at::Tensor& state) const { return core::scores(state, stored, beta, mask); }
+  at::Tensor weights(const at::Tensor& state) const { return core::association(scores(state), mask); }
+  at::Tensor update(const at::Tensor& state) const { return core::update(state, stored, beta, mask); }
+};
+
+/// Zeros in place of patterns that are not finite, and where they were: 0 * NaN is NaN, so a pattern that some query may
+/// not attend to has to leave the products. The rows that may attend to it are set to NaN instead.
+std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) {
+  const auto poisoned = at::isfinite(patterns.detach()).all(-1).logical_not();          // [.., S]
+  return {patterns.masked_fill(poisoned.unsqueeze(-1), 0.0), poisoned.unsqueeze(-2)};
+}
+
+Problem make_problem(const RetrieveInput& input, const RetrieveSettings& settings) {
+  const auto dtype = at::toOpMathType(input.state.scalar_type());
+  Problem problem;
+  problem.traced = is_traced(input.state) || is_traced(input.stored);
+  problem.query = input.state.to(dtype);
+  problem.stored = input.stored.to(dtype);
+  const bool same = !input.projection.defined() || input.projection.is_same(input.stored);
+  problem.projection = same ? problem.stored : input.projection.to(dtype);
+  if (settings.beta.defined()) {
+    problem.beta = settings.beta.dim() == 0 ? settings.beta : settings.beta.to(problem.query.options()).view({-1, 1, 1});
+  } else {
+    problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(input.state.size(-1), 1))),
+                                     at::kDouble);
+  }
+
+  at::Tensor excluded = input.padding_mask, bias;
+  if (input.key_bias.defined()) bias = input.key_bias.to(dtype);
+  if (const auto& mask = input.association_mask; mask.defined()) {
+    if (mask.scalar_type() == at::kBool) {
+      excluded = excluded.defined() ? excluded.logical_or(mask) : mask;
+    } else {
+      bias = bias.defined() ? bias + mask.to(dtype) : mask.to(dtype);
+    }
+  }
+  at::Tensor poisoned;
+  if (excluded.defined() || bias.defined()) {
+    std::tie(problem.stored, poisoned) = without_nonfinite(problem.stored);
+    if (same) {
+      problem.projection = problem.stored;
+    } else {
+      std::tie(problem.projection, problem.projection_poisoned) = without_nonfinite(problem.projection);
+    }
+  }
+  problem.mask = core::make_mask(problem.stored, bias, excluded, poisoned);
+  return problem;
+}
+
+/// Where the updates ended. All [N, H, L, 1] but the states.
+struct Solution {
+  at::Tensor state;      // [N, H, L, d]
+  at::Tensor cut;        // [N, H, L, d]: the state `trail` updates before the end, or the query if there were fewer
+  at::Tensor steps;      // int64
+  at::Tensor residual;
+  at::Tensor converged;  // bool
+  at::Tensor scores;     // [N, H, L, S] at `state` if the rule computed them
+};
+
+/// The loop shared by both stop rules: which rows are active, how many steps they took, which state to come back to.
+class Iteration {
+ public:
+  Iteration(const Problem& problem, const RetrieveSettings& settings, int64_t trail)
+      : problem_(problem), trail_(trail) {
+    const auto& query = problem.query;
+    const std::vector<int64_t> row_shape{query.size(0), query.size(1), query.size(2), 1};
+    auto steps_max = settings.update_steps_max.values();
+    for (auto& steps : steps_max) {
+      until_converged_ |= steps < 0;
+      if (steps < 0) steps = settings.update_steps_cap;
+      most_steps_ = std::max(most_steps_, steps);
+    }
+    const auto& eps = settings.update_steps_eps.values();
+    has_threshold_ = std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+    lockstep_ = !has_threshold_ && steps_max.size() == 1 && !problem.mask.dead.defined();
+    TORCH_CHECK(!(until_converged_ && problem.traced),
+                "hopfield::retrieve: expected a fixed number of update steps under tracing, meta tensors or vmap, got "
+                "until_converged, which reads values to decide when to stop; set update_steps_max");
+    may_read_values_ = !problem.traced && (until_converged_ || query.is_cpu());
+    eps_ = per_head_tensor(settings.update_steps_eps, query.options());
+    steps_max_ = per_head_tensor(PerHead<int64_t>(steps_max), query.options().dtype(at::kLong));
+    solution.state = query;
+    solution.cut = query;
+    solution.steps = at::zeros(row_shape, query.options().dtype(at::kLong));
+    solution.residual = at::full(row_shape, std::numeric_limits<double>::quiet_NaN(), query.options());
+    frozen_ = at::zeros(row_shape, query.options().dtype(at::kBool));
+    if (problem.mask.dead.defined()) {
+      frozen_ = frozen_.logical_or(problem.mask.dead);
+      solution.residual = solution.residual.masked_fill(problem.mask.dead, 0.0);
+    }
+  }
+
+  /// Decides which rows take step number `step`; false: none, the loop is over.
+  bool begin_step(int64_t step) {
+    if (step >= most_steps_) return false;
+    if (!lockstep_) {
+      active_ = frozen_.logical_not().logical_and(steps_max_ > step);
+      if (may_read_values_ && !active_.any().item<bool>()) return false;
+    }
+    if (trail_ > 0) {
+      past_.push_back(solution.state);
+      if (static_cast<int64_t>(past_.size()) > trail_) past_.pop_front();
+    }
+    return true;
+  }
+
+  /// Active rows move to `next`.
+  void move(const at::Tensor& next) {
+    solution.state = lockstep_ ? next : at::where(active_, next, solution.state);
+    if (trail_ >= 0) {
+      const auto& back = trail_ == 0 ? solution.state : past_.front();
+      solution.cut = lockstep_ ? back : at::where(active_, back, solution.cut);
+    }
+    solution.steps = lockstep_ ? solution.steps + 1 : solution.steps + active_;
+  }
+
+  /// Freezes active rows whose residual [N or 1, H, L or 1, 1] met the threshold, or is not a number any more.
+  void stop_where_small(const at::Tensor& residual) {
+    if (lockstep_) {
+      solution.residual = residual.expand_as(solution.residual);
+      return;
+    }
+    solution.residual = at::where(active_, residual, solution.residual);
+    if (has_threshold_) {
+      const auto done = residual.le(eps_).logical_and(eps_ > 0).logical_or(at::isfinite(residual).logical_not());
+      frozen_ = frozen_.logical_or(done.logical_and(active_));
+    }
+  }
+
+  Solution finish() {
+    solution.converged = solution.residual.le(eps_);
+    if (problem_.mask.dead.defined()) solution.converged = solution.converged.logical_or(problem_.mask.dead);
+    return solution;
+  }
+
+  Solution solution;
+
+ private:
+  const Problem& problem_;
+  int64_t trail_;
+  std::deque<at::Tensor> past_;
+  int64_t most_steps_ = 0;
+  bool until_converged_ = false;
+  bool has_threshold_ = false;
+  bool lockstep_ = false;         // every row makes every step: no selection needed
+  bool may_read_values_ = false;  // leaving the loop early costs a look at the values, which on a GPU waits for them
+  at::Tensor eps_, steps_max_, frozen_, active_;
+};
+
+Solution solve_per_query(const Problem& problem, const RetrieveSettings& settings, int64_t trail) {
+  Iteration iteration(problem, settings, trail);
+  for (int64_t step = 0; iteration.begin_step(step); ++step) {
+    const auto& before = iteration.solution.state;
+    const auto next = problem.update(before);
+    const auto residual = at::linalg_vector_norm(next.detach() - before.detach(), 2, {-1}, /*keepdim=*/true);
+    iteration.move(next);
+    iteration.stop_where_small(residual);
+  }
+  return iteration.finish();
+}
+
+Solution solve_per_head(const Problem& problem, const RetrieveSettings& settings, int64_t trail) {
+  Iteration iteration(problem, settings, trail);
+  iteration.solution.scores = problem.scores(problem.query);
+  auto weights = core::association(iteration.solution.scores, problem.mask);
+  for (int64_t step = 0; iteration.begin_step(step); ++step) {
+    const auto next = core::shared_matmul(weights, problem.stored);
+    iteration.move(problem.mask.dead.defined() ? at::where(problem.mask.dead, iteration.solution.state, next) : next);
+    iteration.solution.scores = problem.scores(iteration.solution.state);
+    auto next_weights = core::association(iteration.solution.scores, problem.mask);
+    const auto rows = (next_weights.detach() - weights.detach()).pow(2).sum(-1, /*keepdim=*/true);  // [N, H, L, 1]
+    // A row that is not a number must not stop the others of its head.
+    const auto norms = at::where(at::isfinite(rows), rows, at::zeros_like(rows)).sum(2, /*keepdim=*/true).sqrt();
+    iteration.stop_where_small(norms.numel() > 0 ? norms.amax(0, /*keepdim=*/true) : norms);  // [1, H, 1, 1]
+    weights = std::move(next_weights);
+  }
+  return iteration.finish();
+}
+
+Solution solve(const Problem& problem, const RetrieveSettings& settings, int64_t trail = -1) {
+  return settings.stop_rule == StopRule::per_query ? solve_per_query(problem, settings, trail)
+                                                   : solve_per_head(problem, settings, trail);
+}
+
+/// `counts` [N, H, L, 1] updates of each row.
+at::Tensor advance(const Problem& problem, at::Tensor state, const at::Tensor& counts, int64_t most) {
+  for (int64_t step = 0; step < most; ++step) state = at::where(counts > step, problem.update(state), state);
+  return state;
+}
+
+/// The same states, but gradients pass the last k updates only.
+Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings& settings) {
+  const auto k = settings.gradient.steps();
+  Solution solution;
+  {
+    at::NoGradGuard no_grad;
+    solution = solve(problem, settings, k);
+  }
+  const auto start = at::where(solution.steps < k, problem.query, solution.cut.detach());
+  solution.state = advance(problem, start, solution.steps.clamp_max(k), k);
+  solution.scores = at::Tensor();
+  return solution;
+}
+
+Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
+  if (problem.query.requires_grad()) {
+    TORCH_WARN_ONCE(
+        "hopfield::retrieve: the implicit gradient of a fixed point is zero for the query: state receives zeros, and so "
+        "does what only produces it (W_Q, pooling weights)");
+  }
+  Solution solution;
+  at::Tensor start, weights;
+  {
+    at::NoGradGuard no_grad;
+    solution = solve(problem, settings, 1);
+    start = at::where(solution.converged, solution.state, solution.cut);
+    weights = problem.weights(solution.state);
+  }
+  solution.state = implicit_state(solution.state, problem.update(start), problem.query, solution.converged,
+                                  problem.stored, problem.beta, weights);
+  solution.scores = at::Tensor();
+  return solution;
+}
+
+Solution solve_with_gradient(const Problem& problem, const RetrieveSettings& settings) {
+  if (at::GradMode::is_enabled()) {
+    switch (settings.gradient.kind()) {
+      case Gradient::Kind::unrolled: break;
+      case Gradient::Kind::last: return solve_with_last_gradient(problem, settings);
+      case Gradient::Kind::implicit: return solve_with_implicit_gradient(problem, settings);
+    }
+  }
+  return solve(problem, settings);
+}
+
+/// Dense patterns; `first_n` is the position of the first batch element among the bags, for the dropout mask.
+RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
+                              int64_t first_n) {
+  const auto problem = make_problem(input, settings);
+  const auto solution = solve_with_gradient(problem, settings);
+  const auto scores = solution.scores.defined() ? solution.scores : problem.scores(solution.state);
+  auto weights = core::association(scores, problem.mask);
+  if (problem.projection_poisoned.defined()) {
+    auto reachable = problem.projection_poisoned;
+    if (problem.mask.excluded.defined()) reachable = reachable.logical_and(problem.mask.excluded.logical_not());
+    weights = weights.masked_fill(reachable, std::numeric_limits<double>::quiet_NaN());
+  }
+  if (settings.dropout > 0) {
+    weights = weights * dropout_factors(weights.sizes(), settings.dropout, seed, first_n, weights.options());
+  }
+  const auto dtype = input.state.scalar_type();
+  RetrieveResult result;
+  result.output = core::shared_matmul(weights, problem.projection).to(dtype);
+  result.state = solution.state.to(dtype);
+  result.logsumexp = core::logsumexp(scores, problem.mask);
+  result.steps = solution.steps.squeeze(-1);
+  result.residual = solution.residual.squeeze(-1);
+  result.converged = solution.converged.squeeze(-1);
+  if (settings.with_energy) {
+    result.energy =
+        core::energy_from_logsumexp(result.logsumexp, solution.state, problem.stored, problem.beta, problem.mask);
+  }
+  if (settings.with_scores) result.scores = scores;
+  return result;
+}
+
+/// Bags one after the other: each as if it came alone, whatever the others are.
+RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  const auto sizes = bag_sizes(input.offsets, input.stored.size(0));
+  const auto bags = static_cast<int64_t>(sizes.size());
+  if (bags == 0) {
+    RetrieveInput empty{input.state, input.stored.transpose(0, 1).unsqueeze(0).narrow(2, 0, 0), {}, {}, {}, {}, {}};
+    if (input.projection.defined()) empty.projection = input.projection.transpose(0, 1).unsqueeze(0).narrow(2, 0, 0);
+    auto result = retrieve_dense(empty, settings, seed, 0);
+    if (settings.with_scores) result.scores = result.scores.reshape({0, input.state.size(1), input.state.size(2)});
+    return result;
+  }
+  // One split for all bags: narrow() would build a gradient of full size for each.
+  const auto stored = input.stored.split_with_sizes(sizes);
+  const auto projection = input.projection.defined() ? input.projection.split_with_sizes(sizes) : stored;
+  const auto key_bias = input.key_bias.defined() ? input.key_bias.split_with_sizes(sizes) : std::vector<at::Tensor>();
+  const auto states = input.state.split(1);
+  std::vector<RetrieveResult> parts;
+  parts.reserve(bags);
+  for (int64_t n = 0; n < bags; ++n) {
+    RetrieveInput bag;
+    bag.state = states[n];
+    bag.stored = stored[n].transpose(0, 1).unsqueeze(0);  // [1, H or 1, S, d]
+    if (input.projection.defined()) bag.projection = projection[n].transpose(0, 1).unsqueeze(0);
+    if (input.key_bias.defined()) bag.key_bias = key_bias[n].view({1, 1, 1, -1});
+    parts.push_back(retrieve_dense(bag, settings, seed, n));
+    if (settings.with_scores) parts.back().scores = parts.back().scores[0].permute({2, 0, 1});  // [S, H, L]
+  }
+  RetrieveResult result;
+  for (auto member : {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp,
+                      &RetrieveResult::steps, &RetrieveResult::residual, &RetrieveResult::converged,
+                      &RetrieveResult::energy, &RetrieveResult::scores}) {
+    if (!(parts.front().*member).defined()) continue;
+    std::vector<at::Tensor> pieces;
+    pieces.reserve(bags);
+    for (const auto& part : parts) pieces.push_back(part.*member);
+    result.*member = at::cat(pieces);
+  }
+  return result;
+}
+
+/// The per_head rule looks at all bags at once: padded, they are one dense call.
+RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  const auto sizes = bag_sizes(input.offsets, input.stored.size(0));
+  RetrieveInput padded;
+  padded.state = input.state;
+  padded.stored = pad_bags(input.stored, sizes).transpose(1, 2);  // [N, H or 1, S, d]
+  if (input.projection.defined()) padded.projection = pad_bags(input.projection, sizes).transpose(1, 2);
+  const auto padding = padding_mask_of(sizes, input.state.device());          // [N, S]
+  padded.padding_mask = padding.unsqueeze(1).unsqueeze(1);
+  if (input.key_bias.defined()) padded.key_bias = pad_bags(input.key_bias, sizes).unsqueeze(1).unsqueeze(1);
+  auto result = retrieve_dense(padded, settings, seed, 0);
+  if (settings.with_scores) {
+    const auto rows = padding.logical_not().nonzero();  // [total, 2]: bag and position, in the order of the bags
+    result.scores = result.scores.permute({0, 3, 1, 2}).index({rows.select(1, 0), rows.select(1, 1)});
+  }
+  return result;
+}
+
+uint64_t draw_seed(const std::optional<at::Generator>& given) {
+  auto generator = given ? *given : at::detail::getDefaultCPUGenerator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
+}
+
+}  // namespace
+
+RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings) {
+  const auto seed = settings.dropout > 0 ? draw_seed(settings.generator) : 0;
+  if (!input.offsets.defined()) return retrieve_dense(input, settings, seed, 0);
+  return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
+                                                   : retrieve_bags_padded(input, settings, seed);
+}
+
+}  // namespace hopfield::detail

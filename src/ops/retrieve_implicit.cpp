@@ -1,0 +1,84 @@
+#include "ops/retrieve_internal.h"
+
+#include <hopfield/core/update.h>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <limits>
+
+namespace hopfield::detail {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).sum(-1, /*keepdim=*/true); }
+
+/// (I - J) u = g by conjugate gradients, every row [N, H, L] a system of its own. J = beta K^T (diag p - p p^T) K is
+/// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u = g:
+/// the gradient of one update.
+at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Tensor& stored, const at::Tensor& beta,
+                                        const at::Tensor& weights) {
+  const auto apply = [&](const at::Tensor& v) {
+    const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
+    const auto centred = weights * (along - row_dot(weights, along));
+    return v - beta * core::shared_matmul(centred, stored);
+  };
+  const double precision = gradient.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                                                 : std::numeric_limits<float>::epsilon();
+  auto solution = at::zeros_like(gradient);
+  auto residual = gradient;
+  auto direction = gradient;
+  auto squared = row_dot(residual, residual);                   // [N, H, L, 1]
+  const auto target = squared * (precision * precision);
+  auto active = squared > target;
+  auto failed = at::zeros_like(active);
+  const auto most = 2 * gradient.size(-1) + 10;
+  for (int64_t i = 0; i < most && active.any().item<bool>(); ++i) {
+    const auto image = apply(direction);
+    const auto curvature = row_dot(direction, image);
+    failed = failed.logical_or(active.logical_and(curvature.gt(0).logical_not()));
+    active = active.logical_and(failed.logical_not());
+    const auto step = at::where(active, squared / curvature, at::zeros_like(squared));
+    solution = solution + step * direction;
+    residual = residual - step * image;
+    const auto next_squared = row_dot(residual, residual);
+    direction = residual + at::where(active, next_squared / squared, at::zeros_like(squared)) * direction;
+    squared = next_squared;
+    active = active.logical_and(squared > target);
+  }
+  return at::where(failed, gradient, solution);
+}
+
+class ImplicitState : public torch::autograd::Function<ImplicitState> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& refined, const at::Tensor& query,
+                            const at::Tensor& fixed_point, const at::Tensor& converged, const at::Tensor& stored,
+                            const at::Tensor& beta, const at::Tensor& weights) {
+    context->save_for_backward({query, converged, stored, beta, weights});
+    (void)refined;
+    return fixed_point.clone();
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    TORCH_CHECK(!at::GradMode::is_enabled(),
+                "hopfield::retrieve: expected no second derivative through gradient = implicit, got a backward pass with "
+                "create_graph; use the unrolled gradient");
+    const auto saved = context->get_saved_variables();
+    const auto &query = saved[0], &converged = saved[1], &stored = saved[2], &beta = saved[3], &weights = saved[4];
+    const auto& gradient = gradients[0];
+    const auto solved = solve_by_conjugate_gradients(gradient, stored.detach(), beta.detach(), weights);
+    return {at::where(converged, solved, gradient), at::zeros_like(query), {}, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor implicit_state(const at::Tensor& fixed_point, const at::Tensor& refined, const at::Tensor& query,
+                          const at::Tensor& converged, const at::Tensor& stored, const at::Tensor& beta,
+                          const at::Tensor& weights) {
+  return ImplicitState::apply(refined, query, fixed_point, converged, stored, beta, weights);
+}
+
+}  // namespace hopfield::detail
