@@ -91,7 +91,7 @@ Outputs retrieve_kernel(const at::Tensor& state, const at::Tensor& stored, const
   settings.backend = parse_backend(backend);
   settings.beta = value(beta);
   settings.dropout = dropout;
-  settings.generator = generator;
+  settings.generator = generator.value_or(at::Generator());
   settings.with_energy = with_energy;
   settings.with_scores = with_scores;
   const auto r = run({state, stored, value(projection), value(offsets), value(association_mask), value(padding_mask),
@@ -126,8 +126,8 @@ RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& optio
       op.call(input.state, input.stored, optional(input.projection), optional(input.offsets),
               optional(input.association_mask), optional(input.padding_mask), optional(input.key_bias), optional(s.beta),
               s.update_steps_max.values(), s.update_steps_eps.values(), s.update_steps_cap, to_string(s.stop_rule),
-              gradient_name(s.gradient), s.gradient.steps(), to_string(s.backend), s.dropout, s.generator, s.with_energy,
-              s.with_scores);
+              gradient_name(s.gradient), s.gradient.steps(), to_string(s.backend), s.dropout,
+              s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt, s.with_energy, s.with_scores);
   return r;
 }
 

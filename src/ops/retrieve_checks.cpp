@@ -114,12 +114,6 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
   }
 }
 
-template <typename T>
-void check_per_head(const PerHead<T>& value, const char* name, int64_t heads) {
-  HOPFIELD_CHECK(one_or(static_cast<int64_t>(value.values().size()), heads), "expected ", name,
-                 " to have one value, or one for each of ", heads, " heads, got ", value.values().size());
-}
-
 void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& state, bool with_energy) {
   if (!beta.defined()) return;
   HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) && (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.size(0), sizes.heads))),
@@ -138,38 +132,47 @@ void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& st
 }
 
 void check_settings(const RetrieveInput& input, const RetrieveSettings& settings, const Sizes& sizes) {
-  check_per_head(settings.update_steps_max, "update_steps_max", sizes.heads);
-  check_per_head(settings.update_steps_eps, "update_steps_eps", sizes.heads);
+  check_iteration("hopfield::retrieve", settings, sizes.heads);
+  HOPFIELD_CHECK(settings.dropout >= 0 && settings.dropout <= 1, "expected dropout to be between 0 and 1, got ",
+                 settings.dropout);
+  HOPFIELD_CHECK(!settings.generator.defined() || settings.generator.device().is_cpu(),
+                 "expected generator to be a CPU generator: it only draws the seed of the dropout mask, got one on ",
+                 settings.generator.device());
+  check_beta(settings.beta, sizes, input.state, settings.with_energy);
+}
+
+}  // namespace
+
+void check_iteration(const char* function, const IterationSettings& settings, int64_t heads) {
+  const auto check_count = [&](size_t count, const char* name) {
+    TORCH_CHECK(one_or(static_cast<int64_t>(count), heads), function, ": expected ", name,
+                " to have one value, or one for each of ", heads, " heads, got ", count, " values");
+  };
+  check_count(settings.update_steps_max.values().size(), "update_steps_max");
+  check_count(settings.update_steps_eps.values().size(), "update_steps_eps");
   bool until_converged = false, always_until_converged = true, exact = false;
   for (const auto steps : settings.update_steps_max.values()) {
     until_converged |= steps < 0;
     always_until_converged &= steps < 0;
   }
   for (const auto eps : settings.update_steps_eps.values()) {
-    HOPFIELD_CHECK(std::isfinite(eps) && eps >= 0, "expected update_steps_eps to be finite and not negative, got ", eps);
+    TORCH_CHECK(std::isfinite(eps) && eps >= 0, function,
+                ": expected update_steps_eps to be finite and not negative, got ", eps);
     exact |= eps == 0;
   }
-  HOPFIELD_CHECK(!until_converged || !exact,
-                 "expected a positive update_steps_eps for updating until converged, got 0; set update_steps_eps, or a "
-                 "number of steps with update_steps_max");
-  HOPFIELD_CHECK(settings.update_steps_cap >= 1, "expected update_steps_cap to be at least 1, got ",
-                 settings.update_steps_cap);
-  HOPFIELD_CHECK(settings.dropout >= 0 && settings.dropout <= 1, "expected dropout to be between 0 and 1, got ",
-                 settings.dropout);
-  HOPFIELD_CHECK(!settings.generator || settings.generator->device().is_cpu(),
-                 "expected generator to be a CPU generator: it only draws the seed of the dropout mask, got one on ",
-                 settings.generator->device());
+  TORCH_CHECK(!until_converged || !exact, function,
+              ": expected a positive update_steps_eps for updating until converged, got 0; set update_steps_eps, or a "
+              "number of steps with update_steps_max");
+  TORCH_CHECK(settings.update_steps_cap >= 1, function, ": expected update_steps_cap to be at least 1, got ",
+              settings.update_steps_cap);
   if (settings.gradient.kind() == Gradient::Kind::last) {
-    HOPFIELD_CHECK(settings.gradient.steps() >= 0, "expected gradient last(k) with k >= 0, got ",
-                   settings.gradient.steps());
+    TORCH_CHECK(settings.gradient.steps() >= 0, function, ": expected gradient last(k) with k >= 0, got last(",
+                settings.gradient.steps(), ")");
   }
-  HOPFIELD_CHECK(settings.gradient.kind() != Gradient::Kind::implicit || always_until_converged,
-                 "expected update_steps_max = until_converged for the implicit gradient, which is that of a fixed point, "
-                 "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
-  check_beta(settings.beta, sizes, input.state, settings.with_energy);
+  TORCH_CHECK(settings.gradient.kind() != Gradient::Kind::implicit || always_until_converged, function,
+              ": expected update_steps_max = until_converged for the implicit gradient, which is that of a fixed point, "
+              "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
 }
-
-}  // namespace
 
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings) {
   auto sizes = check_state(input);

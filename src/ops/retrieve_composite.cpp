@@ -365,8 +365,8 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   return result;
 }
 
-uint64_t draw_seed(const std::optional<at::Generator>& given) {
-  auto generator = given ? *given : at::detail::getDefaultCPUGenerator();
+uint64_t draw_seed(const at::Generator& given) {
+  auto generator = given.defined() ? given : at::detail::getDefaultCPUGenerator();
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
 }

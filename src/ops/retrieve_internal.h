@@ -4,6 +4,9 @@
 
 namespace hopfield::detail {
 
+/// Throws unless the number of steps, the thresholds and the gradient mode fit together. `function` begins the message.
+void check_iteration(const char* function, const IterationSettings& settings, int64_t heads);
+
 /// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 

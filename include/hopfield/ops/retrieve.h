@@ -29,8 +29,8 @@ struct RetrieveSettings : IterationSettings {
   at::Tensor beta;
   /// Probability of dropping an entry of the final association.
   double dropout = 0.0;
-  /// Source of the dropout mask's seed; none: the default generator of the CPU.
-  std::optional<at::Generator> generator;
+  /// CPU generator that draws the dropout mask's seed; undefined: LibTorch's default one.
+  at::Generator generator;
   /// Also return the energy of the final states.
   bool with_energy = false;
   /// Also return the scores of the final association.

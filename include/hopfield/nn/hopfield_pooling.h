@@ -1,0 +1,75 @@
+#pragma once
+
+#include <hopfield/core/bags.h>
+#include <hopfield/nn/hopfield.h>
+
+namespace hopfield::nn {
+
+/// Stored patterns of a bag and, where they differ, what is read out. An undefined projection: the stored patterns.
+struct PoolingInput {
+  at::Tensor stored;      ///< [N, S, stored_pattern_size]
+  at::Tensor projection;  ///< [N, S, pattern_projection_size]
+};
+
+/// How much each instance of a batch of bags counts.
+struct InstanceScores {
+  at::Tensor raw;      ///< beta xi_T k [total, heads, quantity]
+  at::Tensor weights;  ///< their softmax within each bag [total, heads, quantity]
+};
+
+/// Pools a bag of any size into `quantity` vectors: trained state patterns retrieve from its instances.
+///
+///     nn::HopfieldPooling pool(nn::HopfieldPoolingOptions(256).num_heads(8).quantity(1));
+///     auto b = pool->forward(padded, padding_mask);     // [N, S, 256] to [N, quantity * output_size]
+///     auto c = pool->pool_bags(bag_batch);              // the same for ragged bags
+///
+/// Source: Ramsauer et al. 2021, section 3, layer (2) "HopfieldPooling".
+class HopfieldPoolingImpl : public torch::nn::Cloneable<HopfieldPoolingImpl> {
+ public:
+  explicit HopfieldPoolingImpl(HopfieldPoolingOptions options);
+
+  void reset() override;
+  void reset_parameters();
+  void pretty_print(std::ostream& stream) const override;
+
+  /// @param input                        [N, S, input_size]
+  /// @param stored_pattern_padding_mask  [N, S] bool, true: padding
+  /// @param association_mask             [quantity, S] or [N * num_heads, quantity, S], bool or float
+  /// @return                             [N, quantity * output_size]
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask = {},
+                     const at::Tensor& association_mask = {});
+
+  /// Pools padded bags whose stored patterns and values may differ. The result's output is [N, quantity * output_size].
+  AssociationResult associate(const PoolingInput& input, const AssociationMasks& masks = {},
+                              const AssociationRequest& request = {});
+
+  /// Pools ragged bags. `projection` [total, pattern_projection_size]; undefined: the instances themselves.
+  /// An empty bag gives what zeros give behind the output projection: its bias.
+  at::Tensor pool_bags(const BagBatch& bags, const at::Tensor& projection = {});
+  AssociationResult associate_bags(const BagBatch& bags, const at::Tensor& projection = {},
+                                   const AssociationRequest& request = {});
+
+  /// How much each instance counts for its bag, without gradient.
+  InstanceScores instance_scores(const BagBatch& bags, const at::Tensor& projection = {});
+
+  /// Final association [N, num_heads, quantity, S], without gradient.
+  at::Tensor get_association_matrix(const PoolingInput& input, const AssociationMasks& masks = {});
+  /// Projected values [N, num_heads, S, pattern_size], without gradient.
+  at::Tensor get_projected_pattern_matrix(const PoolingInput& input);
+
+  void set_generator(at::Generator generator) { hopfield->set_generator(std::move(generator)); }
+
+  HopfieldPoolingOptions options;
+  Hopfield hopfield{nullptr};
+  /// State patterns [1, quantity, input_size], or [quantity, 1, input_size] if not batch_first; hidden_size if static.
+  torch::Tensor pooling_weights;
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
+
+ private:
+  AssociationInput with_state(const PoolingInput& input) const;
+};
+TORCH_MODULE(HopfieldPooling);
+
+}  // namespace hopfield::nn

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <hopfield/nn/hopfield.h>
+
+#include <torch/nn/modules/dropout.h>
+
+namespace hopfield::nn {
+
+/// The feed-forward half that both transformer layers have, and how they normalise: behind each residual (post-norm).
+struct FeedForwardSettings {
+  int64_t dim_feedforward = 2048;
+  double dropout = 0.1;
+  /// Elementwise function of the feed-forward layer, by its name among LibTorch's operators.
+  std::string activation = "relu";
+};
+
+template <typename D>
+class FeedForwardOptions {
+  using Derived = D;
+  using Settings = FeedForwardSettings;
+
+ public:
+  HOPFIELD_OPTION(dim_feedforward)
+  HOPFIELD_OPTION(dropout)
+  HOPFIELD_OPTION(activation)
+  const Settings& settings() const { return settings_; }
+
+ protected:
+  Settings settings_;
+};
+
+class HopfieldEncoderLayerOptions : public FeedForwardOptions<HopfieldEncoderLayerOptions> {
+ public:
+  HopfieldEncoderLayerOptions(HopfieldOptions association) : association_(std::move(association)) {}  // NOLINT
+  const HopfieldOptions& association() const { return association_; }
+
+ private:
+  HopfieldOptions association_;
+};
+
+class HopfieldDecoderLayerOptions : public FeedForwardOptions<HopfieldDecoderLayerOptions> {
+ public:
+  HopfieldDecoderLayerOptions(HopfieldOptions self, HopfieldOptions cross)
+      : association_self_(std::move(self)), association_cross_(std::move(cross)) {}
+  const HopfieldOptions& association_self() const { return association_self_; }
+  const HopfieldOptions& association_cross() const { return association_cross_; }
+
+ private:
+  HopfieldOptions association_self_, association_cross_;
+};
+
+/// Linear, activation, dropout, linear: registered under hflayers' names in the layer that owns it.
+class FeedForward {
+ public:
+  void reset(torch::nn::Module& owner, int64_t size, const FeedForwardSettings& settings, const char* function);
+  void reset_parameters();
+  at::Tensor forward(const at::Tensor& input);
+
+ private:
+  torch::nn::Linear linear_residual_{nullptr}, linear_output_{nullptr};
+  torch::nn::Dropout dropout_residual_{nullptr}, dropout_output_{nullptr};
+  std::function<at::Tensor(const at::Tensor&)> activation_;
+};
+
+/// Transformer encoder layer with a Hopfield association in place of self-attention.
+class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLayerImpl> {
+ public:
+  explicit HopfieldEncoderLayerImpl(HopfieldEncoderLayerOptions options);
+
+  void reset() override;
+  void reset_parameters();
+  void pretty_print(std::ostream& stream) const override;
+
+  /// @param src                   [N, L, input_size]
+  /// @param src_mask              [L, L] or [N * num_heads, L, L]
+  /// @param src_key_padding_mask  [N, L] bool, true: padding
+  /// @return                      [N, L, input_size]
+  at::Tensor forward(const at::Tensor& src, const at::Tensor& src_mask = {}, const at::Tensor& src_key_padding_mask = {});
+
+  HopfieldEncoderLayerOptions options;
+  Hopfield hopfield_association{nullptr};
+  torch::nn::LayerNorm norm_residual{nullptr}, norm_output{nullptr};
+  torch::nn::Dropout dropout_hopfield_association{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
+
+ private:
+  FeedForward feedforward_;
+};
+TORCH_MODULE(HopfieldEncoderLayer);
+
+/// Transformer decoder layer with Hopfield associations in place of self- and cross-attention.
+class HopfieldDecoderLayerImpl : public torch::nn::Cloneable<HopfieldDecoderLayerImpl> {
+ public:
+  explicit HopfieldDecoderLayerImpl(HopfieldDecoderLayerOptions options);
+
+  void reset() override;
+  void reset_parameters();
+  void pretty_print(std::ostream& stream) const override;
+
+  /// @param tgt     [N, L, input_size]
+  /// @param memory  [N, S, stored_pattern_size of the cross association]
+  /// @return        [N, L, input_size]
+  at::Tensor forward(const at::Tensor& tgt, const at::Tensor& memory, const at::Tensor& tgt_mask = {},
+                     const at::Tensor& memory_mask = {}, const at::Tensor& tgt_key_padding_mask = {},
+                     const at::Tensor& memory_key_padding_mask = {});
+
+  HopfieldDecoderLayerOptions options;
+  Hopfield hopfield_association_self{nullptr}, hopfield_association_cross{nullptr};
+  torch::nn::LayerNorm norm_residual_self{nullptr}, norm_residual_cross{nullptr}, norm_output{nullptr};
+  torch::nn::Dropout dropout_hopfield_association_self{nullptr}, dropout_hopfield_association_cross{nullptr};
+
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({2, torch::nn::AnyValue(at::Tensor())}, {3, torch::nn::AnyValue(at::Tensor())},
+                           {4, torch::nn::AnyValue(at::Tensor())}, {5, torch::nn::AnyValue(at::Tensor())})
+
+ private:
+  FeedForward feedforward_;
+};
+TORCH_MODULE(HopfieldDecoderLayer);
+
+}  // namespace hopfield::nn

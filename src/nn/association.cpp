@@ -1,0 +1,407 @@
+#include <hopfield/nn/association.h>
+
+#include "ops/retrieve_internal.h"
+
+#include <hopfield/core/bags.h>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <torch/nn/init.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ostream>
+
+#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::nn: ", __VA_ARGS__)
+
+namespace hopfield::nn {
+namespace {
+
+/// [N or 1, rows, heads * d] to [N or 1, heads, rows, d]; ragged [total, heads * d] to [total, heads, d].
+at::Tensor split_heads(const at::Tensor& projected, int64_t heads) {
+  auto shape = projected.sizes().vec();
+  shape.back() /= heads;
+  shape.insert(shape.end() - 1, heads);
+  const auto split = projected.view(shape);
+  return split.dim() == 4 ? split.transpose(1, 2) : split;
+}
+
+/// Rows [1, heads or 1, k, d] behind the patterns of every batch element or bag.
+at::Tensor append_rows(const at::Tensor& patterns, const at::Tensor& rows, const std::vector<int64_t>& bag_sizes) {
+  if (patterns.dim() == 4) {
+    return at::cat({patterns, rows.expand({patterns.size(0), patterns.size(1), -1, -1})}, 2);
+  }
+  const auto ragged_rows = rows.squeeze(0).transpose(0, 1).expand({-1, patterns.size(1), -1});  // [k, heads or 1, d]
+  std::vector<at::Tensor> pieces;
+  for (const auto& bag : patterns.split_with_sizes(bag_sizes)) {
+    pieces.push_back(bag);
+    pieces.push_back(ragged_rows);
+  }
+  return at::cat(pieces);
+}
+
+/// Ragged rows without the `appended` ones behind each bag.
+at::Tensor drop_appended_rows(const at::Tensor& rows, const std::vector<int64_t>& bag_sizes, int64_t appended) {
+  if (appended == 0 || bag_sizes.empty()) return rows;
+  auto sizes = bag_sizes;
+  for (auto& size : sizes) size += appended;
+  auto bags = rows.split_with_sizes(sizes);
+  for (size_t i = 0; i < bags.size(); ++i) bags[i] = bags[i].narrow(0, 0, bag_sizes[i]);
+  return at::cat(bags);
+}
+
+at::Tensor softmax_from(const at::Tensor& scores, const at::Tensor& logsumexp) {
+  return (scores - logsumexp).exp().masked_fill(at::isneginf(scores), 0.0);
+}
+
+at::Tensor as_bool_if_byte(const at::Tensor& mask) {
+  return mask.defined() && mask.scalar_type() == at::kByte ? mask.to(at::kBool) : mask;
+}
+
+void check_positive(const std::optional<int64_t>& size, const char* name) {
+  HOPFIELD_CHECK(!size || *size > 0, "expected ", name, " to be positive, got ", *size);
+}
+
+}  // namespace
+
+AssociationCoreImpl::AssociationCoreImpl(AssociationSettings given) : settings(std::move(given)) { reset(); }
+
+AssociationCoreImpl::Sizes AssociationCoreImpl::resolve(const AssociationSettings& s) {
+  check_positive(s.input_size, "input_size");
+  check_positive(s.hidden_size, "hidden_size");
+  check_positive(s.output_size, "output_size");
+  check_positive(s.pattern_size, "pattern_size");
+  check_positive(s.stored_pattern_size, "stored_pattern_size");
+  check_positive(s.pattern_projection_size, "pattern_projection_size");
+  check_positive(s.num_heads, "num_heads");
+  HOPFIELD_CHECK(s.dropout >= 0 && s.dropout <= 1, "expected dropout to be between 0 and 1, got ", s.dropout);
+  HOPFIELD_CHECK(s.normalize_hopfield_space || !s.normalize_hopfield_space_affine,
+                 "expected normalize_hopfield_space together with normalize_hopfield_space_affine, which has no effect "
+                 "without it");
+  HOPFIELD_CHECK(!s.concat_bias_pattern || !(s.stored_pattern_as_static || s.pattern_projection_as_static),
+                 "expected projected stored patterns and projected values for concat_bias_pattern, got static ones");
+  detail::check_iteration("hopfield::nn", s, s.num_heads);
+  if (s.scaling) {
+    const auto& values = s.scaling->values();
+    HOPFIELD_CHECK(values.size() == 1 || static_cast<int64_t>(values.size()) == s.num_heads,
+                   "expected scaling to have one value, or one for each of ", s.num_heads, " heads, got ", values.size(),
+                   " values");
+    for (const auto value : values) HOPFIELD_CHECK(std::isfinite(value), "expected scaling to be finite, got ", value);
+  }
+
+  Sizes sizes;
+  sizes.all_static = s.stored_pattern_as_static && s.state_pattern_as_static && s.pattern_projection_as_static &&
+                     !s.pattern_projection_as_connected && !s.normalize_hopfield_space && s.disable_out_projection;
+  if (sizes.all_static) return sizes;
+
+  HOPFIELD_CHECK(s.input_size, "expected input_size to be given: only an all_static() association does without");
+  sizes.state = *s.input_size;
+  sizes.stored = s.stored_pattern_size.value_or(sizes.state);
+  sizes.projection = s.pattern_projection_size.value_or(sizes.state);
+  sizes.output = s.output_size.value_or(sizes.state);
+  HOPFIELD_CHECK(s.hidden_size || sizes.state % s.num_heads == 0, "expected input_size to be divisible by num_heads, got ",
+                 sizes.state, " and ", s.num_heads, "; set hidden_size, the width of one head");
+  sizes.hidden = s.hidden_size.value_or(sizes.state / s.num_heads);
+  sizes.pattern = s.pattern_size.value_or(*sizes.hidden);
+  if (s.pattern_projection_as_connected) {
+    HOPFIELD_CHECK(sizes.stored == sizes.projection,
+                   "expected stored_pattern_size and pattern_projection_size to be equal for "
+                   "pattern_projection_as_connected, got ",
+                   sizes.stored, " and ", sizes.projection);
+    HOPFIELD_CHECK(sizes.pattern == sizes.hidden,
+                   "expected pattern_size and hidden_size to be equal for pattern_projection_as_connected, got ",
+                   *sizes.pattern, " and ", *sizes.hidden);
+  }
+  sizes.fused_weights = sizes.stored == sizes.state && sizes.projection == sizes.state && !s.pattern_size &&
+                        !s.pattern_projection_as_connected;
+  return sizes;
+}
+
+void AssociationCoreImpl::reset() {
+  sizes_ = resolve(settings);
+  generator_ = copy_generator();
+  register_weights();
+  reset_parameters();
+}
+
+void AssociationCoreImpl::register_weights() {
+  const auto& s = settings;
+  const auto heads = s.num_heads;
+  if (s.scaling_as_trainable) scaling = register_parameter("scaling", at::empty({heads}));
+  if (sizes_.all_static) return;
+
+  const auto hidden = heads * *sizes_.hidden, pattern = heads * *sizes_.pattern;
+  const auto state_rows = s.state_pattern_as_static ? 0 : hidden;
+  const auto stored_rows = s.stored_pattern_as_static ? 0 : hidden;
+  const auto value_rows = s.pattern_projection_as_static ? 0 : pattern;
+  if (s.normalize_hopfield_space_affine) {
+    p_norm_weight = register_parameter("p_norm_weight", at::empty({*sizes_.hidden}));
+    p_norm_bias = register_parameter("p_norm_bias", at::empty({*sizes_.hidden}));
+  }
+  if (sizes_.fused_weights) {
+    const auto rows = state_rows + stored_rows + value_rows;
+    if (rows > 0) in_proj_weight = register_parameter("in_proj_weight", at::empty({rows, sizes_.state}));
+  } else {
+    const bool after_keys = s.pattern_projection_as_connected && !s.stored_pattern_as_static;
+    if (state_rows > 0) q_proj_weight = register_parameter("q_proj_weight", at::empty({state_rows, sizes_.state}));
+    if (stored_rows > 0) k_proj_weight = register_parameter("k_proj_weight", at::empty({stored_rows, sizes_.stored}));
+    if (value_rows > 0) {
+      v_proj_weight = register_parameter("v_proj_weight", at::empty({value_rows, after_keys ? hidden : sizes_.projection}));
+    }
+  }
+  // The bias keeps the rows of the values even where these are static.
+  if (s.input_bias && state_rows + stored_rows + value_rows > 0) {
+    in_proj_bias = register_parameter("in_proj_bias", at::empty({state_rows + stored_rows + pattern}));
+  }
+  if (!s.disable_out_projection) {
+    out_proj = register_module(
+        "out_proj", torch::nn::Linear(torch::nn::LinearOptions(pattern, sizes_.output).bias(s.input_bias)));
+  }
+  if (s.concat_bias_pattern) {
+    bias_k = register_parameter("bias_k", at::empty({1, 1, hidden}));
+    bias_v = register_parameter("bias_v", at::empty({1, 1, pattern}));
+  }
+}
+
+void AssociationCoreImpl::reset_parameters() {
+  constexpr double kDeviation = 0.02;
+  torch::NoGradGuard no_grad;
+  for (auto* weight : {&in_proj_weight, &q_proj_weight, &k_proj_weight, &v_proj_weight, &bias_k, &bias_v}) {
+    if (weight->defined()) torch::nn::init::normal_(*weight, 0.0, kDeviation);
+  }
+  if (in_proj_bias.defined()) in_proj_bias.zero_();
+  if (p_norm_weight.defined()) {
+    p_norm_weight.fill_(1.0);
+    p_norm_bias.zero_();
+  }
+  if (out_proj) {
+    torch::nn::init::normal_(out_proj->weight, 0.0, kDeviation);
+    if (out_proj->bias.defined()) out_proj->bias.zero_();
+  }
+  if (scaling.defined()) {
+    const auto values = settings.scaling ? settings.scaling->values() : std::vector<double>{default_beta()};
+    scaling.copy_(at::tensor(values, at::kDouble));
+  }
+}
+
+double AssociationCoreImpl::default_beta() const {
+  return sizes_.all_static ? 1.0 : 1.0 / std::sqrt(static_cast<double>(*sizes_.hidden));
+}
+
+at::Tensor AssociationCoreImpl::beta() const {
+  if (scaling.defined()) return scaling;
+  return RetrieveOptions().beta(settings.scaling.value_or(default_beta())).beta();
+}
+
+AssociationCoreImpl::Projection AssociationCoreImpl::state_projection() const {
+  if (settings.state_pattern_as_static) return {};
+  const auto rows = settings.num_heads * *sizes_.hidden;
+  return {sizes_.fused_weights ? in_proj_weight.narrow(0, 0, rows) : q_proj_weight,
+          in_proj_bias.defined() ? in_proj_bias.narrow(0, 0, rows) : at::Tensor()};
+}
+
+AssociationCoreImpl::Projection AssociationCoreImpl::stored_projection() const {
+  if (settings.stored_pattern_as_static) return {};
+  const auto rows = settings.num_heads * *sizes_.hidden;
+  const auto first = settings.state_pattern_as_static ? 0 : rows;
+  return {sizes_.fused_weights ? in_proj_weight.narrow(0, first, rows) : k_proj_weight,
+          in_proj_bias.defined() ? in_proj_bias.narrow(0, first, rows) : at::Tensor()};
+}
+
+AssociationCoreImpl::Projection AssociationCoreImpl::value_projection() const {
+  if (settings.pattern_projection_as_static) return {};
+  const auto rows = settings.num_heads * *sizes_.pattern;
+  return {sizes_.fused_weights ? in_proj_weight.narrow(0, in_proj_weight.size(0) - rows, rows) : v_proj_weight,
+          in_proj_bias.defined() ? in_proj_bias.narrow(0, in_proj_bias.size(0) - rows, rows) : at::Tensor()};
+}
+
+at::Tensor AssociationCoreImpl::project_values(const at::Tensor& projection) const {
+  auto values = projection;
+  const auto keys = stored_projection();
+  const bool through_keys = settings.pattern_projection_as_connected && keys.weight.defined();
+  if (through_keys) values = at::linear(values, keys.weight, keys.bias);
+  const auto own = value_projection();
+  if (own.weight.defined()) values = at::linear(values, own.weight, own.bias);
+  const bool heads_share = !through_keys && !own.weight.defined();
+  return split_heads(values, heads_share ? 1 : settings.num_heads);
+}
+
+at::Tensor AssociationCoreImpl::normalize(const at::Tensor& heads) const {
+  if (!settings.normalize_hopfield_space) return heads;
+  return at::layer_norm(heads, {heads.size(-1)}, p_norm_weight, p_norm_bias, settings.normalize_hopfield_space_eps);
+}
+
+void AssociationCoreImpl::check_patterns(const AssociationInput& patterns, const at::Tensor& offsets) const {
+  const auto& s = settings;
+  const bool ragged = offsets.defined();
+  const auto check = [&](const at::Tensor& tensor, const char* name, int64_t dimensions, std::optional<int64_t> width) {
+    const auto shape = dimensions == 2 ? "[total, size]" : s.batch_first ? "[N, rows, size]" : "[rows, N, size]";
+    HOPFIELD_CHECK(tensor.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
+    HOPFIELD_CHECK(tensor.dim() == dimensions, "expected ", name, " to have ", dimensions, " dimensions ", shape,
+                   ", got ", tensor.sizes());
+    HOPFIELD_CHECK(!width || tensor.size(-1) == *width, "expected ", name, " to have size ", width.value_or(0),
+                   " in its last dimension, got ", tensor.sizes());
+    HOPFIELD_CHECK(at::isFloatingType(tensor.scalar_type()), "expected ", name,
+                   " to have a floating-point type, got ", tensor.scalar_type());
+  };
+  const bool data_decide = sizes_.all_static || (s.state_pattern_as_static && s.stored_pattern_as_static);
+  const std::optional<int64_t> any;
+  check(patterns.state, "state", 3, data_decide ? any : s.state_pattern_as_static ? sizes_.hidden : sizes_.state);
+  check(patterns.stored, "stored", ragged ? 2 : 3,
+        data_decide ? patterns.state.size(-1) : s.stored_pattern_as_static ? sizes_.hidden : sizes_.stored);
+  const bool value_is_used_as_is = s.pattern_projection_as_static &&
+                                   !(s.pattern_projection_as_connected && !s.stored_pattern_as_static);
+  check(patterns.projection, "projection", ragged ? 2 : 3,
+        !value_is_used_as_is ? sizes_.projection : s.disable_out_projection ? any : sizes_.pattern);
+  const auto row_dimension = ragged ? 0 : 1;
+  HOPFIELD_CHECK(patterns.stored.size(row_dimension) == patterns.projection.size(row_dimension),
+                 "expected projection to have as many patterns as stored, ", patterns.stored.size(row_dimension), ", got ",
+                 patterns.projection.size(row_dimension));
+  const auto parameters = this->parameters();
+  if (!parameters.empty() && !at::autocast::is_autocast_enabled(patterns.state.device().type())) {
+    const auto& parameter = parameters.front();
+    for (const auto* tensor : {&patterns.state, &patterns.stored, &patterns.projection}) {
+      HOPFIELD_CHECK(tensor->scalar_type() == parameter.scalar_type() && tensor->device() == parameter.device(),
+                     "expected stored, state and projection to be of type ", parameter.scalar_type(), " on ",
+                     parameter.device(), " like the parameters, got ", tensor->scalar_type(), " on ", tensor->device(),
+                     "; convert the input, or the module with to()");
+    }
+  }
+}
+
+int64_t AssociationCoreImpl::batch_size(const AssociationInput& patterns, const at::Tensor& offsets) const {
+  if (offsets.defined()) {
+    const auto bags = offsets.numel() - 1;
+    HOPFIELD_CHECK(patterns.state.size(0) == bags || patterns.state.size(0) == 1, "expected state to have batch size ",
+                   bags, ", the number of bags, or 1, got ", patterns.state.sizes());
+    return bags;
+  }
+  int64_t batch = 1;
+  for (const auto* tensor : {&patterns.state, &patterns.stored, &patterns.projection}) {
+    if (batch == 1) batch = tensor->size(0);
+    HOPFIELD_CHECK(tensor->size(0) == batch || tensor->size(0) == 1,
+                   "expected stored, state and projection to have one batch size, or 1, got ", patterns.stored.size(0),
+                   ", ", patterns.state.size(0), " and ", patterns.projection.size(0));
+  }
+  return batch;
+}
+
+namespace {
+
+/// The layer's masks in the op's shapes, with `appended` columns that nothing excludes.
+void set_masks(RetrieveInput& input, const AssociationMasks& masks, int64_t batch, int64_t heads, int64_t appended) {
+  const auto queries = input.state.size(2), keys = input.stored.size(-2) - appended;
+  const auto widen = [&](const at::Tensor& mask) {
+    return appended > 0 && mask.defined() ? at::constant_pad_nd(mask, {0, appended}, 0) : mask;
+  };
+  const auto padding = as_bool_if_byte(masks.stored_pattern_padding_mask);
+  if (padding.defined()) {
+    HOPFIELD_CHECK(padding.scalar_type() == at::kBool && padding.dim() == 2 && padding.size(0) == batch &&
+                       padding.size(1) == keys,
+                   "expected stored_pattern_padding_mask to be bool (true: excluded) of shape [N, S] = [", batch, ", ",
+                   keys, "], got ", padding.sizes(), " of type ", padding.scalar_type());
+    input.padding_mask = widen(padding);
+  }
+  const auto mask = as_bool_if_byte(masks.association_mask);
+  if (mask.defined()) {
+    HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
+                   "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
+                   mask.scalar_type());
+    const bool fits = (mask.dim() == 2 || (mask.dim() == 3 && mask.size(0) == batch * heads)) &&
+                      mask.size(-2) == queries && mask.size(-1) == keys;
+    HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", queries, ", ", keys,
+                   "] or [N * num_heads, L, S] = [", batch * heads, ", ", queries, ", ", keys, "], got ", mask.sizes());
+    const auto widened = widen(mask);
+    input.association_mask = mask.dim() == 2 ? widened : widened.unflatten(0, {batch, heads});
+  }
+  if (masks.key_bias.defined()) {
+    HOPFIELD_CHECK(at::isFloatingType(masks.key_bias.scalar_type()) && masks.key_bias.dim() == 2 &&
+                       (masks.key_bias.size(0) == batch || masks.key_bias.size(0) == 1) && masks.key_bias.size(1) == keys,
+                   "expected key_bias to be floating-point of shape [N or 1, S] = [", batch, ", ", keys, "], got ",
+                   masks.key_bias.sizes(), " of type ", masks.key_bias.scalar_type());
+    input.key_bias = widen(masks.key_bias);
+  }
+}
+
+}  // namespace
+
+int64_t AssociationCoreImpl::appended_rows() const {
+  return (settings.concat_bias_pattern ? 1 : 0) + (settings.add_zero_association ? 1 : 0);
+}
+
+at::Tensor AssociationCoreImpl::append(const at::Tensor& patterns, const at::Tensor& bias_row,
+                                       const std::vector<int64_t>& bag_sizes) const {
+  std::vector<at::Tensor> rows;
+  if (bias_row.defined()) rows.push_back(split_heads(bias_row, settings.num_heads));
+  if (settings.add_zero_association) {
+    rows.push_back(at::zeros({1, 1, 1, patterns.size(-1)}, patterns.options()).expand({-1, patterns.size(1), -1, -1}));
+  }
+  return rows.empty() ? patterns : append_rows(patterns, at::cat(rows, 2), bag_sizes);
+}
+
+RetrieveInput AssociationCoreImpl::retrieve_input(const AssociationInput& patterns, const at::Tensor& offsets,
+                                                  const AssociationMasks& masks) const {
+  const auto batch = batch_size(patterns, offsets);
+  const auto heads = settings.num_heads;
+  const auto project = [&](const at::Tensor& tensor, const Projection& projection) {
+    if (!projection.weight.defined()) return split_heads(tensor, 1);
+    return split_heads(at::linear(tensor, projection.weight, projection.bias), heads);
+  };
+  std::vector<int64_t> sizes;
+  if (offsets.defined() && appended_rows() > 0) sizes = bag_sizes(offsets, patterns.stored.size(0));
+
+  RetrieveInput input;
+  // Queries shared by the batch or by the heads are projected once; expand() repeats them without copying.
+  input.state = normalize(project(patterns.state, state_projection())).expand({batch, heads, -1, -1});
+  input.stored = append(normalize(project(patterns.stored, stored_projection())), bias_k, sizes);
+  input.projection = append(project_values(patterns.projection), bias_v, sizes);
+  if (offsets.defined()) {
+    input.offsets = offsets + at::arange(offsets.numel(), offsets.options()) * appended_rows();
+  } else {
+    set_masks(input, masks, batch, heads, appended_rows());
+  }
+  return input;
+}
+
+AssociationResult AssociationCoreImpl::forward(const AssociationInput& patterns, const at::Tensor& offsets,
+                                               const AssociationMasks& masks, const AssociationRequest& request) {
+  const auto input = retrieve_input(patterns, offsets, masks);
+  const auto r = retrieve(input, RetrieveOptions(settings)
+                                     .beta(beta())
+                                     .dropout(is_training() ? settings.dropout : 0.0)
+                                     .generator(generator_)
+                                     .with_energy(request.energy())
+                                     .with_scores(request.association()));
+  AssociationResult result;
+  const auto merged = r.output.transpose(1, 2).flatten(2);  // [N, L, heads * pattern_size]
+  result.output = out_proj ? out_proj->forward(merged) : merged;
+  result.state = r.state;
+  result.logsumexp = r.logsumexp;
+  result.steps = r.steps;
+  result.residual = r.residual;
+  result.converged = r.converged;
+  result.energy = r.energy;
+  if (!request.association()) return result;
+
+  auto logsumexp = r.logsumexp.unsqueeze(-1);  // [N, H, L, 1]
+  result.scores = r.scores;
+  if (offsets.defined()) {
+    const auto sizes = bag_sizes(offsets, patterns.stored.size(0));
+    result.scores = drop_appended_rows(r.scores, sizes, appended_rows());  // [total, H, L]
+    logsumexp = r.logsumexp.repeat_interleave(at::tensor(sizes, at::kLong).to(r.scores.device()), 0);
+  }
+  result.association = softmax_from(result.scores, logsumexp);
+  return result;
+}
+
+at::Tensor AssociationCoreImpl::projected_patterns(const at::Tensor& projection) {
+  return append(project_values(projection), bias_v, {});
+}
+
+void AssociationCoreImpl::pretty_print(std::ostream& stream) const {
+  stream << "hopfield::nn::AssociationCore(num_heads=" << settings.num_heads;
+  if (sizes_.hidden) stream << ", hidden_size=" << *sizes_.hidden << ", pattern_size=" << *sizes_.pattern;
+  stream << ")";
+}
+
+}  // namespace hopfield::nn

@@ -1,0 +1,92 @@
+#include <hopfield/nn/hopfield_layer.h>
+
+#include <ATen/ATen.h>
+#include <torch/nn/init.h>
+
+#include <ostream>
+
+namespace hopfield::nn {
+
+HopfieldLayerImpl::HopfieldLayerImpl(HopfieldLayerOptions given) : options(std::move(given)) { reset(); }
+
+void HopfieldLayerImpl::reset() {
+  const auto& s = options.settings();
+  TORCH_CHECK(s.quantity > 0, "hopfield::nn::HopfieldLayer: expected quantity to be positive, got ", s.quantity);
+  const auto generator = hopfield ? hopfield->association_core->copy_generator() : at::Generator();
+  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(s)));
+  set_generator(generator);
+  const auto& core = hopfield->association_core;
+  const auto stored_width = core->all_static() || !s.stored_pattern_size ? s.input_size : s.stored_pattern_size;
+  const auto width = s.stored_pattern_as_static && core->hidden_size() ? core->hidden_size() : stored_width;
+  TORCH_CHECK(width, "hopfield::nn::HopfieldLayer: expected input_size to be given: stored patterns have that width");
+  const auto lookups = [&](int64_t size) {
+    return s.batch_first ? at::empty({1, s.quantity, size}) : at::empty({s.quantity, 1, size});
+  };
+  lookup_weights = register_parameter("lookup_weights", lookups(*width), s.trainable);
+  if (s.lookup_weights_as_separated) {
+    target_weights = register_parameter("target_weights", lookups(s.pattern_projection_size.value_or(*width)),
+                                        s.lookup_targets_as_trainable);
+  }
+  reset_parameters();
+}
+
+void HopfieldLayerImpl::reset_parameters() {
+  hopfield->reset_parameters();
+  torch::nn::init::normal_(lookup_weights, 0.0, 0.02);
+  if (target_weights.defined()) torch::nn::init::normal_(target_weights, 0.0, 0.02);
+}
+
+AssociationInput HopfieldLayerImpl::with_lookups(const at::Tensor& state) const {
+  return {lookup_weights, state, target_weights.defined() ? target_weights : lookup_weights};
+}
+
+at::Tensor HopfieldLayerImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
+                                      const at::Tensor& association_mask) {
+  return associate(input, {stored_pattern_padding_mask, association_mask, {}}).output;
+}
+
+AssociationResult HopfieldLayerImpl::associate(const at::Tensor& state, const AssociationMasks& masks,
+                                               const AssociationRequest& request) {
+  return hopfield->associate(with_lookups(state), masks, request);
+}
+
+void HopfieldLayerImpl::set_patterns(const at::Tensor& patterns, const at::Tensor& targets) {
+  const auto check = [](const at::Tensor& rows, const char* name, const at::Tensor& weights) {
+    TORCH_CHECK(rows.defined() && rows.dim() == 2 && rows.size(0) > 0 && rows.size(1) == weights.size(-1),
+                "hopfield::nn::HopfieldLayer::set_patterns: expected ", name, " to have shape [quantity, ",
+                weights.size(-1), "], got ", rows.defined() ? c10::str(rows.sizes()) : std::string("an undefined tensor"));
+  };
+  check(patterns, "patterns", lookup_weights);
+  if (target_weights.defined()) {
+    check(targets, "targets", target_weights);
+    TORCH_CHECK(targets.size(0) == patterns.size(0), "hopfield::nn::HopfieldLayer::set_patterns: expected targets to have ",
+                patterns.size(0), " rows like patterns, got ", targets.sizes());
+  } else {
+    TORCH_CHECK(!targets.defined(), "hopfield::nn::HopfieldLayer::set_patterns: expected no targets, got ",
+                targets.sizes(), "; targets need lookup_weights_as_separated");
+  }
+  const auto batch_dimension = options.batch_first() ? 0 : 1;
+  const auto fill = [&](torch::Tensor& weights, const at::Tensor& rows) {
+    weights.set_data(rows.detach().to(weights.options()).clone().unsqueeze(batch_dimension));
+  };
+  fill(lookup_weights, patterns);
+  if (targets.defined()) fill(target_weights, targets);
+  options.quantity(patterns.size(0));
+}
+
+at::Tensor HopfieldLayerImpl::get_association_matrix(const at::Tensor& state, const AssociationMasks& masks) {
+  return hopfield->get_association_matrix(with_lookups(state), masks);
+}
+
+at::Tensor HopfieldLayerImpl::get_projected_pattern_matrix(const at::Tensor& state) {
+  return hopfield->get_projected_pattern_matrix(with_lookups(state));
+}
+
+void HopfieldLayerImpl::pretty_print(std::ostream& stream) const {
+  stream << std::boolalpha << "hopfield::nn::HopfieldLayer(" << describe(options.settings())
+         << ", quantity=" << options.quantity() << ", trainable=" << options.trainable()
+         << ", lookup_weights_as_separated=" << options.lookup_weights_as_separated()
+         << ", lookup_targets_as_trainable=" << options.lookup_targets_as_trainable() << ")";
+}
+
+}  // namespace hopfield::nn

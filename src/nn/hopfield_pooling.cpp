@@ -1,0 +1,79 @@
+#include <hopfield/nn/hopfield_pooling.h>
+
+#include <ATen/ATen.h>
+#include <torch/nn/init.h>
+
+#include <ostream>
+
+namespace hopfield::nn {
+
+HopfieldPoolingImpl::HopfieldPoolingImpl(HopfieldPoolingOptions given) : options(std::move(given)) { reset(); }
+
+void HopfieldPoolingImpl::reset() {
+  const auto& s = options.settings();
+  TORCH_CHECK(s.quantity > 0, "hopfield::nn::HopfieldPooling: expected quantity to be positive, got ", s.quantity);
+  TORCH_CHECK(s.input_size, "hopfield::nn::HopfieldPooling: expected input_size to be given: state patterns have that width");
+  const auto generator = hopfield ? hopfield->association_core->copy_generator() : at::Generator();
+  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(s)));
+  set_generator(generator);
+  const auto hidden = hopfield->association_core->hidden_size();
+  const auto width = s.state_pattern_as_static && hidden ? *hidden : *s.input_size;
+  pooling_weights = register_parameter(
+      "pooling_weights", s.batch_first ? at::empty({1, s.quantity, width}) : at::empty({s.quantity, 1, width}), s.trainable);
+  reset_parameters();
+}
+
+void HopfieldPoolingImpl::reset_parameters() {
+  hopfield->reset_parameters();
+  torch::nn::init::normal_(pooling_weights, 0.0, 0.02);
+}
+
+AssociationInput HopfieldPoolingImpl::with_state(const PoolingInput& input) const {
+  return {input.stored, pooling_weights, input.projection.defined() ? input.projection : input.stored};
+}
+
+at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
+                                        const at::Tensor& association_mask) {
+  return associate({input, {}}, {stored_pattern_padding_mask, association_mask, {}}).output;
+}
+
+AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const AssociationMasks& masks,
+                                                 const AssociationRequest& request) {
+  auto result = hopfield->associate(with_state(input), masks, request);
+  result.output = (options.batch_first() ? result.output : result.output.transpose(0, 1)).flatten(1);
+  return result;
+}
+
+at::Tensor HopfieldPoolingImpl::pool_bags(const BagBatch& bags, const at::Tensor& projection) {
+  return associate_bags(bags, projection).output;
+}
+
+AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, const at::Tensor& projection,
+                                                      const AssociationRequest& request) {
+  auto patterns = with_state({bags.values, projection});
+  if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
+  auto result = hopfield->associate_bags(patterns, bags.offsets, request);
+  result.output = result.output.flatten(1);
+  return result;
+}
+
+InstanceScores HopfieldPoolingImpl::instance_scores(const BagBatch& bags, const at::Tensor& projection) {
+  at::NoGradGuard no_grad;
+  const auto result = associate_bags(bags, projection, AssociationRequest().with_association());
+  return {result.scores, result.association};
+}
+
+at::Tensor HopfieldPoolingImpl::get_association_matrix(const PoolingInput& input, const AssociationMasks& masks) {
+  return hopfield->get_association_matrix(with_state(input), masks);
+}
+
+at::Tensor HopfieldPoolingImpl::get_projected_pattern_matrix(const PoolingInput& input) {
+  return hopfield->get_projected_pattern_matrix(with_state(input));
+}
+
+void HopfieldPoolingImpl::pretty_print(std::ostream& stream) const {
+  stream << std::boolalpha << "hopfield::nn::HopfieldPooling(" << describe(options.settings())
+         << ", quantity=" << options.quantity() << ", trainable=" << options.trainable() << ")";
+}
+
+}  // namespace hopfield::nn
