@@ -1,9 +1,10 @@
-# What every target of this project shares: language level, warnings, sanitizers, one precompiled header per group.
+# What every target of this project shares: language level, warnings, sanitizers, OpenMP, one precompiled header.
 include_guard(GLOBAL)
 
 add_library(hopfield_flags INTERFACE)
 target_compile_features(hopfield_flags INTERFACE cxx_std_17)
 target_compile_options(hopfield_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+target_compile_definitions(hopfield_flags INTERFACE FMT_HEADER_ONLY)
 if(HOPFIELD_WERROR)
   target_compile_options(hopfield_flags INTERFACE -Werror)
 endif()
@@ -14,28 +15,25 @@ endif()
 
 # at::parallel_for is header code: without OpenMP it runs serially and says nothing. LibTorch's own copy of the OpenMP
 # runtime, where it has one, is linked so that a program holds one thread pool.
-add_library(hopfield_openmp INTERFACE)
-target_compile_options(hopfield_openmp INTERFACE -fopenmp)
+target_compile_options(hopfield_flags INTERFACE -fopenmp)
 if(EXISTS "${hopfield_torch_root}/lib/libgomp.so.1")
-  target_link_libraries(hopfield_openmp INTERFACE "${hopfield_torch_root}/lib/libgomp.so.1")
+  target_link_libraries(hopfield_flags INTERFACE "${hopfield_torch_root}/lib/libgomp.so.1")
 else()
-  target_link_options(hopfield_openmp INTERFACE -fopenmp)
+  target_link_options(hopfield_flags INTERFACE -fopenmp)
 endif()
 
+# torch/torch.h costs 25 seconds a file. It is compiled once, for the library and the programs alike, so all of them are
+# position independent.
+target_compile_options(hopfield_flags INTERFACE -fPIC)
+file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "")
+add_library(hopfield_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
+target_link_libraries(hopfield_pch PRIVATE hopfield_flags Hopfield::Torch)
+target_precompile_headers(hopfield_pch PRIVATE <torch/torch.h>)
+
 # hopfield_add_executable(NAME SOURCES source... [LIBRARIES library...])
-# Programs of one build share a precompiled torch header, compiled once for all of them.
 function(hopfield_add_executable name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
-  if(NOT TARGET hopfield_program_pch)
-    file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "")
-    add_library(hopfield_program_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
-    target_link_libraries(hopfield_program_pch PRIVATE hopfield_flags Hopfield::Torch)
-    target_compile_definitions(hopfield_program_pch PRIVATE FMT_HEADER_ONLY)
-    target_precompile_headers(hopfield_program_pch PRIVATE <torch/torch.h>)
-    set_target_properties(hopfield_program_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-  endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE hopfield_flags Hopfield::Hopfield ${arg_LIBRARIES})
-  target_compile_definitions(${name} PRIVATE FMT_HEADER_ONLY)
-  target_precompile_headers(${name} REUSE_FROM hopfield_program_pch)
+  target_precompile_headers(${name} REUSE_FROM hopfield_pch)
 endfunction()

@@ -34,7 +34,7 @@ Mask make_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor excluded, a
   if (bias.defined()) {
     const auto infinite = at::isneginf(bias.detach());
     bias = bias.masked_fill(infinite, 0.0);
-    excluded = excluded.defined() ? excluded.logical_or(infinite) : infinite;
+    excluded = excluded.defined() ? excluded.bitwise_or(infinite) : infinite;
   }
   at::Tensor dead;
   if (stored.size(-2) == 0) {

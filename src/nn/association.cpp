@@ -258,8 +258,10 @@ void AssociationCoreImpl::check_patterns(const AssociationInput& patterns, const
                  "expected projection to have as many patterns as stored, ", patterns.stored.size(row_dimension), ", got ",
                  patterns.projection.size(row_dimension));
   const auto parameters = this->parameters();
-  if (!parameters.empty() && !at::autocast::is_autocast_enabled(patterns.state.device().type())) {
-    const auto& parameter = parameters.front();
+  if (parameters.empty()) return;
+  const auto& parameter = parameters.front();
+  const bool has_autocast = parameter.is_cpu() || parameter.is_cuda();
+  if (!has_autocast || !at::autocast::is_autocast_enabled(parameter.device().type())) {
     for (const auto* tensor : {&patterns.state, &patterns.stored, &patterns.projection}) {
       HOPFIELD_CHECK(tensor->scalar_type() == parameter.scalar_type() && tensor->device() == parameter.device(),
                      "expected stored, state and projection to be of type ", parameter.scalar_type(), " on ",

@@ -50,6 +50,8 @@ at::Tensor HopfieldPoolingImpl::pool_bags(const BagBatch& bags, const at::Tensor
 
 AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, const at::Tensor& projection,
                                                       const AssociationRequest& request) {
+  TORCH_CHECK(bags.offsets.defined(), "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
+              "padded bags go to forward()");
   auto patterns = with_state({bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
   auto result = hopfield->associate_bags(patterns, bags.offsets, request);

@@ -19,7 +19,7 @@ using OptionalTensor = std::optional<at::Tensor>;
 constexpr auto kSchema =
     "retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, "
     "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, Tensor? beta=None, "
-    "int[] update_steps_max=[0], float[] update_steps_eps=[0.0001], int update_steps_cap=256, "
+    "int[1] update_steps_max=0, float[1] update_steps_eps=0.0001, int update_steps_cap=256, "
     "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
     "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False) -> "
     "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "

@@ -25,10 +25,12 @@ bool is_traced(const at::Tensor& tensor) {
          tensor.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
 }
 
-/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value.
+/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value. By full(): tensor() needs memory, which traced tensors lack.
 template <typename T>
 at::Tensor per_head_tensor(const PerHead<T>& value, const at::TensorOptions& options) {
-  return at::tensor(value.values(), options.device(at::kCPU)).view({1, -1, 1, 1}).to(options.device());
+  std::vector<at::Tensor> heads;
+  for (const auto entry : value.values()) heads.push_back(at::full({1, 1, 1, 1}, entry, options));
+  return at::cat(heads, 1);
 }
 
 /// A checked call in computation dtype: what every step needs.
@@ -49,7 +51,7 @@ struct Problem {
 /// Zeros in place of patterns that are not finite, and where they were: 0 * NaN is NaN, so a pattern that some query may
 /// not attend to has to leave the products. The rows that may attend to it are set to NaN instead.
 std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) {
-  const auto poisoned = at::isfinite(patterns.detach()).all(-1).logical_not();          // [.., S]
+  const auto poisoned = at::isfinite(patterns.detach()).all(-1).bitwise_not();          // [.., S]
   return {patterns.masked_fill(poisoned.unsqueeze(-1), 0.0), poisoned.unsqueeze(-2)};
 }
 
@@ -72,7 +74,7 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   if (input.key_bias.defined()) bias = input.key_bias.to(dtype);
   if (const auto& mask = input.association_mask; mask.defined()) {
     if (mask.scalar_type() == at::kBool) {
-      excluded = excluded.defined() ? excluded.logical_or(mask) : mask;
+      excluded = excluded.defined() ? excluded.bitwise_or(mask) : mask;
     } else {
       bias = bias.defined() ? bias + mask.to(dtype) : mask.to(dtype);
     }
@@ -128,7 +130,7 @@ class Iteration {
     solution.residual = at::full(row_shape, std::numeric_limits<double>::quiet_NaN(), query.options());
     frozen_ = at::zeros(row_shape, query.options().dtype(at::kBool));
     if (problem.mask.dead.defined()) {
-      frozen_ = frozen_.logical_or(problem.mask.dead);
+      frozen_ = frozen_.bitwise_or(problem.mask.dead);
       solution.residual = solution.residual.masked_fill(problem.mask.dead, 0.0);
     }
   }
@@ -137,7 +139,7 @@ class Iteration {
   bool begin_step(int64_t step) {
     if (step >= most_steps_) return false;
     if (!lockstep_) {
-      active_ = frozen_.logical_not().logical_and(steps_max_ > step);
+      active_ = frozen_.bitwise_not().bitwise_and(steps_max_ > step);
       if (may_read_values_ && !active_.any().item<bool>()) return false;
     }
     if (trail_ > 0) {
@@ -165,14 +167,14 @@ class Iteration {
     }
     solution.residual = at::where(active_, residual, solution.residual);
     if (has_threshold_) {
-      const auto done = residual.le(eps_).logical_and(eps_ > 0).logical_or(at::isfinite(residual).logical_not());
-      frozen_ = frozen_.logical_or(done.logical_and(active_));
+      const auto done = residual.le(eps_).bitwise_and(eps_ > 0).bitwise_or(at::isfinite(residual).bitwise_not());
+      frozen_ = frozen_.bitwise_or(done.bitwise_and(active_));
     }
   }
 
   Solution finish() {
     solution.converged = solution.residual.le(eps_);
-    if (problem_.mask.dead.defined()) solution.converged = solution.converged.logical_or(problem_.mask.dead);
+    if (problem_.mask.dead.defined()) solution.converged = solution.converged.bitwise_or(problem_.mask.dead);
     return solution;
   }
 
@@ -285,7 +287,7 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
   auto weights = core::association(scores, problem.mask);
   if (problem.projection_poisoned.defined()) {
     auto reachable = problem.projection_poisoned;
-    if (problem.mask.excluded.defined()) reachable = reachable.logical_and(problem.mask.excluded.logical_not());
+    if (problem.mask.excluded.defined()) reachable = reachable.bitwise_and(problem.mask.excluded.bitwise_not());
     weights = weights.masked_fill(reachable, std::numeric_limits<double>::quiet_NaN());
   }
   if (settings.dropout > 0) {
@@ -359,7 +361,7 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   if (input.key_bias.defined()) padded.key_bias = pad_bags(input.key_bias, sizes).unsqueeze(1).unsqueeze(1);
   auto result = retrieve_dense(padded, settings, seed, 0);
   if (settings.with_scores) {
-    const auto rows = padding.logical_not().nonzero();  // [total, 2]: bag and position, in the order of the bags
+    const auto rows = padding.bitwise_not().nonzero();  // [total, 2]: bag and position, in the order of the bags
     result.scores = result.scores.permute({0, 3, 1, 2}).index({rows.select(1, 0), rows.select(1, 1)});
   }
   return result;

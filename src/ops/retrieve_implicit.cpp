@@ -38,15 +38,15 @@ at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Te
   for (int64_t i = 0; i < most && active.any().item<bool>(); ++i) {
     const auto image = apply(direction);
     const auto curvature = row_dot(direction, image);
-    failed = failed.logical_or(active.logical_and(curvature.gt(0).logical_not()));
-    active = active.logical_and(failed.logical_not());
+    failed = failed.bitwise_or(active.bitwise_and(curvature.gt(0).bitwise_not()));
+    active = active.bitwise_and(failed.bitwise_not());
     const auto step = at::where(active, squared / curvature, at::zeros_like(squared));
     solution = solution + step * direction;
     residual = residual - step * image;
     const auto next_squared = row_dot(residual, residual);
     direction = residual + at::where(active, next_squared / squared, at::zeros_like(squared)) * direction;
     squared = next_squared;
-    active = active.logical_and(squared > target);
+    active = active.bitwise_and(squared > target);
   }
   return at::where(failed, gradient, solution);
 }

@@ -84,7 +84,11 @@ class AssociationOptions : public IterationOptions<D, Settings> {
   HOPFIELD_OPTION(stored_pattern_size)
   HOPFIELD_OPTION(pattern_projection_size)
   HOPFIELD_OPTION(num_heads)
-  HOPFIELD_OPTION(scaling)
+  D& scaling(PerHead<double> value) {
+    this->settings_.scaling = std::move(value);
+    return static_cast<D&>(*this);
+  }
+  const std::optional<PerHead<double>>& scaling() const { return this->settings_.scaling; }
   HOPFIELD_OPTION(scaling_as_trainable)
   HOPFIELD_OPTION(normalize_stored_pattern)
   HOPFIELD_OPTION(normalize_stored_pattern_affine)

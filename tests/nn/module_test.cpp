@@ -1,0 +1,129 @@
+// What every torch::nn module is expected to do.
+
+#include <hopfield/hopfield.h>
+
+#include "support/naive.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/torch.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace hopfield::nn {
+namespace {
+
+using testing::bitwise_equal;
+using testing::max_difference;
+
+TEST(Modules, StandInSequential) {
+  torch::nn::Sequential model(torch::nn::Linear(6, 8), Hopfield(HopfieldOptions(8).num_heads(2).update_steps_max(1)),
+                              HopfieldLayer(HopfieldLayerOptions(8).quantity(5)),
+                              HopfieldEncoderLayer(HopfieldEncoderLayerOptions(HopfieldOptions(8)).dim_feedforward(16)),
+                              HopfieldPooling(HopfieldPoolingOptions(8).quantity(2)), torch::nn::Linear(16, 1));
+  const auto out = model->forward(at::randn({3, 5, 6}));
+  EXPECT_EQ(out.sizes(), at::IntArrayRef({3, 1}));
+  out.sum().backward();
+  for (const auto& p : model->named_parameters()) EXPECT_TRUE(p->grad().defined()) << p.key();
+}
+
+/// Runs the same checks over every module: make it, call it.
+template <typename Module, typename Options>
+void check_module(const Options& options, const std::function<at::Tensor(Module&, const at::Tensor&)>& call) {
+  torch::manual_seed(5);
+  Module module(options);
+  module->eval();
+  const auto x = at::randn({2, 4, 8});
+  const auto expected = call(module, x);
+
+  const auto copy = std::dynamic_pointer_cast<typename Module::ContainedType>(module->clone());
+  Module cloned(copy);
+  cloned->eval();
+  EXPECT_TRUE(bitwise_equal(call(cloned, x), expected));
+  {
+    torch::NoGradGuard no_grad;
+    for (auto& p : module->parameters()) p.add_(1.0);
+  }
+  EXPECT_TRUE(bitwise_equal(call(cloned, x), expected)) << "a clone shares nothing";
+
+  std::stringstream stream;
+  torch::save(cloned, stream);
+  Module loaded(options);
+  loaded->eval();
+  torch::load(loaded, stream);
+  EXPECT_TRUE(bitwise_equal(call(loaded, x), expected));
+
+  cloned->to(torch::kFloat64);
+  EXPECT_EQ(call(cloned, x.to(torch::kFloat64)).scalar_type(), at::kDouble);
+  EXPECT_LT(max_difference(call(cloned, x.to(torch::kFloat64)), expected), 1e-5);
+  cloned->to(torch::kBFloat16);
+  EXPECT_EQ(call(cloned, x.to(torch::kBFloat16)).scalar_type(), at::kBFloat16);
+
+  std::ostringstream text;
+  text << *module;
+  EXPECT_THAT(text.str(), ::testing::HasSubstr("hopfield::nn::"));
+}
+
+TEST(Modules, CloneSaveLoadConvertAndPrint) {
+  const auto forward = [](auto& module, const at::Tensor& x) { return module->forward(x); };
+  check_module<Hopfield>(HopfieldOptions(8).num_heads(2).update_steps_max(2).scaling_as_trainable(true), forward);
+  check_module<Hopfield>(HopfieldOptions(8).num_heads(2).pattern_size(3).normalize_hopfield_space(true).normalize_hopfield_space_affine(true).concat_bias_pattern(true), forward);
+  check_module<HopfieldPooling>(HopfieldPoolingOptions(8).num_heads(2).quantity(2), forward);
+  check_module<HopfieldLayer>(HopfieldLayerOptions(8).num_heads(2).quantity(5).lookup_weights_as_separated(true), forward);
+  check_module<HopfieldEncoderLayer>(HopfieldEncoderLayerOptions(HopfieldOptions(8)).dim_feedforward(16), forward);
+  check_module<HopfieldDecoderLayer>(HopfieldDecoderLayerOptions(HopfieldOptions(8), HopfieldOptions(8)).dim_feedforward(16),
+                                     [](auto& module, const at::Tensor& x) { return module->forward(x, x); });
+}
+
+TEST(Modules, PrintTheirOptions) {
+  std::ostringstream text;
+  text << *Hopfield(HopfieldOptions(64).num_heads(8).hidden_size(32).scaling(0.25).update_steps_max({3}));
+  EXPECT_EQ(text.str(),
+            "hopfield::nn::Hopfield(input_size=64, hidden_size=32, num_heads=8, scaling=0.25, update_steps_max=3, "
+            "update_steps_eps=0.0001, stop_rule=per_query, gradient=unrolled)(\n"
+            "  (association_core): hopfield::nn::AssociationCore(num_heads=8, hidden_size=32, pattern_size=32)(\n"
+            "    (out_proj): torch::nn::Linear(in_features=256, out_features=64, bias=true)\n  )\n"
+            "  (norm_stored_pattern): torch::nn::LayerNorm([64], eps=1e-05, elementwise_affine=true)\n"
+            "  (norm_state_pattern): torch::nn::LayerNorm([64], eps=1e-05, elementwise_affine=true)\n"
+            "  (norm_pattern_projection): torch::nn::LayerNorm([64], eps=1e-05, elementwise_affine=true)\n)");
+}
+
+TEST(Modules, LearnUnderAutocast) {
+  Hopfield layer(HopfieldOptions(8).num_heads(2).update_steps_max(1));
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  const auto out = layer->forward(at::randn({2, 4, 8}));
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_EQ(out.scalar_type(), at::kBFloat16);
+  out.sum().backward();
+  EXPECT_EQ(layer->association_core->in_proj_weight.grad().scalar_type(), at::kFloat);
+}
+
+TEST(Modules, EveryModuleLearnsASmallTask) {
+  torch::manual_seed(1);
+  // Which of 4 prototypes is in the bag?
+  const auto prototypes = at::randn({4, 8});
+  const auto labels = at::randint(4, {64}, at::kLong);
+  auto bags = 0.3 * at::randn({64, 6, 8});
+  bags.select(1, 2).add_(prototypes.index_select(0, labels));
+  HopfieldPooling pool(HopfieldPoolingOptions(8).num_heads(2).hidden_size(8).update_steps_max(1));
+  torch::nn::Linear head(8, 4);
+  std::vector<at::Tensor> parameters = pool->parameters();
+  for (const auto& p : head->parameters()) parameters.push_back(p);
+  torch::optim::AdamW optimizer(parameters, torch::optim::AdamWOptions(1e-2));
+  double loss = 0;
+  for (int step = 0; step < 150; ++step) {
+    optimizer.zero_grad();
+    const auto l = torch::cross_entropy_loss(head->forward(pool->forward(bags)), labels);
+    l.backward();
+    optimizer.step();
+    loss = l.item<double>();
+  }
+  EXPECT_LT(loss, 0.2);
+}
+
+}  // namespace
+}  // namespace hopfield::nn

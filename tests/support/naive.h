@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace hopfield::testing {
+
+/// What retrieve() must give, by loops over single numbers: float64 only, independent of the library.
+struct NaiveResult {
+  at::Tensor output, state, logsumexp, energy, association;
+};
+
+/// @param state        [N, H, L, d]
+/// @param stored       [N, H, S, d]
+/// @param projection   [N, H, S, d_v]
+/// @param beta         [H]
+/// @param bias         [N, H, L, S], added to the scores; -inf excludes
+/// @param steps        [N, H, L] updates of each query
+NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& projection,
+                           const at::Tensor& beta, const at::Tensor& bias, const at::Tensor& steps);
+
+/// Largest absolute difference; infinity where shapes differ or only one side is NaN. Equal infinities are equal.
+double max_difference(const at::Tensor& a, const at::Tensor& b);
+
+/// Same bytes: shape, dtype and every number, NaN included.
+bool bitwise_equal(const at::Tensor& a, const at::Tensor& b);
+
+at::Tensor randn(at::IntArrayRef shape, uint64_t seed);
+
+}  // namespace hopfield::testing

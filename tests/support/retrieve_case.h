@@ -1,0 +1,39 @@
+#pragma once
+
+#include <hopfield/ops/retrieve.h>
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+namespace hopfield::testing {
+
+/// How stored patterns are laid out against queries [N, H, L, d].
+enum class Layout { dense, batch_shared, heads_shared, all_shared, ragged };
+enum class MaskKind { none, boolean, floating, padding, key_bias, everything };
+
+inline constexpr Layout kLayouts[] = {Layout::dense, Layout::batch_shared, Layout::heads_shared, Layout::all_shared,
+                                      Layout::ragged};
+inline constexpr MaskKind kMaskKinds[] = {MaskKind::none,    MaskKind::boolean,  MaskKind::floating,
+                                          MaskKind::padding, MaskKind::key_bias, MaskKind::everything};
+
+/// A random call of retrieve() in float64, and the same call spelled out for naive_retrieve().
+struct RetrieveCase {
+  RetrieveInput input;
+  at::Tensor state, stored, projection;  // [N, H, L, d], [N, H, S, d], [N, H, S, d_v], contiguous
+  at::Tensor bias;                       // [N, H, L, S]
+  std::vector<int64_t> bag_sizes;        // ragged only
+
+  std::string name;
+};
+
+struct RetrieveShape {
+  int64_t batch = 3, heads = 2, queries = 2, keys = 5, depth = 4, width = 3;
+};
+
+/// Ragged cases know no masks but key_bias: others give them none. With masks, query 0 of batch element 0 and all of the
+/// last batch element may attend to nothing. Without `own_projection` values are the stored patterns.
+RetrieveCase make_case(Layout layout, MaskKind mask, bool own_projection, uint64_t seed, RetrieveShape shape = {});
+
+}  // namespace hopfield::testing
