@@ -3,6 +3,7 @@
 #include <hopfield/nn/association.h>
 
 #include <torch/nn/module.h>
+#include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>
 
 #include <functional>

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <c10/util/Exception.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace hopfield::mil {
+
+/// What `hopfield_mil` was asked to do: cross-validate, and perhaps train a model to keep.
+struct TrainOptions {
+  std::string data;
+  int64_t folds = 10, repeats = 1;
+  uint64_t seed = 0;
+  int64_t epochs = 40, batch = 4;
+  double lr = 1e-3, lr_decay = 0.98;
+  int64_t embedding = 64, heads = 8, hidden = 32;
+  std::optional<double> beta;    // default: 1 / sqrt(hidden)
+  int64_t update_steps = 0;      // -1: until converged
+  double dropout = 0.5, embedding_dropout = 0.2, bag_dropout = 0.0;
+  int64_t threads = 0;           // 0: one for each core
+  std::string device = "cpu";
+  std::string checkpoint, save_model, json, scores;
+  bool resume = false, quiet = false;
+};
+
+/// What `hopfield_mil predict` was asked to do.
+struct PredictOptions {
+  std::string model, data, scores;
+  int64_t top = 3;
+  std::string device = "cpu";
+  bool quiet = false;
+};
+
+struct CommandLine {
+  TrainOptions train;
+  std::optional<PredictOptions> predict;
+};
+
+/// A wrong call, or a wrong file: said in one sentence, exit code 2.
+struct UsageError {
+  std::string message;
+};
+
+/// Runs what reads a user's file: whatever it throws is a UsageError then.
+template <typename Read>
+auto reading(const Read& read) {
+  try {
+    return read();
+  } catch (const c10::Error& error) {
+    throw UsageError{error.what_without_backtrace()};
+  }
+}
+
+/// Empty after --help, whose text has been printed. @throws UsageError
+std::optional<CommandLine> parse_command_line(int argc, char** argv);
+
+/// The file of a benchmark's name, or the path itself. @throws UsageError if there is no such file.
+std::string resolve_data(const std::string& name_or_path);
+
+/// What to call the data in reports: a path without folders and ending.
+std::string data_title(const std::string& name_or_path);
+
+}  // namespace hopfield::mil

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "options.h"
+
+namespace hopfield::mil {
+
+/// Prints the score of every bag and the instances that decided it.
+void predict(const PredictOptions& options);
+
+}  // namespace hopfield::mil

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# From a bare clone to a cross-validated HopfieldPooling on a multiple-instance benchmark. Further arguments go to
+# hopfield_mil: scripts/demo.sh --data musk1 --folds 5
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/bootstrap.sh
+cmake --preset cpu
+cmake --build --preset cpu --target hopfield_mil
+build/cpu/bin/hopfield_mil --data elephant --folds 10 --seed 0 "$@"

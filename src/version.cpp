@@ -1,0 +1,7 @@
+#include <hopfield/version.h>
+
+namespace hopfield {
+
+const char* version() { return HOPFIELD_VERSION; }
+
+}  // namespace hopfield
