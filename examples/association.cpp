@@ -23,10 +23,10 @@ int main() {
     return std::pair{stored, stored.slice(1, 0, 5).matmul(view)};
   };
 
-  nn::Hopfield layer(nn::HopfieldOptions(6).stored_pattern_size(10).pattern_projection_size(10).hidden_size(16).update_steps_max(1));
-  torch::optim::AdamW optimizer(layer->parameters(), torch::optim::AdamWOptions(1e-2));
+  nn::Hopfield layer(nn::HopfieldOptions(6).stored_pattern_size(10).pattern_projection_size(10).hidden_size(16));
+  torch::optim::AdamW optimizer(layer->parameters(), torch::optim::AdamWOptions(3e-3));
   const auto labels = torch::arange(5).repeat({32});
-  for (int step = 0; step < 300; ++step) {
+  for (int step = 0; step < 1000; ++step) {
     const auto [stored, state] = make_pairs();
     const auto found = layer->associate({stored, state, stored}, {}, nn::AssociationRequest().with_association());
     const auto loss = torch::nn::functional::nll_loss((found.association.squeeze(1) + 1e-9).log().flatten(0, 1), labels);

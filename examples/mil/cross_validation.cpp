@@ -80,7 +80,8 @@ std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& tabl
 
   std::vector<Place> places;
   std::vector<std::unique_ptr<FoldRun>> runs;
-  const auto repeats = data::repeated_stratified_folds(table.labels(), options.folds, options.repeats, options.seed);
+  const auto repeats = data::repeated_stratified_folds(table.labels(), options.folds, options.repeats,
+                                                         static_cast<uint64_t>(options.seed));
   for (size_t repeat = 0; repeat < repeats.size(); ++repeat) {
     for (size_t fold = 0; fold < repeats[repeat].size(); ++fold) {
       places.push_back({static_cast<int64_t>(repeat), static_cast<int64_t>(fold)});

@@ -39,7 +39,7 @@ int train(const TrainOptions& options) {
   check_device(options.device);
   const auto table = reading([&] { return data::binary_labels(data::read_mil_csv(resolve_data(options.data))); });
   const Stopwatch watch;
-  torch::manual_seed(options.seed);
+  torch::manual_seed(static_cast<uint64_t>(options.seed));
   catch_interrupts();
   const auto trainings = options.folds * options.repeats + (options.save_model.empty() ? 0 : 1);
   std::optional<std::vector<FoldResult>> results;
@@ -48,7 +48,7 @@ int train(const TrainOptions& options) {
     Progress progress(trainings * options.epochs, options.quiet);
     progress.line(first_line(options));
     progress.line(table_line(table, data_title(options.data)));
-    reading([&] { data::stratified_folds(table.labels(), options.folds, options.seed); });
+    reading([&] { data::stratified_folds(table.labels(), options.folds, static_cast<uint64_t>(options.seed)); });
     results = cross_validate(table, options, progress);
     if (results && !options.save_model.empty()) model = train_on_everything(table, options, progress);
   }

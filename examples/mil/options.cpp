@@ -25,7 +25,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
   app.add_option("--data", o.data, "Benchmark (musk1, musk2, elephant, ucsb_breast_cancer) or CSV file: bag label, bag id, features");
   app.add_option("--folds", o.folds, "Folds of the cross-validation, stratified by label")->check(CLI::Range(2, 1000000));
   app.add_option("--repeats", o.repeats, "Repetitions with other folds")->check(positive);
-  app.add_option("--seed", o.seed, "Of folds, weights, order and dropout");
+  app.add_option("--seed", o.seed, "Of folds, weights, order and dropout")->check(CLI::NonNegativeNumber);
   app.add_option("--epochs", o.epochs)->check(positive);
   app.add_option("--lr", o.lr, "Learning rate of AdamW")->check(positive);
   app.add_option("--lr-decay", o.lr_decay, "Factor of the learning rate after each epoch")->check(probability);

@@ -12,7 +12,7 @@ namespace hopfield::mil {
 struct TrainOptions {
   std::string data;
   int64_t folds = 10, repeats = 1;
-  uint64_t seed = 0;
+  int64_t seed = 0;
   int64_t epochs = 40, batch = 4;
   double lr = 1e-3, lr_decay = 0.98;
   int64_t embedding = 64, heads = 8, hidden = 32;

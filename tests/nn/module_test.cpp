@@ -10,6 +10,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <filesystem>
 #include <sstream>
 
 namespace hopfield::nn {
@@ -75,6 +78,40 @@ TEST(Modules, CloneSaveLoadConvertAndPrint) {
   check_module<HopfieldEncoderLayer>(HopfieldEncoderLayerOptions(HopfieldOptions(8)).dim_feedforward(16), forward);
   check_module<HopfieldDecoderLayer>(HopfieldDecoderLayerOptions(HopfieldOptions(8), HopfieldOptions(8)).dim_feedforward(16),
                                      [](auto& module, const at::Tensor& x) { return module->forward(x, x); });
+}
+
+/// Files of the Python package's parameters are read as they are; those written here are read back.
+TEST(Modules, ExchangeSafetensorsUnderThePythonPackagesNames) {
+  const auto path = (std::filesystem::temp_directory_path() / ("hopfield_names_" + std::to_string(::getpid()) + ".safetensors")).string();
+  const std::vector<std::pair<std::string, at::IntArrayRef>> python_names{
+      {"pooling_weights", {1, 2, 8}},
+      {"hopfield.association_core.in_proj_weight", {24, 8}},
+      {"hopfield.association_core.in_proj_bias", {24}},
+      {"hopfield.association_core.out_proj.weight", {8, 8}},
+      {"hopfield.association_core.out_proj.bias", {8}},
+      {"hopfield.norm_stored_pattern.weight", {8}},
+      {"hopfield.norm_stored_pattern.bias", {8}},
+      {"hopfield.norm_state_pattern.weight", {8}},
+      {"hopfield.norm_state_pattern.bias", {8}},
+      {"hopfield.norm_pattern_projection.weight", {8}},
+      {"hopfield.norm_pattern_projection.bias", {8}}};
+  io::TensorDict tensors;
+  for (const auto& [name, shape] : python_names) tensors.insert(name, at::randn(shape));
+  io::save_safetensors(path, tensors);
+  const auto options = HopfieldPoolingOptions(8).num_heads(2).quantity(2);
+  HopfieldPooling plain(options), trained_scaling(HopfieldPoolingOptions(options).scaling_as_trainable(true));
+  io::load_module(path, *plain);
+  io::load_module(path, *trained_scaling);  // has one parameter more, which the file may lack
+  const auto x = at::randn({2, 5, 8});
+  EXPECT_TRUE(bitwise_equal(plain->hopfield->association_core->in_proj_bias, tensors["hopfield.association_core.in_proj_bias"]));
+  EXPECT_LT(max_difference(plain->forward(x), trained_scaling->forward(x)), 1e-6);
+
+  io::save_module(path, *trained_scaling);
+  HopfieldPooling again(HopfieldPoolingOptions(options).scaling_as_trainable(true));
+  io::load_module(path, *again);
+  EXPECT_TRUE(bitwise_equal(again->forward(x), trained_scaling->forward(x)));
+  EXPECT_THROW(io::load_module(path, *plain), c10::Error) << "scaling is unexpected there";
+  std::filesystem::remove(path);
 }
 
 TEST(Modules, PrintTheirOptions) {
