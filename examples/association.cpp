@@ -4,13 +4,14 @@
 //   build/cpu/bin/association
 //
 // Last lines:
-//   query 4   0.00 0.00 0.00 0.00 1.00 0.00 0.00 0.00   most to pattern 4
+//   query 4   0.00 0.00 0.00 0.00 0.97 0.00 0.03 0.00   most to pattern 4
 //   5 of 5 queries found their pattern
 
 #include <hopfield/hopfield.h>
 
-#include <fmt/format.h>
 #include <torch/torch.h>
+
+#include <fmt/format.h>
 
 namespace nn = hopfield::nn;
 
@@ -29,7 +30,8 @@ int main() {
   for (int step = 0; step < 1000; ++step) {
     const auto [stored, state] = make_pairs();
     const auto found = layer->associate({stored, state, stored}, {}, nn::AssociationRequest().with_association());
-    const auto loss = torch::nn::functional::nll_loss((found.association.squeeze(1) + 1e-9).log().flatten(0, 1), labels);
+    const auto loss =
+        torch::nn::functional::nll_loss((found.association.squeeze(1) + 1e-9).log().flatten(0, 1), labels);
     optimizer.zero_grad();
     loss.backward();
     optimizer.step();
@@ -40,7 +42,8 @@ int main() {
   int found = 0;
   for (int64_t query = 0; query < matrix.size(0); ++query) {
     fmt::print("query {}  ", query);
-    for (int64_t pattern = 0; pattern < matrix.size(1); ++pattern) fmt::print(" {:.2f}", matrix[query][pattern].item<double>());
+    for (int64_t pattern = 0; pattern < matrix.size(1); ++pattern)
+      fmt::print(" {:.2f}", matrix[query][pattern].item<double>());
     const auto most = matrix[query].argmax().item<int64_t>();
     found += most == query;
     fmt::print("   most to pattern {}\n", most);

@@ -9,8 +9,9 @@
 
 #include <hopfield/hopfield.h>
 
-#include <fmt/format.h>
 #include <torch/torch.h>
+
+#include <fmt/format.h>
 
 int main() {
   namespace nn = hopfield::nn;

@@ -32,8 +32,8 @@ HOPFIELD_HOST_DEVICE inline std::array<uint32_t, 4> philox4x32_10(Philox at) {
   return at.counter;
 }
 
-/// The words that decide over keys 4 * group .. 4 * group + 3 of association row (n, h, l). One word belongs to one key;
-/// the key is dropped when its word is below dropout_threshold(probability).
+/// The words that decide over keys 4 * group .. 4 * group + 3 of association row (n, h, l). One word belongs to one
+/// key; the key is dropped when its word is below dropout_threshold(probability).
 HOPFIELD_HOST_DEVICE inline std::array<uint32_t, 4> dropout_words(uint64_t seed, uint32_t n, uint32_t h, uint32_t l,
                                                                   uint32_t group) {
   return philox4x32_10({{group, l, h, n}, {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}});

@@ -156,7 +156,8 @@ struct Call {
 };
 
 Call call(nn::Hopfield& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
-  const auto input = x.size() == 1 ? nn::AssociationInput{x[0], x[0], x[0]} : nn::AssociationInput{x.at(0), x.at(1), x.at(2)};
+  const auto input =
+      x.size() == 1 ? nn::AssociationInput{x[0], x[0], x[0]} : nn::AssociationInput{x.at(0), x.at(1), x.at(2)};
   const auto output = x.size() == 1 ? module->forward(x[0], masks.stored_pattern_padding_mask, masks.association_mask)
                                     : module->associate(input, masks).output;
   return {output, [=]() mutable { return module->get_association_matrix(input, masks); },
@@ -165,13 +166,15 @@ Call call(nn::Hopfield& module, const std::vector<at::Tensor>& x, const nn::Asso
 
 Call call(nn::HopfieldPooling& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
   const nn::PoolingInput input{x.at(0), x.size() == 1 ? at::Tensor() : x.at(1)};
-  return {module->associate(input, masks).output, [=]() mutable { return module->get_association_matrix(input, masks); },
+  return {module->associate(input, masks).output,
+          [=]() mutable { return module->get_association_matrix(input, masks); },
           [=]() mutable { return module->get_projected_pattern_matrix(input); }};
 }
 
 Call call(nn::HopfieldLayer& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
   const auto state = x.at(0);
-  return {module->associate(state, masks).output, [=]() mutable { return module->get_association_matrix(state, masks); },
+  return {module->associate(state, masks).output,
+          [=]() mutable { return module->get_association_matrix(state, masks); },
           [=]() mutable { return module->get_projected_pattern_matrix(state); }};
 }
 
@@ -194,7 +197,8 @@ Errors replay_with(Module module, const GoldenCase& golden) {
   if (ours.output.sizes() != golden.output.sizes()) return errors;
   (ours.output * golden.output_weight).sum().backward();
   for (size_t i = 0; i < golden.grad_inputs.size(); ++i) {
-    errors.emplace_back("grad inputs[" + std::to_string(i) + "]", largest_error(inputs.at(i).grad(), golden.grad_inputs[i]));
+    errors.emplace_back("grad inputs[" + std::to_string(i) + "]",
+                        largest_error(inputs.at(i).grad(), golden.grad_inputs[i]));
   }
   const auto parameters = module->named_parameters();
   for (const auto& [name, gradient] : golden.grad_parameters) {
@@ -202,7 +206,8 @@ Errors replay_with(Module module, const GoldenCase& golden) {
   }
   for (const auto& parameter : parameters) {
     const bool expected = golden.grad_parameters.count(parameter.key()) > 0;
-    if (!expected && parameter->grad().defined()) errors.emplace_back("grad " + parameter.key(), largest_error(parameter->grad(), {}));
+    if (!expected && parameter->grad().defined())
+      errors.emplace_back("grad " + parameter.key(), largest_error(parameter->grad(), {}));
   }
   return errors;
 }

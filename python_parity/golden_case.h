@@ -19,8 +19,8 @@ struct GoldenCase {
   std::vector<at::Tensor> inputs;             ///< one tensor; stored, state, projection; or stored, projection
   nn::AssociationMasks masks;
   std::map<std::string, at::Tensor> state_dict;
-  at::Tensor output, output_weight;           ///< gradients are those of sum(output * output_weight)
-  std::vector<at::Tensor> grad_inputs;        ///< undefined where Python had None
+  at::Tensor output, output_weight;     ///< gradients are those of sum(output * output_weight)
+  std::vector<at::Tensor> grad_inputs;  ///< undefined where Python had None
   std::map<std::string, at::Tensor> grad_parameters;
   at::Tensor association_matrix, projected_pattern_matrix;
 };

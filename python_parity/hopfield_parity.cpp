@@ -1,5 +1,5 @@
-// hopfield_parity DIR: replays every golden case (*.pt) of a folder in float64 and prints, for each, the largest absolute
-// error of output, association matrix, projected patterns and every gradient. Last line: "N passed, N failed".
+// hopfield_parity DIR: replays every golden case (*.pt) of a folder in float64 and prints, for each, the largest
+// absolute error of output, association matrix, projected patterns and every gradient. Last line: "N passed, N failed".
 // Exit code 0: all passed, 1: some failed, 2: wrong call.
 
 #include "golden_case.h"
@@ -38,7 +38,8 @@ bool run_case(const std::filesystem::path& file) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    fmt::print(stderr, "usage: hopfield_parity DIR\nReplays the golden cases DIR/*.pt and compares to {:.0e}.\n", kTolerance);
+    fmt::print(stderr, "usage: hopfield_parity DIR\nReplays the golden cases DIR/*.pt and compares to {:.0e}.\n",
+               kTolerance);
     return 2;
   }
   std::error_code error;

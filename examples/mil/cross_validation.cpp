@@ -4,6 +4,7 @@
 #include "run_checkpoint.h"
 
 #include <ATen/Parallel.h>
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -28,9 +29,11 @@ struct Place {
   int64_t repeat, fold;
 };
 
-FoldResult make_result(const data::MilTable& table, const Place& place, const std::vector<int64_t>& bags, at::Tensor scores) {
+FoldResult make_result(const data::MilTable& table, const Place& place, const std::vector<int64_t>& bags,
+                       at::Tensor scores) {
   const auto labels = table.labels().index_select(0, at::tensor(bags, at::kLong));
-  return {place.repeat, place.fold, data::roc_auc(scores, labels), data::accuracy(scores, labels, 0.0), bags, std::move(scores)};
+  return {place.repeat, place.fold,       data::roc_auc(scores, labels), data::accuracy(scores, labels, 0.0),
+          bags,         std::move(scores)};
 }
 
 /// Runs `work(i)` for all i below `count` on `threads` threads. Nested parallelism is off: results must not depend on
@@ -81,11 +84,12 @@ std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& tabl
   std::vector<Place> places;
   std::vector<std::unique_ptr<FoldRun>> runs;
   const auto repeats = data::repeated_stratified_folds(table.labels(), options.folds, options.repeats,
-                                                         static_cast<uint64_t>(options.seed));
+                                                       static_cast<uint64_t>(options.seed));
   for (size_t repeat = 0; repeat < repeats.size(); ++repeat) {
     for (size_t fold = 0; fold < repeats[repeat].size(); ++fold) {
       places.push_back({static_cast<int64_t>(repeat), static_cast<int64_t>(fold)});
-      runs.push_back(std::make_unique<FoldRun>(table.bags, repeats[repeat][fold], options, static_cast<int64_t>(runs.size())));
+      runs.push_back(
+          std::make_unique<FoldRun>(table.bags, repeats[repeat][fold], options, static_cast<int64_t>(runs.size())));
     }
   }
 
@@ -115,8 +119,9 @@ std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& tabl
       for (int64_t epoch = 0; epoch < options.epochs; ++epoch) progress.advance();
     }
     results[i] = make_result(table, places[i], run.fold().test, scores);
-    progress.line(fmt::format("repeat {} fold {:>2}/{}: ROC AUC {:.4f}, accuracy {:.4f}, {:.1f} s", places[i].repeat + 1,
-                              places[i].fold + 1, options.folds, results[i]->auc, results[i]->accuracy, watch.seconds()));
+    progress.line(fmt::format("repeat {} fold {:>2}/{}: ROC AUC {:.4f}, accuracy {:.4f}, {:.1f} s",
+                              places[i].repeat + 1, places[i].fold + 1, options.folds, results[i]->auc,
+                              results[i]->accuracy, watch.seconds()));
     runs[i].reset();
   };
   for_each_in_parallel(static_cast<int64_t>(runs.size()), options.threads, work);

@@ -26,7 +26,8 @@ FoldRun::FoldRun(const std::vector<Bag>& bags, data::Fold fold, const TrainOptio
       device_(options.device),
       model_(model_options(options, bags.front().instances.size(1))),
       optimizer_(model_->parameters(), torch::optim::AdamWOptions(options.lr)),
-      generator_(at::make_generator<at::CPUGeneratorImpl>(mix(static_cast<uint64_t>(options.seed), static_cast<uint64_t>(index)))) {
+      generator_(at::make_generator<at::CPUGeneratorImpl>(
+          mix(static_cast<uint64_t>(options.seed), static_cast<uint64_t>(index)))) {
   model_->to(device_);
   model_->set_generator(generator_);
 }

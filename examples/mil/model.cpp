@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+
 #include <nlohmann/json.hpp>
 
 #include <cmath>
@@ -14,8 +15,13 @@ constexpr auto kModelPrefix = "model.";
 }  // namespace
 
 ModelOptions model_options(const TrainOptions& options, int64_t features) {
-  return {features,      options.embedding, options.heads, options.hidden,
-          options.beta.value_or(1 / std::sqrt(static_cast<double>(options.hidden))), options.update_steps, options.dropout,
+  return {features,
+          options.embedding,
+          options.heads,
+          options.hidden,
+          options.beta.value_or(1 / std::sqrt(static_cast<double>(options.hidden))),
+          options.update_steps,
+          options.dropout,
           options.embedding_dropout};
 }
 
@@ -61,10 +67,10 @@ at::Tensor MilModelImpl::instance_weights(const BagBatch& bags) {
 
 void TrainedModel::save(const std::string& path) const {
   const auto& o = model->options;
-  const nlohmann::ordered_json description{{"features", o.features},         {"embedding", o.embedding},
-                                           {"heads", o.heads},               {"hidden", o.hidden},
-                                           {"beta", o.beta},                 {"update_steps", o.update_steps},
-                                           {"dropout", o.dropout},           {"embedding_dropout", o.embedding_dropout}};
+  const nlohmann::ordered_json description{{"features", o.features}, {"embedding", o.embedding},
+                                           {"heads", o.heads},       {"hidden", o.hidden},
+                                           {"beta", o.beta},         {"update_steps", o.update_steps},
+                                           {"dropout", o.dropout},   {"embedding_dropout", o.embedding_dropout}};
   io::TensorDict tensors;
   for (const auto& entry : io::state_dict(*model)) tensors.insert(kModelPrefix + entry.key(), entry.value());
   tensors.insert("standardizer.mean", standardizer.mean);
@@ -76,7 +82,8 @@ TrainedModel TrainedModel::load(const std::string& path) {
   const auto file = io::load_safetensors(path);
   const auto text = file.metadata.find(kOptionsKey);
   if (text == file.metadata.end()) {
-    throw UsageError{"--model: expected a file written by --save-model, got '" + path + "', which describes no such model"};
+    throw UsageError{"--model: expected a file written by --save-model, got '" + path +
+                     "', which describes no such model"};
   }
   try {
     const auto description = nlohmann::json::parse(text->second);
@@ -95,21 +102,23 @@ TrainedModel TrainedModel::load(const std::string& path) {
     const auto* mean = file.tensors.find("standardizer.mean");
     const auto* scale = file.tensors.find("standardizer.scale");
     TORCH_CHECK(weight && space && mean && scale && weight->sizes() == at::IntArrayRef({o.embedding, o.features}) &&
-                    mean->sizes() == at::IntArrayRef({o.features}) && scale->sizes() == mean->sizes() &&
-                    o.heads > 0 && o.hidden > 0 && o.heads < (1 << 20) && o.hidden < (1 << 20) &&
+                    mean->sizes() == at::IntArrayRef({o.features}) && scale->sizes() == mean->sizes() && o.heads > 0 &&
+                    o.hidden > 0 && o.heads < (1 << 20) && o.hidden < (1 << 20) &&
                     space->numel() == 3 * o.heads * o.hidden,
                 "expected tensors of the model that the file describes, got others");
     TrainedModel trained;
     trained.model = MilModel(o);
     io::TensorDict weights;
     for (const auto& entry : file.tensors) {
-      if (entry.key().rfind(kModelPrefix, 0) == 0) weights.insert(entry.key().substr(std::string(kModelPrefix).size()), entry.value());
+      if (entry.key().rfind(kModelPrefix, 0) == 0)
+        weights.insert(entry.key().substr(std::string(kModelPrefix).size()), entry.value());
     }
     io::load_state_dict(*trained.model, weights);
     trained.standardizer = {*mean, *scale};
     return trained;
   } catch (const nlohmann::json::exception&) {
-    throw UsageError{"--model: expected a description of the model in '" + path + "', got '" + text->second.substr(0, 80) + "'"};
+    throw UsageError{"--model: expected a description of the model in '" + path + "', got '" +
+                     text->second.substr(0, 80) + "'"};
   } catch (const c10::Error& error) {
     throw UsageError{"--model: '" + path + "': " + error.what_without_backtrace()};
   }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "options.h"
-
 #include <hopfield/hopfield.h>
 
 #include <torch/nn/modules/linear.h>

@@ -22,26 +22,32 @@ fs::path data_folder() {
 void add_train_options(CLI::App& app, TrainOptions& o) {
   const auto positive = CLI::PositiveNumber;
   const auto probability = CLI::Range(0.0, 1.0);
-  app.add_option("--data", o.data, "Benchmark (musk1, musk2, elephant, ucsb_breast_cancer) or CSV file: bag label, bag id, features");
-  app.add_option("--folds", o.folds, "Folds of the cross-validation, stratified by label")->check(CLI::Range(2, 1000000));
+  app.add_option("--data", o.data,
+                 "Benchmark (musk1, musk2, elephant, ucsb_breast_cancer) or CSV file: bag label, bag id, features");
+  app.add_option("--folds", o.folds, "Folds of the cross-validation, stratified by label")
+      ->check(CLI::Range(2, 1000000));
   app.add_option("--repeats", o.repeats, "Repetitions with other folds")->check(positive);
   app.add_option("--seed", o.seed, "Of folds, weights, order and dropout")->check(CLI::NonNegativeNumber);
-  app.add_option("--epochs", o.epochs)->check(positive);
+  app.add_option("--epochs", o.epochs, "Passes over the training bags")->check(positive);
   app.add_option("--lr", o.lr, "Learning rate of AdamW")->check(positive);
   app.add_option("--lr-decay", o.lr_decay, "Factor of the learning rate after each epoch")->check(probability);
   app.add_option("--batch", o.batch, "Bags in a training step")->check(positive);
   app.add_option("--embedding", o.embedding, "Width of the two ReLU layers below the pooling")->check(positive);
-  app.add_option("--heads", o.heads)->check(positive);
+  app.add_option("--heads", o.heads, "Parallel associations")->check(positive);
   app.add_option("--hidden", o.hidden, "Width of the association space, per head")->check(positive);
   app.add_option("--beta", o.beta, "Inverse temperature; default 1 / sqrt(hidden)");
   app.add_option("--update-steps", o.update_steps, "Updates of the state before the read-out; -1: until converged")
       ->check(CLI::Range(-1, 1000000));
   app.add_option("--dropout", o.dropout, "Of the association")->check(probability);
-  app.add_option("--embedding-dropout", o.embedding_dropout, "Of the features below each of the two ReLU layers")->check(probability);
-  app.add_option("--bag-dropout", o.bag_dropout, "Probability of leaving an instance out of its bag in training")->check(probability);
-  app.add_option("--threads", o.threads, "Folds trained at a time; 0: one for each core")->check(CLI::NonNegativeNumber);
+  app.add_option("--embedding-dropout", o.embedding_dropout, "Of the features below each of the two ReLU layers")
+      ->check(probability);
+  app.add_option("--bag-dropout", o.bag_dropout, "Probability of leaving an instance out of its bag in training")
+      ->check(probability);
+  app.add_option("--threads", o.threads, "Folds trained at a time; 0: one for each core")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
-  app.add_option("--checkpoint", o.checkpoint, "File that keeps the state of the run, written every few seconds and on Ctrl-C");
+  app.add_option("--checkpoint", o.checkpoint,
+                 "File that keeps the state of the run, written every few seconds and on Ctrl-C");
   app.add_flag("--resume", o.resume, "Go on from the checkpoint");
   app.add_option("--save-model", o.save_model, "Train on all bags afterwards and keep the model in this file");
   app.add_option("--json", o.json, "File for the results");
@@ -75,7 +81,8 @@ void check(TrainOptions& o) {
   if (o.data.empty()) throw UsageError{"--data: expected a benchmark's name or a CSV file, got nothing; see --help"};
   if (!std::isfinite(o.lr)) throw UsageError{"--lr: expected a finite number"};
   if (o.beta && !std::isfinite(*o.beta)) throw UsageError{"--beta: expected a finite number"};
-  if (o.resume && o.checkpoint.empty()) throw UsageError{"--resume: expected --checkpoint FILE to resume from, got none"};
+  if (o.resume && o.checkpoint.empty())
+    throw UsageError{"--resume: expected --checkpoint FILE to resume from, got none"};
   if (o.threads == 0) o.threads = std::max(1u, std::thread::hardware_concurrency());
   check_writable("--json", o.json);
   check_writable("--scores", o.scores);
@@ -89,7 +96,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   CommandLine line;
   PredictOptions predict;
   CLI::App app{"Trains HopfieldPooling on a multiple-instance benchmark and cross-validates it."};
-  app.option_defaults()->take_last();
+  app.option_defaults()->take_last()->always_capture_default();
   add_train_options(app, line.train);
   const auto* predict_command = add_predict(app, predict);
   try {

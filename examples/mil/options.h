@@ -16,10 +16,10 @@ struct TrainOptions {
   int64_t epochs = 40, batch = 4;
   double lr = 1e-3, lr_decay = 0.98;
   int64_t embedding = 64, heads = 8, hidden = 32;
-  std::optional<double> beta;    // default: 1 / sqrt(hidden)
-  int64_t update_steps = 0;      // -1: until converged
+  std::optional<double> beta;  // default: 1 / sqrt(hidden)
+  int64_t update_steps = 0;    // -1: until converged
   double dropout = 0.5, embedding_dropout = 0.2, bag_dropout = 0.0;
-  int64_t threads = 0;           // 0: one for each core
+  int64_t threads = 0;  // 0: one for each core
   std::string device = "cpu";
   std::string checkpoint, save_model, json, scores;
   bool resume = false, quiet = false;

@@ -4,6 +4,7 @@
 #include "report.h"
 
 #include <ATen/ATen.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,7 +36,8 @@ void predict(const PredictOptions& options) {
   trained.model->to(device);
   trained.model->eval();
   if (!options.quiet) {
-    fmt::print("hopfield {}, model {} on device {}: {} bags\n", version(), options.model, options.device, table.bags.size());
+    fmt::print("hopfield {}, model {} on device {}: {} bags\n", version(), options.model, options.device,
+               table.bags.size());
   }
 
   torch::NoGradGuard no_grad;
@@ -47,7 +49,8 @@ void predict(const PredictOptions& options) {
     const double score = 1 / (1 + std::exp(-logits.back()));
     const auto weights = trained.model->instance_weights(bag).to(at::kCPU, at::kDouble);
     if (options.top > 0 && !options.quiet) {
-      fmt::print("{}: {:.4f}  decided by instances {}\n", table.bag_ids[i], score, name_instances(weights, options.top));
+      fmt::print("{}: {:.4f}  decided by instances {}\n", table.bag_ids[i], score,
+                 name_instances(weights, options.top));
     } else {
       fmt::print("{}: {:.4f}\n", table.bag_ids[i], score);
     }
@@ -57,7 +60,8 @@ void predict(const PredictOptions& options) {
   }
   if (!options.scores.empty()) io::write_file(options.scores, csv);
   const auto labels = table.labels();
-  const auto is_binary = labels.eq(0).logical_or(labels.eq(1)).all().item<bool>() && labels.min().item<double>() < labels.max().item<double>();
+  const auto is_binary = labels.eq(0).logical_or(labels.eq(1)).all().item<bool>() &&
+                         labels.min().item<double>() < labels.max().item<double>();
   if (is_binary && !options.quiet) {
     fmt::print("ROC AUC against the file's labels {:.4f}\n", data::roc_auc(at::tensor(logits, at::kDouble), labels));
   }

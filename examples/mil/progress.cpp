@@ -1,7 +1,6 @@
 #include "progress.h"
 
 #include <fmt/format.h>
-
 #include <unistd.h>
 
 #include <cstdio>
@@ -34,7 +33,8 @@ void Progress::draw() {
   if (!has_bar_) return;
   constexpr int64_t kWidth = 40;
   const auto filled = total_ > 0 ? done_ * kWidth / total_ : kWidth;
-  const auto left = done_ > 0 ? fmt::format("{:.0f} s left", watch_.seconds() / done_ * (total_ - done_)) : std::string();
+  const auto left =
+      done_ > 0 ? fmt::format("{:.0f} s left", watch_.seconds() / done_ * (total_ - done_)) : std::string();
   fmt::print(stderr, "\r[{:<{}}] {}/{} epochs {}\033[K", std::string(filled, '#'), kWidth, done_, total_, left);
   std::fflush(stderr);
 }

@@ -1,8 +1,9 @@
 #include "report.h"
 
+#include <torch/version.h>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <torch/version.h>
 
 #include <cmath>
 
@@ -63,7 +64,9 @@ Json run_json(const data::MilTable& table, const TrainOptions& o) {
 
 }  // namespace
 
-std::string describe_run(const data::MilTable& table, const TrainOptions& options) { return run_json(table, options).dump(); }
+std::string describe_run(const data::MilTable& table, const TrainOptions& options) {
+  return run_json(table, options).dump();
+}
 
 std::string first_line(const TrainOptions& o) {
   return fmt::format("hopfield {}, LibTorch {}, device {}, threads {}, seed {}", version(), TORCH_VERSION, o.device,
@@ -77,8 +80,9 @@ std::string table_line(const data::MilTable& table, const std::string& title) {
 
 std::string result_line(const std::vector<FoldResult>& results, double seconds) {
   const auto auc = summarize(results, &FoldResult::auc), accuracy = summarize(results, &FoldResult::accuracy);
-  return fmt::format("ROC AUC {:.4f} +- {:.4f}, accuracy {:.4f} +- {:.4f} (mean and standard deviation of {} folds), {:.1f} s",
-                     auc.mean, auc.deviation, accuracy.mean, accuracy.deviation, results.size(), seconds);
+  return fmt::format(
+      "ROC AUC {:.4f} +- {:.4f}, accuracy {:.4f} +- {:.4f} (mean and standard deviation of {} folds), {:.1f} s",
+      auc.mean, auc.deviation, accuracy.mean, accuracy.deviation, results.size(), seconds);
 }
 
 void write_json(const std::string& path, const data::MilTable& table, const TrainOptions& options,
@@ -94,15 +98,14 @@ void write_scores(const std::string& path, const data::MilTable& table, const st
   for (const auto& result : results) {
     const auto probabilities = result.scores.sigmoid().to(at::kDouble);
     for (size_t i = 0; i < result.bags.size(); ++i) {
-      text += fmt::format("{},{},{},{:.0f},{:.9g}\n", result.repeat, result.fold, csv_cell(table.bag_ids[result.bags[i]]),
-                          table.bags[result.bags[i]].label, probabilities.data_ptr<double>()[i]);
+      text +=
+          fmt::format("{},{},{},{:.0f},{:.9g}\n", result.repeat, result.fold, csv_cell(table.bag_ids[result.bags[i]]),
+                      table.bags[result.bags[i]].label, probabilities.data_ptr<double>()[i]);
     }
   }
   io::write_file(path, text);
 }
 
-std::string csv_cell(const std::string& text) {
-  return text.find(',') == std::string::npos ? text : '"' + text + '"';
-}
+std::string csv_cell(const std::string& text) { return text.find(',') == std::string::npos ? text : '"' + text + '"'; }
 
 }  // namespace hopfield::mil

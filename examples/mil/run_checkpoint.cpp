@@ -22,8 +22,10 @@ std::pair<int64_t, std::string> split_name(const std::string& name, const std::s
   int64_t fold = -1;
   const auto dot = name.find('.', kBegin);
   const bool fits = name.rfind("fold.", 0) == 0 && dot != std::string::npos &&
-                    std::from_chars(name.data() + kBegin, name.data() + dot, fold).ptr == name.data() + dot && fold >= 0;
-  if (!fits) throw UsageError{"--resume: expected a checkpoint in '" + path + "', got a file with an entry '" + name + "'"};
+                    std::from_chars(name.data() + kBegin, name.data() + dot, fold).ptr == name.data() + dot &&
+                    fold >= 0;
+  if (!fits)
+    throw UsageError{"--resume: expected a checkpoint in '" + path + "', got a file with an entry '" + name + "'"};
   return {fold, name.substr(dot + 1)};
 }
 
@@ -45,11 +47,12 @@ void RunCheckpoint::load() {
   const auto file = reading([&] { return io::load_safetensors(path_); });
   const auto description = file.metadata.find(kDescriptionKey);
   if (description == file.metadata.end()) {
-    throw UsageError{"--resume: expected a checkpoint written by --checkpoint, got '" + path_ + "', which is another file"};
+    throw UsageError{"--resume: expected a checkpoint written by --checkpoint, got '" + path_ +
+                     "', which is another file"};
   }
   if (description->second != description_) {
-    throw UsageError{"--resume: expected a checkpoint of this run, got '" + path_ + "': " +
-                     difference(description_, description->second)};
+    throw UsageError{"--resume: expected a checkpoint of this run, got '" + path_ +
+                     "': " + difference(description_, description->second)};
   }
   for (const auto& entry : file.tensors) {
     const auto [fold, name] = split_name(entry.key(), path_);

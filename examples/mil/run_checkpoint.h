@@ -1,7 +1,6 @@
 #pragma once
 
 #include "progress.h"
-
 #include <hopfield/hopfield.h>
 
 #include <cstdint>
@@ -16,7 +15,8 @@ class RunCheckpoint {
  public:
   /// @param path         empty: nothing is ever written
   /// @param description  what makes this run what it is: a checkpoint of another description is refused
-  RunCheckpoint(std::string path, std::string description) : path_(std::move(path)), description_(std::move(description)) {}
+  RunCheckpoint(std::string path, std::string description)
+      : path_(std::move(path)), description_(std::move(description)) {}
 
   /// Reads the file. @throws UsageError if it is not a checkpoint of this run.
   void load();

@@ -78,7 +78,7 @@ at::Tensor pad_bags(const at::Tensor& values, const std::vector<int64_t>& sizes)
 
 at::Tensor padding_mask_of(const std::vector<int64_t>& sizes, at::Device device) {
   const auto largest = sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
-  const auto size = at::tensor(sizes, at::kLong).unsqueeze(1);           // [bags, 1]
+  const auto size = at::tensor(sizes, at::kLong).unsqueeze(1);             // [bags, 1]
   return at::arange(largest, at::kLong).unsqueeze(0).ge(size).to(device);  // [bags, largest]
 }
 

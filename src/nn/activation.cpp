@@ -24,8 +24,8 @@ std::function<at::Tensor(const at::Tensor&)> elementwise_function(const std::str
   TORCH_CHECK(op && is_function_of_one_tensor(op->schema()), function, ": expected ", option,
               " to name an elementwise function of LibTorch, such as relu, tanh or gelu, got '", name, "'");
   return [handle = *op, message = std::string(function) + ": expected " + option +
-                                  " to name an elementwise function, got '" + name + "', which changed the shape"](
-             const at::Tensor& input) {
+                                  " to name an elementwise function, got '" + name +
+                                  "', which changed the shape"](const at::Tensor& input) {
     torch::jit::Stack stack{input};
     for (size_t i = 1; i < handle.schema().arguments().size(); ++i) {
       stack.push_back(*handle.schema().arguments()[i].default_value());

@@ -1,6 +1,5 @@
-#include <hopfield/nn/hopfield.h>
-
 #include "nn/activation.h"
+#include <hopfield/nn/hopfield.h>
 
 #include <ATen/ATen.h>
 
@@ -106,19 +105,20 @@ void HopfieldImpl::reset() {
     return own ? *own : *s.input_size;
   };
   if (s.normalize_stored_pattern) {
-    norm_stored_pattern = register_module(
-        "norm_stored_pattern", make_norm(size_of(s.stored_pattern_size, "normalize_stored_pattern"),
-                                         s.normalize_stored_pattern_affine, s.normalize_stored_pattern_eps));
+    norm_stored_pattern = register_module("norm_stored_pattern",
+                                          make_norm(size_of(s.stored_pattern_size, "normalize_stored_pattern"),
+                                                    s.normalize_stored_pattern_affine, s.normalize_stored_pattern_eps));
   }
   if (s.normalize_state_pattern) {
-    norm_state_pattern =
-        register_module("norm_state_pattern", make_norm(size_of(s.input_size, "normalize_state_pattern"),
-                                                        s.normalize_state_pattern_affine, s.normalize_state_pattern_eps));
+    norm_state_pattern = register_module("norm_state_pattern",
+                                         make_norm(size_of(s.input_size, "normalize_state_pattern"),
+                                                   s.normalize_state_pattern_affine, s.normalize_state_pattern_eps));
   }
   if (s.normalize_pattern_projection) {
-    norm_pattern_projection = register_module(
-        "norm_pattern_projection", make_norm(size_of(s.pattern_projection_size, "normalize_pattern_projection"),
-                                             s.normalize_pattern_projection_affine, s.normalize_pattern_projection_eps));
+    norm_pattern_projection =
+        register_module("norm_pattern_projection",
+                        make_norm(size_of(s.pattern_projection_size, "normalize_pattern_projection"),
+                                  s.normalize_pattern_projection_affine, s.normalize_pattern_projection_eps));
   }
   activation_ = nullptr;
   if (s.association_activation) {

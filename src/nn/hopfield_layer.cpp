@@ -54,13 +54,15 @@ void HopfieldLayerImpl::set_patterns(const at::Tensor& patterns, const at::Tenso
   const auto check = [](const at::Tensor& rows, const char* name, const at::Tensor& weights) {
     TORCH_CHECK(rows.defined() && rows.dim() == 2 && rows.size(0) > 0 && rows.size(1) == weights.size(-1),
                 "hopfield::nn::HopfieldLayer::set_patterns: expected ", name, " to have shape [quantity, ",
-                weights.size(-1), "], got ", rows.defined() ? c10::str(rows.sizes()) : std::string("an undefined tensor"));
+                weights.size(-1), "], got ",
+                rows.defined() ? c10::str(rows.sizes()) : std::string("an undefined tensor"));
   };
   check(patterns, "patterns", lookup_weights);
   if (target_weights.defined()) {
     check(targets, "targets", target_weights);
-    TORCH_CHECK(targets.size(0) == patterns.size(0), "hopfield::nn::HopfieldLayer::set_patterns: expected targets to have ",
-                patterns.size(0), " rows like patterns, got ", targets.sizes());
+    TORCH_CHECK(targets.size(0) == patterns.size(0),
+                "hopfield::nn::HopfieldLayer::set_patterns: expected targets to have ", patterns.size(0),
+                " rows like patterns, got ", targets.sizes());
   } else {
     TORCH_CHECK(!targets.defined(), "hopfield::nn::HopfieldLayer::set_patterns: expected no targets, got ",
                 targets.sizes(), "; targets need lookup_weights_as_separated");

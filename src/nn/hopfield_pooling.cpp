@@ -12,14 +12,16 @@ HopfieldPoolingImpl::HopfieldPoolingImpl(HopfieldPoolingOptions given) : options
 void HopfieldPoolingImpl::reset() {
   const auto& s = options.settings();
   TORCH_CHECK(s.quantity > 0, "hopfield::nn::HopfieldPooling: expected quantity to be positive, got ", s.quantity);
-  TORCH_CHECK(s.input_size, "hopfield::nn::HopfieldPooling: expected input_size to be given: state patterns have that width");
+  TORCH_CHECK(s.input_size,
+              "hopfield::nn::HopfieldPooling: expected input_size to be given: state patterns have that width");
   const auto generator = hopfield ? hopfield->association_core->copy_generator() : at::Generator();
   hopfield = register_module("hopfield", Hopfield(HopfieldOptions(s)));
   set_generator(generator);
   const auto hidden = hopfield->association_core->hidden_size();
   const auto width = s.state_pattern_as_static && hidden ? *hidden : *s.input_size;
   pooling_weights = register_parameter(
-      "pooling_weights", s.batch_first ? at::empty({1, s.quantity, width}) : at::empty({s.quantity, 1, width}), s.trainable);
+      "pooling_weights", s.batch_first ? at::empty({1, s.quantity, width}) : at::empty({s.quantity, 1, width}),
+      s.trainable);
   reset_parameters();
 }
 
@@ -50,7 +52,8 @@ at::Tensor HopfieldPoolingImpl::pool_bags(const BagBatch& bags, const at::Tensor
 
 AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, const at::Tensor& projection,
                                                       const AssociationRequest& request) {
-  TORCH_CHECK(bags.offsets.defined(), "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
+  TORCH_CHECK(bags.offsets.defined(),
+              "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
               "padded bags go to forward()");
   auto patterns = with_state({bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);

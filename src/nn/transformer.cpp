@@ -1,6 +1,5 @@
-#include <hopfield/nn/transformer.h>
-
 #include "nn/activation.h"
+#include <hopfield/nn/transformer.h>
 
 #include <ATen/ATen.h>
 
@@ -31,8 +30,8 @@ void FeedForward::reset(torch::nn::Module& owner, int64_t size, const FeedForwar
                         const char* function) {
   TORCH_CHECK(settings.dim_feedforward > 0, function, ": expected dim_feedforward to be positive, got ",
               settings.dim_feedforward);
-  TORCH_CHECK(settings.dropout >= 0 && settings.dropout <= 1, function, ": expected dropout to be between 0 and 1, got ",
-              settings.dropout);
+  TORCH_CHECK(settings.dropout >= 0 && settings.dropout <= 1, function,
+              ": expected dropout to be between 0 and 1, got ", settings.dropout);
   activation_ = elementwise_function(settings.activation, function, "activation");
   linear_residual_ = owner.register_module("linear_residual", torch::nn::Linear(size, settings.dim_feedforward));
   dropout_residual_ = owner.register_module("dropout_residual", torch::nn::Dropout(settings.dropout));
@@ -113,8 +112,9 @@ void HopfieldDecoderLayerImpl::reset_parameters() {
   for (auto* norm : {&norm_residual_self, &norm_residual_cross, &norm_output}) (*norm)->reset_parameters();
 }
 
-at::Tensor HopfieldDecoderLayerImpl::forward(const at::Tensor& tgt, const at::Tensor& memory, const at::Tensor& tgt_mask,
-                                             const at::Tensor& memory_mask, const at::Tensor& tgt_key_padding_mask,
+at::Tensor HopfieldDecoderLayerImpl::forward(const at::Tensor& tgt, const at::Tensor& memory,
+                                             const at::Tensor& tgt_mask, const at::Tensor& memory_mask,
+                                             const at::Tensor& tgt_key_padding_mask,
                                              const at::Tensor& memory_key_padding_mask) {
   const auto own = hopfield_association_self->forward(tgt, tgt_key_padding_mask, tgt_mask);
   auto x = norm_residual_self->forward(tgt + dropout_hopfield_association_self->forward(own));

@@ -1,9 +1,9 @@
 #include "ops/retrieve_internal.h"
 
-#include <kernels/philox.h>
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+
+#include <kernels/philox.h>
 
 namespace hopfield::detail {
 

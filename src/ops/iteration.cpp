@@ -6,18 +6,24 @@ const char* to_string(StopRule rule) { return rule == StopRule::per_query ? "per
 
 const char* to_string(Backend backend) {
   switch (backend) {
-    case Backend::automatic: return "automatic";
-    case Backend::composite: return "composite";
-    case Backend::fused: return "fused";
+    case Backend::automatic:
+      return "automatic";
+    case Backend::composite:
+      return "composite";
+    case Backend::fused:
+      return "fused";
   }
   return "unknown";
 }
 
 std::string to_string(const Gradient& gradient) {
   switch (gradient.kind()) {
-    case Gradient::Kind::unrolled: return "unrolled";
-    case Gradient::Kind::last: return "last(" + std::to_string(gradient.steps()) + ")";
-    case Gradient::Kind::implicit: return "implicit";
+    case Gradient::Kind::unrolled:
+      return "unrolled";
+    case Gradient::Kind::last:
+      return "last(" + std::to_string(gradient.steps()) + ")";
+    case Gradient::Kind::implicit:
+      return "implicit";
   }
   return "unknown";
 }

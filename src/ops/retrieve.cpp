@@ -1,6 +1,5 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "ops/retrieve_internal.h"
+#include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -25,7 +24,8 @@ constexpr auto kSchema =
     "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
     "Tensor energy, Tensor scores)";
 
-using Outputs = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using Outputs =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&,
                           const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                           at::IntArrayRef, at::ArrayRef<double>, int64_t, c10::string_view, c10::string_view, int64_t,
@@ -47,9 +47,12 @@ Backend parse_backend(c10::string_view name) {
 
 const char* gradient_name(const Gradient& gradient) {
   switch (gradient.kind()) {
-    case Gradient::Kind::unrolled: return "unrolled";
-    case Gradient::Kind::last: return "last";
-    case Gradient::Kind::implicit: return "implicit";
+    case Gradient::Kind::unrolled:
+      return "unrolled";
+    case Gradient::Kind::last:
+      return "last";
+    case Gradient::Kind::implicit:
+      return "implicit";
   }
   return "unknown";
 }
@@ -67,7 +70,8 @@ RetrieveResult run(const RetrieveInput& input, const RetrieveSettings& settings)
   const auto complete = detail::with_all_dimensions(input);
   if (settings.backend == Backend::fused) {
     const auto reason = detail::reason_against_fusing(complete, settings);
-    TORCH_CHECK(!reason, "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
+    TORCH_CHECK(!reason,
+                "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
                 *reason, "; use backend automatic");
   }
   auto result = detail::retrieve_composite(complete, settings);
@@ -94,9 +98,9 @@ Outputs retrieve_kernel(const at::Tensor& state, const at::Tensor& stored, const
   settings.generator = generator.value_or(at::Generator());
   settings.with_energy = with_energy;
   settings.with_scores = with_scores;
-  const auto r = run({state, stored, value(projection), value(offsets), value(association_mask), value(padding_mask),
-                      value(key_bias)},
-                     settings);
+  const auto r = run(
+      {state, stored, value(projection), value(offsets), value(association_mask), value(padding_mask), value(key_bias)},
+      settings);
   return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores};
 }
 
@@ -113,21 +117,21 @@ RetrieveOptions& RetrieveOptions::beta(const PerHead<double>& value) {
 }
 
 RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& options) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "").typed<Signature>();
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "").typed<Signature>();
   const auto optional = [](const at::Tensor& tensor) {
     return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor();
   };
-  TORCH_CHECK(input.state.defined() && input.stored.defined(), "hopfield::retrieve: expected state and stored to be given, got ",
+  TORCH_CHECK(input.state.defined() && input.stored.defined(),
+              "hopfield::retrieve: expected state and stored to be given, got ",
               input.state.defined() ? "no stored" : "no state");
   const auto& s = options.settings();
   RetrieveResult r;
-  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) =
-      op.call(input.state, input.stored, optional(input.projection), optional(input.offsets),
-              optional(input.association_mask), optional(input.padding_mask), optional(input.key_bias), optional(s.beta),
-              s.update_steps_max.values(), s.update_steps_eps.values(), s.update_steps_cap, to_string(s.stop_rule),
-              gradient_name(s.gradient), s.gradient.steps(), to_string(s.backend), s.dropout,
-              s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt, s.with_energy, s.with_scores);
+  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) = op.call(
+      input.state, input.stored, optional(input.projection), optional(input.offsets), optional(input.association_mask),
+      optional(input.padding_mask), optional(input.key_bias), optional(s.beta), s.update_steps_max.values(),
+      s.update_steps_eps.values(), s.update_steps_cap, to_string(s.stop_rule), gradient_name(s.gradient),
+      s.gradient.steps(), to_string(s.backend), s.dropout,
+      s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt, s.with_energy, s.with_scores);
   return r;
 }
 

@@ -10,7 +10,8 @@ namespace {
 template <c10::DeviceType device>
 void autocast(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   constexpr size_t kPatterns = 3;  // state, stored, projection
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
+      at::autocast::get_autocast_dispatch_key_from_device_type(device));
   const auto dtype = at::autocast::get_autocast_dtype(device);
   auto arguments = torch::jit::last(*stack, op.schema().arguments().size());
   for (size_t i = 0; i < kPatterns; ++i) {

@@ -1,5 +1,4 @@
 #include "ops/retrieve_internal.h"
-
 #include <hopfield/core/bags.h>
 
 #include <ATen/ATen.h>
@@ -78,15 +77,15 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
     HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
                    "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
                    describe(mask));
-    bool fits = mask.dim() >= 2 && (mask.dim() == 2 || mask.dim() == sizes.dimensions) &&
-                mask.size(-1) == sizes.keys && one_or(mask.size(-2), sizes.queries);
+    bool fits = mask.dim() >= 2 && (mask.dim() == 2 || mask.dim() == sizes.dimensions) && mask.size(-1) == sizes.keys &&
+                one_or(mask.size(-2), sizes.queries);
     if (fits && mask.dim() >= 3) fits = one_or(mask.size(0), sizes.batch);
     if (fits && mask.dim() == 4) fits = one_or(mask.size(1), sizes.heads);
     HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", sizes.queries, ", ", sizes.keys,
                    "], or one entry (or 1) for each of [N, H, L, S] = [", sizes.batch, ", ", sizes.heads, ", ",
                    sizes.queries, ", ", sizes.keys, "], got ", mask.sizes());
-    HOPFIELD_CHECK(mask.device() == device, "expected association_mask to be on the device of state, ", device, ", got ",
-                   mask.device());
+    HOPFIELD_CHECK(mask.device() == device, "expected association_mask to be on the device of state, ", device,
+                   ", got ", mask.device());
   }
   const auto check_key_shape = [&](const at::Tensor& tensor, const char* name, bool may_be_shared) {
     const bool batched = sizes.dimensions >= 3 && !sizes.ragged;
@@ -116,7 +115,8 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
 
 void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& state, bool with_energy) {
   if (!beta.defined()) return;
-  HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) && (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.size(0), sizes.heads))),
+  HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) &&
+                     (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.size(0), sizes.heads))),
                  "expected beta to be one floating-point number, or one for each of ", sizes.heads, " heads, got ",
                  describe(beta));
   HOPFIELD_CHECK(beta.device() == state.device() || beta.is_cpu(), "expected beta to be on the device of state, ",
@@ -169,9 +169,10 @@ void check_iteration(const char* function, const IterationSettings& settings, in
     TORCH_CHECK(settings.gradient.steps() >= 0, function, ": expected gradient last(k) with k >= 0, got last(",
                 settings.gradient.steps(), ")");
   }
-  TORCH_CHECK(settings.gradient.kind() != Gradient::Kind::implicit || always_until_converged, function,
-              ": expected update_steps_max = until_converged for the implicit gradient, which is that of a fixed point, "
-              "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
+  TORCH_CHECK(
+      settings.gradient.kind() != Gradient::Kind::implicit || always_until_converged, function,
+      ": expected update_steps_max = until_converged for the implicit gradient, which is that of a fixed point, "
+      "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
 }
 
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings) {

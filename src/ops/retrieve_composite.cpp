@@ -1,5 +1,4 @@
 #include "ops/retrieve_internal.h"
-
 #include <hopfield/core/bags.h>
 #include <hopfield/core/energy.h>
 #include <hopfield/core/update.h>
@@ -25,7 +24,8 @@ bool is_traced(const at::Tensor& tensor) {
          tensor.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
 }
 
-/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value. By full(): tensor() needs memory, which traced tensors lack.
+/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value. By full(): tensor() needs memory, which traced tensors
+/// lack.
 template <typename T>
 at::Tensor per_head_tensor(const PerHead<T>& value, const at::TensorOptions& options) {
   std::vector<at::Tensor> heads;
@@ -48,10 +48,10 @@ struct Problem {
   at::Tensor update(const at::Tensor& state) const { return core::update(state, stored, beta, mask); }
 };
 
-/// Zeros in place of patterns that are not finite, and where they were: 0 * NaN is NaN, so a pattern that some query may
-/// not attend to has to leave the products. The rows that may attend to it are set to NaN instead.
+/// Zeros in place of patterns that are not finite, and where they were: 0 * NaN is NaN, so a pattern that some query
+/// may not attend to has to leave the products. The rows that may attend to it are set to NaN instead.
 std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) {
-  const auto poisoned = at::isfinite(patterns.detach()).all(-1).bitwise_not();          // [.., S]
+  const auto poisoned = at::isfinite(patterns.detach()).all(-1).bitwise_not();  // [.., S]
   return {patterns.masked_fill(poisoned.unsqueeze(-1), 0.0), poisoned.unsqueeze(-2)};
 }
 
@@ -64,7 +64,8 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   const bool same = !input.projection.defined() || input.projection.is_same(input.stored);
   problem.projection = same ? problem.stored : input.projection.to(dtype);
   if (settings.beta.defined()) {
-    problem.beta = settings.beta.dim() == 0 ? settings.beta : settings.beta.to(problem.query.options()).view({-1, 1, 1});
+    problem.beta =
+        settings.beta.dim() == 0 ? settings.beta : settings.beta.to(problem.query.options()).view({-1, 1, 1});
   } else {
     problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(input.state.size(-1), 1))),
                                      at::kDouble);
@@ -94,9 +95,9 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
 
 /// Where the updates ended. All [N, H, L, 1] but the states.
 struct Solution {
-  at::Tensor state;      // [N, H, L, d]
-  at::Tensor cut;        // [N, H, L, d]: the state `trail` updates before the end, or the query if there were fewer
-  at::Tensor steps;      // int64
+  at::Tensor state;  // [N, H, L, d]
+  at::Tensor cut;    // [N, H, L, d]: the state `trail` updates before the end, or the query if there were fewer
+  at::Tensor steps;  // int64
   at::Tensor residual;
   at::Tensor converged;  // bool
   at::Tensor scores;     // [N, H, L, S] at `state` if the rule computed them
@@ -250,7 +251,8 @@ Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings
 Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
   if (problem.query.requires_grad()) {
     TORCH_WARN_ONCE(
-        "hopfield::retrieve: the implicit gradient of a fixed point is zero for the query: state receives zeros, and so "
+        "hopfield::retrieve: the implicit gradient of a fixed point is zero for the query: state receives zeros, and "
+        "so "
         "does what only produces it (W_Q, pooling weights)");
   }
   Solution solution;
@@ -270,9 +272,12 @@ Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSett
 Solution solve_with_gradient(const Problem& problem, const RetrieveSettings& settings) {
   if (at::GradMode::is_enabled()) {
     switch (settings.gradient.kind()) {
-      case Gradient::Kind::unrolled: break;
-      case Gradient::Kind::last: return solve_with_last_gradient(problem, settings);
-      case Gradient::Kind::implicit: return solve_with_implicit_gradient(problem, settings);
+      case Gradient::Kind::unrolled:
+        break;
+      case Gradient::Kind::last:
+        return solve_with_last_gradient(problem, settings);
+      case Gradient::Kind::implicit:
+        return solve_with_implicit_gradient(problem, settings);
     }
   }
   return solve(problem, settings);
@@ -337,9 +342,9 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
     if (settings.with_scores) parts.back().scores = parts.back().scores[0].permute({2, 0, 1});  // [S, H, L]
   }
   RetrieveResult result;
-  for (auto member : {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp,
-                      &RetrieveResult::steps, &RetrieveResult::residual, &RetrieveResult::converged,
-                      &RetrieveResult::energy, &RetrieveResult::scores}) {
+  for (auto member :
+       {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
+        &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy, &RetrieveResult::scores}) {
     if (!(parts.front().*member).defined()) continue;
     std::vector<at::Tensor> pieces;
     pieces.reserve(bags);
@@ -356,7 +361,7 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   padded.state = input.state;
   padded.stored = pad_bags(input.stored, sizes).transpose(1, 2);  // [N, H or 1, S, d]
   if (input.projection.defined()) padded.projection = pad_bags(input.projection, sizes).transpose(1, 2);
-  const auto padding = padding_mask_of(sizes, input.state.device());          // [N, S]
+  const auto padding = padding_mask_of(sizes, input.state.device());  // [N, S]
   padded.padding_mask = padding.unsqueeze(1).unsqueeze(1);
   if (input.key_bias.defined()) padded.key_bias = pad_bags(input.key_bias, sizes).unsqueeze(1).unsqueeze(1);
   auto result = retrieve_dense(padded, settings, seed, 0);

@@ -1,5 +1,4 @@
 #include "ops/retrieve_internal.h"
-
 #include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
@@ -16,8 +15,8 @@ using torch::autograd::variable_list;
 at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).sum(-1, /*keepdim=*/true); }
 
 /// (I - J) u = g by conjugate gradients, every row [N, H, L] a system of its own. J = beta K^T (diag p - p p^T) K is
-/// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u = g:
-/// the gradient of one update.
+/// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u =
+/// g: the gradient of one update.
 at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Tensor& stored, const at::Tensor& beta,
                                         const at::Tensor& weights) {
   const auto apply = [&](const at::Tensor& v) {
@@ -30,7 +29,7 @@ at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Te
   auto solution = at::zeros_like(gradient);
   auto residual = gradient;
   auto direction = gradient;
-  auto squared = row_dot(residual, residual);                   // [N, H, L, 1]
+  auto squared = row_dot(residual, residual);  // [N, H, L, 1]
   const auto target = squared * (precision * precision);
   auto active = squared > target;
   auto failed = at::zeros_like(active);
@@ -62,9 +61,10 @@ class ImplicitState : public torch::autograd::Function<ImplicitState> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "hopfield::retrieve: expected no second derivative through gradient = implicit, got a backward pass with "
-                "create_graph; use the unrolled gradient");
+    TORCH_CHECK(
+        !at::GradMode::is_enabled(),
+        "hopfield::retrieve: expected no second derivative through gradient = implicit, got a backward pass with "
+        "create_graph; use the unrolled gradient");
     const auto saved = context->get_saved_variables();
     const auto &query = saved[0], &converged = saved[1], &stored = saved[2], &beta = saved[3], &weights = saved[4];
     const auto& gradient = gradients[0];

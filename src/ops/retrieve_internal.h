@@ -10,8 +10,8 @@ void check_iteration(const char* function, const IterationSettings& settings, in
 /// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 
-/// Fills in the missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones where
-/// they are shared. Needs a checked input.
+/// Fills in the missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones
+/// where they are shared. Needs a checked input.
 RetrieveInput with_all_dimensions(RetrieveInput input);
 
 /// Drops them again from a result of patterns that had `dimensions`.
@@ -23,14 +23,15 @@ std::optional<std::string> reason_against_fusing(const RetrieveInput& input, con
 /// The whole op in plain LibTorch operations: fallback, oracle and double backward. Needs all dimensions.
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings);
 
-/// u of (I - J) u = g, J the Jacobian of one update at the fixed point, given and received by autograd: passes `refined`
-/// (one differentiable update at the fixed point) on with the value `fixed_point`, and its gradient through the solver.
+/// u of (I - J) u = g, J the Jacobian of one update at the fixed point, given and received by autograd: passes
+/// `refined` (one differentiable update at the fixed point) on with the value `fixed_point`, and its gradient through
+/// the solver.
 at::Tensor implicit_state(const at::Tensor& fixed_point, const at::Tensor& refined, const at::Tensor& query,
                           const at::Tensor& converged, const at::Tensor& stored, const at::Tensor& beta,
                           const at::Tensor& weights);
 
-/// [N, H, L, S]: 1 / (1 - probability) for entries that stay, 0 for those that are dropped. Entry (n, h, l, s) depends on
-/// the seed and on (first_n + n, h, l, s) alone.
+/// [N, H, L, S]: 1 / (1 - probability) for entries that stay, 0 for those that are dropped. Entry (n, h, l, s) depends
+/// on the seed and on (first_n + n, h, l, s) alone.
 at::Tensor dropout_factors(at::IntArrayRef shape, double probability, uint64_t seed, int64_t first_n,
                            const at::TensorOptions& options);
 

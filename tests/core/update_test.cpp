@@ -1,8 +1,7 @@
-#include <hopfield/core/energy.h>
-#include <hopfield/core/update.h>
-
 #include "support/gradcheck.h"
 #include "support/naive.h"
+#include <hopfield/core/energy.h>
+#include <hopfield/core/update.h>
 
 #include <gtest/gtest.h>
 
@@ -28,7 +27,8 @@ TEST_P(SharedPatterns, MatmulEqualsExpandedMatmul) {
 }
 
 TEST_P(SharedPatterns, UpdatesEqualTheExplicitLoop) {
-  const auto state = randn({3, 2, 4, 5}, 1), stored = randn({GetParam().stored_batch, GetParam().stored_heads, 6, 5}, 2);
+  const auto state = randn({3, 2, 4, 5}, 1),
+             stored = randn({GetParam().stored_batch, GetParam().stored_heads, 6, 5}, 2);
   const auto expanded = stored.expand({3, 2, -1, -1}).contiguous();
   const auto beta = at::tensor({0.7, 1.9}, at::kDouble);
   const auto bias = at::zeros({3, 2, 4, 6}, at::kDouble);
@@ -43,8 +43,7 @@ TEST_P(SharedPatterns, UpdatesEqualTheExplicitLoop) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SharedPatterns,
-                         ::testing::Values(Shape{3, 2}, Shape{1, 2}, Shape{3, 1}, Shape{1, 1}));
+INSTANTIATE_TEST_SUITE_P(All, SharedPatterns, ::testing::Values(Shape{3, 2}, Shape{1, 2}, Shape{3, 1}, Shape{1, 1}));
 
 TEST(Update, TakesPatternsWithoutBatchAndHeads) {
   const auto state = randn({4, 5}, 1), stored = randn({6, 5}, 2);
@@ -111,7 +110,8 @@ TEST(Energy, PassesGradcheck) {
   const auto function = [](const std::vector<at::Tensor>& x) {
     return std::vector<at::Tensor>{energy(x[0], x[1], x[2]), update(x[0], x[1], x[2])};
   };
-  EXPECT_LT(testing::gradcheck(function, {randn({2, 2, 2, 3}, 1), randn({1, 2, 4, 3}, 2), randn({2, 1, 1}, 3).exp()}), 1e-6);
+  EXPECT_LT(testing::gradcheck(function, {randn({2, 2, 2, 3}, 1), randn({1, 2, 4, 3}, 2), randn({2, 1, 1}, 3).exp()}),
+            1e-6);
 }
 
 }  // namespace

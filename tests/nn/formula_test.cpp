@@ -1,8 +1,7 @@
 // The formulas this library is named for, by plain matrix products.
 
-#include <hopfield/hopfield.h>
-
 #include "support/naive.h"
+#include <hopfield/hopfield.h>
 
 #include <torch/torch.h>
 
@@ -47,7 +46,8 @@ at::Tensor formula(const Hopfield& layer, const at::Tensor& R, const at::Tensor&
     for (int64_t h = 0; h < heads; ++h) {
       const auto W_Q = head(core->q_proj_weight, h), W_K = head(core->k_proj_weight, h);
       auto xi = R[n].matmul(W_Q);
-      for (int64_t t = 0; t < steps; ++t) xi = at::softmax(0.8 * xi.matmul(W_K.t()).matmul(Y[n].t()), -1).matmul(Y[n]).matmul(W_K);
+      for (int64_t t = 0; t < steps; ++t)
+        xi = at::softmax(0.8 * xi.matmul(W_K.t()).matmul(Y[n].t()), -1).matmul(Y[n]).matmul(W_K);
       parts.push_back(at::softmax(0.8 * xi.matmul(W_K.t()).matmul(Y[n].t()), -1).matmul(values.chunk(heads, 1)[h]));
     }
     Z.push_back(at::cat(parts, -1));

@@ -1,6 +1,5 @@
-#include <hopfield/nn/hopfield_layer.h>
-
 #include "support/naive.h"
+#include <hopfield/nn/hopfield_layer.h>
 
 #include <torch/torch.h>
 
@@ -18,12 +17,15 @@ using testing::randn;
 
 TEST(HopfieldLayer, EqualsAssociationWithItsLookups) {
   for (const bool separated : {false, true}) {
-    HopfieldLayer layer(HopfieldLayerOptions(8).num_heads(2).quantity(7).update_steps_max(2).lookup_weights_as_separated(separated));
+    HopfieldLayer layer(
+        HopfieldLayerOptions(8).num_heads(2).quantity(7).update_steps_max(2).lookup_weights_as_separated(separated));
     layer->to(torch::kFloat64);
     const auto x = randn({3, 4, 8}, 1);
     const auto expand = [](const at::Tensor& w) { return w.expand({3, -1, -1}).contiguous(); };
-    const auto expected = layer->hopfield->associate(
-        {expand(layer->lookup_weights), x, expand(separated ? layer->target_weights : layer->lookup_weights)}).output;
+    const auto expected = layer->hopfield
+                              ->associate({expand(layer->lookup_weights), x,
+                                           expand(separated ? layer->target_weights : layer->lookup_weights)})
+                              .output;
     EXPECT_LT(max_difference(layer->forward(x), expected), 1e-14);
     EXPECT_EQ(layer->get_association_matrix(x).sizes(), at::IntArrayRef({3, 2, 4, 7}));
     EXPECT_EQ(layer->get_projected_pattern_matrix(x).sizes(), at::IntArrayRef({3, 2, 7, 4}));
@@ -31,7 +33,11 @@ TEST(HopfieldLayer, EqualsAssociationWithItsLookups) {
 }
 
 TEST(HopfieldLayer, FreezesWhatIsNotTrainable) {
-  HopfieldLayer layer(HopfieldLayerOptions(8).quantity(5).trainable(false).lookup_weights_as_separated(true).lookup_targets_as_trainable(false));
+  HopfieldLayer layer(HopfieldLayerOptions(8)
+                          .quantity(5)
+                          .trainable(false)
+                          .lookup_weights_as_separated(true)
+                          .lookup_targets_as_trainable(false));
   EXPECT_FALSE(layer->lookup_weights.requires_grad());
   EXPECT_FALSE(layer->target_weights.requires_grad());
   EXPECT_TRUE(layer->hopfield->association_core->in_proj_weight.requires_grad());
@@ -70,15 +76,22 @@ std::pair<at::Tensor, at::Tensor> read_digits() {
 }
 
 TEST(HopfieldLayer, IsANearestNeighbourClassifierOfStoredData) {
-  if (!std::ifstream(HOPFIELD_DATA_DIR "/digits.csv")) GTEST_SKIP() << "no digits.csv: run scripts/bootstrap.sh --tests";
+  if (!std::ifstream(HOPFIELD_DATA_DIR "/digits.csv"))
+    GTEST_SKIP() << "no digits.csv: run scripts/bootstrap.sh --tests";
   const auto [pixels, labels] = read_digits();
   ASSERT_EQ(pixels.size(0), 1797);
   const auto rows = pixels / pixels.norm(2, 1, true);
   const auto train = rows.slice(0, 0, 1000), test = rows.slice(0, 1000);
   const auto train_labels = labels.slice(0, 0, 1000);
 
-  HopfieldLayer layer(HopfieldLayerOptions(64).all_static().quantity(1).trainable(false).scaling(1e6)
-                          .lookup_weights_as_separated(true).lookup_targets_as_trainable(false).pattern_projection_size(10));
+  HopfieldLayer layer(HopfieldLayerOptions(64)
+                          .all_static()
+                          .quantity(1)
+                          .trainable(false)
+                          .scaling(1e6)
+                          .lookup_weights_as_separated(true)
+                          .lookup_targets_as_trainable(false)
+                          .pattern_projection_size(10));
   layer->to(torch::kFloat64);
   layer->set_patterns(train, at::one_hot(train_labels, 10).to(at::kDouble));
   const auto predicted = layer->forward(test.unsqueeze(0))[0].argmax(-1);

@@ -1,6 +1,5 @@
-#include <hopfield/nn/hopfield_pooling.h>
-
 #include "support/naive.h"
+#include <hopfield/nn/hopfield_pooling.h>
 
 #include <torch/torch.h>
 
@@ -33,7 +32,8 @@ TEST_P(BothBagForms, PaddedAndRaggedGiveTheSame) {
   auto pool = make(GetParam());
   const auto bags = some_bags(8);
   const auto padded = bags.padded();
-  const auto poisoned = padded.values.masked_fill(padded.padding_mask.unsqueeze(-1), std::numeric_limits<double>::quiet_NaN());
+  const auto poisoned =
+      padded.values.masked_fill(padded.padding_mask.unsqueeze(-1), std::numeric_limits<double>::quiet_NaN());
   const auto input = pool->options.batch_first() ? poisoned : poisoned.transpose(0, 1);
   const auto a = pool->pool_bags(bags), b = pool->forward(input, padded.padding_mask);
   EXPECT_EQ(a.sizes(), at::IntArrayRef({3, pool->options.quantity() * 8}));
@@ -63,21 +63,31 @@ TEST_P(BothBagForms, PaddedAndRaggedGiveTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(
     Options, BothBagForms,
-    ::testing::Values(HopfieldPoolingOptions(8), HopfieldPoolingOptions(8).num_heads(2).quantity(3).update_steps_max(3),
-                      HopfieldPoolingOptions(8).num_heads(2).until_converged().stop_rule(StopRule::per_head),
-                      HopfieldPoolingOptions(8).num_heads(2).concat_bias_pattern(true).add_zero_association(true).update_steps_max(2),
-                      HopfieldPoolingOptions(8).num_heads(2).batch_first(false).quantity(2),
-                      HopfieldPoolingOptions(8).normalize_hopfield_space(true).association_activation("tanh"),
-                      HopfieldPoolingOptions(8).pattern_projection_as_connected(true).num_heads(2).update_steps_max(1),
-                      HopfieldPoolingOptions(8).stored_pattern_as_static(true).state_pattern_as_static(true).pattern_projection_as_static(true)));
+    ::testing::Values(
+        HopfieldPoolingOptions(8), HopfieldPoolingOptions(8).num_heads(2).quantity(3).update_steps_max(3),
+        HopfieldPoolingOptions(8).num_heads(2).until_converged().stop_rule(StopRule::per_head),
+        HopfieldPoolingOptions(8).num_heads(2).concat_bias_pattern(true).add_zero_association(true).update_steps_max(2),
+        HopfieldPoolingOptions(8).num_heads(2).batch_first(false).quantity(2),
+        HopfieldPoolingOptions(8).normalize_hopfield_space(true).association_activation("tanh"),
+        HopfieldPoolingOptions(8).pattern_projection_as_connected(true).num_heads(2).update_steps_max(1),
+        HopfieldPoolingOptions(8)
+            .stored_pattern_as_static(true)
+            .state_pattern_as_static(true)
+            .pattern_projection_as_static(true)));
 
 TEST(HopfieldPooling, ValuesMayDifferFromStoredPatterns) {
-  auto pool = make(HopfieldPoolingOptions(8).stored_pattern_size(6).pattern_projection_size(7).num_heads(2).hidden_size(4).output_size(5));
+  auto pool = make(HopfieldPoolingOptions(8)
+                       .stored_pattern_size(6)
+                       .pattern_projection_size(7)
+                       .num_heads(2)
+                       .hidden_size(4)
+                       .output_size(5));
   const auto bags = some_bags(6);
   const auto values = randn({12, 7}, 9);
   const auto ragged = pool->pool_bags(bags, values);
   auto padded_values = BagBatch{values, bags.offsets, {}}.padded();
-  const auto padded = pool->associate({bags.padded().values, padded_values.values}, {padded_values.padding_mask, {}, {}}).output;
+  const auto padded =
+      pool->associate({bags.padded().values, padded_values.values}, {padded_values.padding_mask, {}, {}}).output;
   EXPECT_EQ(ragged.sizes(), at::IntArrayRef({3, 5}));
   EXPECT_LT(max_difference(ragged, padded), 1e-13);
 }

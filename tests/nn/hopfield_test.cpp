@@ -1,6 +1,5 @@
-#include <hopfield/nn/hopfield.h>
-
 #include "support/naive.h"
+#include <hopfield/nn/hopfield.h>
 
 #include <torch/torch.h>
 
@@ -40,7 +39,14 @@ TEST(Hopfield, InitialisesAsThePaperDoes) {
 }
 
 TEST(Hopfield, AssociatesSetsOfDifferentSizesAndWidths) {
-  auto layer = make(HopfieldOptions(8).stored_pattern_size(6).pattern_projection_size(10).hidden_size(5).pattern_size(7).output_size(9).num_heads(3).update_steps_max(1));
+  auto layer = make(HopfieldOptions(8)
+                        .stored_pattern_size(6)
+                        .pattern_projection_size(10)
+                        .hidden_size(5)
+                        .pattern_size(7)
+                        .output_size(9)
+                        .num_heads(3)
+                        .update_steps_max(1));
   const auto r = layer->associate({randn({3, 6, 6}, 1), randn({3, 4, 8}, 2), randn({3, 6, 10}, 3)}, {},
                                   AssociationRequest().with_energy().with_association());
   EXPECT_EQ(r.output.sizes(), at::IntArrayRef({3, 4, 9}));
@@ -54,7 +60,9 @@ TEST(Hopfield, BatchConstantPatternsEqualRepeatedOnes) {
   auto layer = make(HopfieldOptions(8).num_heads(2).update_steps_max(2));
   const auto stored = randn({1, 6, 8}, 1), state = randn({3, 4, 8}, 2), values = randn({1, 6, 8}, 3);
   const auto shared = layer->associate({stored, state, values}).output;
-  const auto repeated = layer->associate({stored.expand({3, -1, -1}).contiguous(), state, values.expand({3, -1, -1}).contiguous()}).output;
+  const auto repeated =
+      layer->associate({stored.expand({3, -1, -1}).contiguous(), state, values.expand({3, -1, -1}).contiguous()})
+          .output;
   EXPECT_LT(max_difference(shared, repeated), 1e-13);
   const auto one_state = layer->associate({repeated, state.slice(0, 0, 1), repeated}).output;
   EXPECT_EQ(one_state.size(0), 3);
@@ -66,7 +74,8 @@ TEST(Hopfield, BatchSecondIsTheTransposedBatchFirst) {
   const auto x = randn({3, 5, 8}, 1);
   const auto padding = at::zeros({3, 5}, at::kBool);
   padding[1][4] = true;
-  EXPECT_LT(max_difference(first->forward(x, padding), second->forward(x.transpose(0, 1), padding).transpose(0, 1)), 1e-14);
+  EXPECT_LT(max_difference(first->forward(x, padding), second->forward(x.transpose(0, 1), padding).transpose(0, 1)),
+            1e-14);
 }
 
 TEST(Hopfield, PaddingMayHoldAnythingAndGradientsStayClean) {
@@ -78,7 +87,8 @@ TEST(Hopfield, PaddingMayHoldAnythingAndGradientsStayClean) {
     const auto live = padding.logical_not();
     const auto run = [&](const at::Tensor& input) {
       layer->zero_grad();
-      const auto out = batch_first ? layer->forward(input, padding) : layer->forward(input.transpose(0, 1), padding).transpose(0, 1);
+      const auto out =
+          batch_first ? layer->forward(input, padding) : layer->forward(input.transpose(0, 1), padding).transpose(0, 1);
       out.index({live}).pow(2).sum().backward();
       std::vector<at::Tensor> results{out.index({live}).detach()};
       for (const auto& p : layer->parameters()) results.push_back(p.grad().clone());
@@ -109,11 +119,18 @@ TEST(Hopfield, KeyBiasCountsKeysSeveralTimes) {
   masks.key_bias = at::tensor({std::log(2.0), 0.0, -INFINITY}, at::kDouble).unsqueeze(0);
   const auto repeated = at::cat({stored.slice(1, 0, 1), stored.slice(1, 0, 2)}, 1);
   EXPECT_LT(max_difference(layer->associate({stored, state, stored}, masks).output,
-                           layer->associate({repeated, state, repeated}).output), 1e-13);
+                           layer->associate({repeated, state, repeated}).output),
+            1e-13);
 }
 
 TEST(Hopfield, AppendedPatternsWidenTheMatricesInOrder) {
-  auto layer = make(HopfieldOptions(8).num_heads(2).hidden_size(3).pattern_size(4).concat_bias_pattern(true).add_zero_association(true).update_steps_max(1));
+  auto layer = make(HopfieldOptions(8)
+                        .num_heads(2)
+                        .hidden_size(3)
+                        .pattern_size(4)
+                        .concat_bias_pattern(true)
+                        .add_zero_association(true)
+                        .update_steps_max(1));
   const auto x = randn({2, 5, 8}, 1);
   auto mask = at::zeros({5, 5}, at::kBool);
   mask.fill_(true);
@@ -132,7 +149,8 @@ TEST(Hopfield, AppendedPatternsWidenTheMatricesInOrder) {
 
 TEST(Hopfield, ScalingPerHeadAndTrained) {
   auto fixed = make(HopfieldOptions(8).num_heads(2).scaling({0.3, 1.7}).update_steps_max(2));
-  auto trained = make(HopfieldOptions(8).num_heads(2).scaling({0.3, 1.7}).scaling_as_trainable(true).update_steps_max(2));
+  auto trained =
+      make(HopfieldOptions(8).num_heads(2).scaling({0.3, 1.7}).scaling_as_trainable(true).update_steps_max(2));
   ASSERT_EQ(trained->named_parameters()["association_core.scaling"].sizes(), at::IntArrayRef({2}));
   {
     torch::NoGradGuard no_grad;
@@ -155,7 +173,8 @@ TEST(Hopfield, AllStaticIsRetrieveItself) {
   EXPECT_TRUE(layer->parameters().empty());
   const auto stored = randn({2, 6, 5}, 1), state = randn({2, 3, 5}, 2), values = randn({2, 6, 4}, 3);
   const auto out = layer->associate({stored, state, values}).output;
-  const auto expected = retrieve(RetrieveInput{state, stored, values, {}, {}, {}, {}}, RetrieveOptions().beta(3.0).fixed_steps(2)).output;
+  const auto expected =
+      retrieve(RetrieveInput{state, stored, values, {}, {}, {}, {}}, RetrieveOptions().beta(3.0).fixed_steps(2)).output;
   EXPECT_LT(max_difference(out, at::cat({expected, expected}, -1)), 1e-14) << "both heads see the same patterns";
 }
 
@@ -178,7 +197,9 @@ TEST(Hopfield, DropoutActsInTrainingOnlyAndFromItsGenerator) {
 }
 
 TEST(Hopfield, NormalisesAfterTheProjectionIfAsked) {
-  auto layer = make(HopfieldOptions(8).num_heads(2).normalize_hopfield_space(true).normalize_hopfield_space_affine(true).fixed_steps(0));
+  auto layer = make(
+      HopfieldOptions(8).num_heads(2).normalize_hopfield_space(true).normalize_hopfield_space_affine(true).fixed_steps(
+          0));
   EXPECT_EQ(layer->association_core->p_norm_weight.sizes(), at::IntArrayRef({4}));
   const auto x = randn({2, 5, 8}, 1);
   const auto r = layer->associate({x, x, x});
@@ -193,7 +214,8 @@ TEST(Hopfield, UByteMasksCountAsBool) {
   const auto mask = at::ones({5, 5}, at::kByte).triu(1);
   auto padding = at::zeros({2, 5}, at::kByte);
   padding[0][4] = 1;
-  EXPECT_TRUE(bitwise_equal(layer->forward(x, padding, mask), layer->forward(x, padding.to(at::kBool), mask.to(at::kBool))));
+  EXPECT_TRUE(
+      bitwise_equal(layer->forward(x, padding, mask), layer->forward(x, padding.to(at::kBool), mask.to(at::kBool))));
 }
 
 TEST(Hopfield, ActivationsAreLibTorchsOwn) {
@@ -203,7 +225,9 @@ TEST(Hopfield, ActivationsAreLibTorchsOwn) {
     auto layer = make(HopfieldOptions(8).association_activation(name));
     EXPECT_TRUE(layer->forward(x).defined());
   }
-  EXPECT_LT(max_difference(make(HopfieldOptions(8).association_activation("tanh"))->forward(x), plain->forward(x).tanh()), 1e-15);
+  EXPECT_LT(
+      max_difference(make(HopfieldOptions(8).association_activation("tanh"))->forward(x), plain->forward(x).tanh()),
+      1e-15);
 }
 
 }  // namespace

@@ -1,15 +1,13 @@
 // What every torch::nn module is expected to do.
 
-#include <hopfield/hopfield.h>
-
 #include "support/naive.h"
+#include <hopfield/hopfield.h>
 
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <filesystem>
@@ -72,17 +70,27 @@ void check_module(const Options& options, const std::function<at::Tensor(Module&
 TEST(Modules, CloneSaveLoadConvertAndPrint) {
   const auto forward = [](auto& module, const at::Tensor& x) { return module->forward(x); };
   check_module<Hopfield>(HopfieldOptions(8).num_heads(2).update_steps_max(2).scaling_as_trainable(true), forward);
-  check_module<Hopfield>(HopfieldOptions(8).num_heads(2).pattern_size(3).normalize_hopfield_space(true).normalize_hopfield_space_affine(true).concat_bias_pattern(true), forward);
+  check_module<Hopfield>(HopfieldOptions(8)
+                             .num_heads(2)
+                             .pattern_size(3)
+                             .normalize_hopfield_space(true)
+                             .normalize_hopfield_space_affine(true)
+                             .concat_bias_pattern(true),
+                         forward);
   check_module<HopfieldPooling>(HopfieldPoolingOptions(8).num_heads(2).quantity(2), forward);
-  check_module<HopfieldLayer>(HopfieldLayerOptions(8).num_heads(2).quantity(5).lookup_weights_as_separated(true), forward);
+  check_module<HopfieldLayer>(HopfieldLayerOptions(8).num_heads(2).quantity(5).lookup_weights_as_separated(true),
+                              forward);
   check_module<HopfieldEncoderLayer>(HopfieldEncoderLayerOptions(HopfieldOptions(8)).dim_feedforward(16), forward);
-  check_module<HopfieldDecoderLayer>(HopfieldDecoderLayerOptions(HopfieldOptions(8), HopfieldOptions(8)).dim_feedforward(16),
-                                     [](auto& module, const at::Tensor& x) { return module->forward(x, x); });
+  check_module<HopfieldDecoderLayer>(
+      HopfieldDecoderLayerOptions(HopfieldOptions(8), HopfieldOptions(8)).dim_feedforward(16),
+      [](auto& module, const at::Tensor& x) { return module->forward(x, x); });
 }
 
 /// Files of the Python package's parameters are read as they are; those written here are read back.
 TEST(Modules, ExchangeSafetensorsUnderThePythonPackagesNames) {
-  const auto path = (std::filesystem::temp_directory_path() / ("hopfield_names_" + std::to_string(::getpid()) + ".safetensors")).string();
+  const auto path =
+      (std::filesystem::temp_directory_path() / ("hopfield_names_" + std::to_string(::getpid()) + ".safetensors"))
+          .string();
   const std::vector<std::pair<std::string, at::IntArrayRef>> python_names{
       {"pooling_weights", {1, 2, 8}},
       {"hopfield.association_core.in_proj_weight", {24, 8}},
@@ -103,7 +111,8 @@ TEST(Modules, ExchangeSafetensorsUnderThePythonPackagesNames) {
   io::load_module(path, *plain);
   io::load_module(path, *trained_scaling);  // has one parameter more, which the file may lack
   const auto x = at::randn({2, 5, 8});
-  EXPECT_TRUE(bitwise_equal(plain->hopfield->association_core->in_proj_bias, tensors["hopfield.association_core.in_proj_bias"]));
+  EXPECT_TRUE(bitwise_equal(plain->hopfield->association_core->in_proj_bias,
+                            tensors["hopfield.association_core.in_proj_bias"]));
   EXPECT_LT(max_difference(plain->forward(x), trained_scaling->forward(x)), 1e-6);
 
   io::save_module(path, *trained_scaling);

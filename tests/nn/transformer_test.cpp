@@ -1,6 +1,5 @@
-#include <hopfield/nn/transformer.h>
-
 #include "support/naive.h"
+#include <hopfield/nn/transformer.h>
 
 #include <torch/torch.h>
 
@@ -32,7 +31,8 @@ void copy_attention(Hopfield& to, const torch::nn::MultiheadAttention& from) {
 HopfieldOptions attention() { return HopfieldOptions(16).num_heads(4).normalize_inputs(false); }
 
 TEST(HopfieldEncoderLayer, WithoutUpdatesIsTorchsEncoderLayer) {
-  torch::nn::TransformerEncoderLayer theirs(torch::nn::TransformerEncoderLayerOptions(16, 4).dim_feedforward(32).dropout(0.0));
+  torch::nn::TransformerEncoderLayer theirs(
+      torch::nn::TransformerEncoderLayerOptions(16, 4).dim_feedforward(32).dropout(0.0));
   HopfieldEncoderLayer ours(HopfieldEncoderLayerOptions(attention()).dim_feedforward(32).dropout(0.0));
   theirs->to(torch::kFloat64);
   ours->to(torch::kFloat64);
@@ -46,7 +46,8 @@ TEST(HopfieldEncoderLayer, WithoutUpdatesIsTorchsEncoderLayer) {
 }
 
 TEST(HopfieldDecoderLayer, WithoutUpdatesIsTorchsDecoderLayer) {
-  torch::nn::TransformerDecoderLayer theirs(torch::nn::TransformerDecoderLayerOptions(16, 4).dim_feedforward(32).dropout(0.0));
+  torch::nn::TransformerDecoderLayer theirs(
+      torch::nn::TransformerDecoderLayerOptions(16, 4).dim_feedforward(32).dropout(0.0));
   HopfieldDecoderLayer ours(HopfieldDecoderLayerOptions(attention(), attention()).dim_feedforward(32).dropout(0.0));
   theirs->to(torch::kFloat64);
   ours->to(torch::kFloat64);
@@ -65,8 +66,8 @@ TEST(HopfieldDecoderLayer, WithoutUpdatesIsTorchsDecoderLayer) {
 TEST(TransformerLayers, HaveThePythonPackagesParameterNames) {
   HopfieldEncoderLayer encoder(HopfieldEncoderLayerOptions(HopfieldOptions(8)));
   EXPECT_EQ(encoder->options.dim_feedforward(), 2048);
-  for (const auto* name : {"hopfield_association.association_core.in_proj_weight", "linear_residual.weight", "linear_output.bias",
-                           "norm_residual.weight", "norm_output.bias"}) {
+  for (const auto* name : {"hopfield_association.association_core.in_proj_weight", "linear_residual.weight",
+                           "linear_output.bias", "norm_residual.weight", "norm_output.bias"}) {
     EXPECT_TRUE(encoder->named_parameters().contains(name)) << name;
   }
   HopfieldDecoderLayer decoder(HopfieldDecoderLayerOptions(HopfieldOptions(8), HopfieldOptions(8)));
@@ -78,7 +79,8 @@ TEST(TransformerLayers, HaveThePythonPackagesParameterNames) {
 
 TEST(TransformerLayers, TrainWithUpdateSteps) {
   torch::manual_seed(3);
-  HopfieldEncoderLayer layer(HopfieldEncoderLayerOptions(HopfieldOptions(8).num_heads(2).update_steps_max(2)).dim_feedforward(16));
+  HopfieldEncoderLayer layer(
+      HopfieldEncoderLayerOptions(HopfieldOptions(8).num_heads(2).update_steps_max(2)).dim_feedforward(16));
   layer->forward(at::randn({2, 5, 8})).pow(2).sum().backward();
   for (const auto& p : layer->named_parameters()) EXPECT_TRUE(p->grad().defined()) << p.key();
   const auto before = layer->named_parameters()["linear_residual.weight"].clone();

@@ -1,12 +1,12 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "support/naive.h"
 #include "support/retrieve_case.h"
+#include <hopfield/ops/retrieve.h>
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Exception.h>
+
 #include <gtest/gtest.h>
 
 #include <set>
@@ -34,14 +34,17 @@ TEST(Dispatch, BoxedCallsGiveTheSame) {
   const auto state = randn({2, 2, 3, 4}, 1), stored = randn({2, 2, 5, 4}, 2);
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "");
   torch::jit::Stack stack{state, stored};
-  for (size_t i = 2; i < op.schema().arguments().size(); ++i) stack.push_back(op.schema().arguments()[i].default_value().value_or(c10::IValue()));
+  for (size_t i = 2; i < op.schema().arguments().size(); ++i)
+    stack.push_back(op.schema().arguments()[i].default_value().value_or(c10::IValue()));
   op.callBoxed(stack);
   EXPECT_TRUE(bitwise_equal(stack.front().toTensor(), retrieve(state, stored).output));
 }
 
 TEST(Dispatch, AutocastLowersPatternsAndKeepsParameterGradients) {
-  const auto state = randn({2, 2, 3, 8}, 1).to(at::kFloat), stored = randn({2, 2, 5, 8}, 2).to(at::kFloat).requires_grad_(true);
-  const auto low = retrieve(state.to(at::kBFloat16), stored.to(at::kBFloat16), RetrieveOptions().update_steps_max(2)).output;
+  const auto state = randn({2, 2, 3, 8}, 1).to(at::kFloat),
+             stored = randn({2, 2, 5, 8}, 2).to(at::kFloat).requires_grad_(true);
+  const auto low =
+      retrieve(state.to(at::kBFloat16), stored.to(at::kBFloat16), RetrieveOptions().update_steps_max(2)).output;
   at::autocast::set_autocast_enabled(at::kCPU, true);
   at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
   const auto r = retrieve(state, stored, RetrieveOptions().update_steps_max(2));
@@ -58,11 +61,13 @@ TEST(Dispatch, LeavesInputsAlone) {
   for (const auto layout : kLayouts) {
     const auto c = make_case(layout, MaskKind::everything, true, 3);
     const auto copy = [](const at::Tensor& x) { return x.defined() ? x.clone() : x; };
-    const RetrieveInput before{copy(c.input.state), copy(c.input.stored), copy(c.input.projection), copy(c.input.offsets),
-                               copy(c.input.association_mask), copy(c.input.padding_mask), copy(c.input.key_bias)};
+    const RetrieveInput before{copy(c.input.state),   copy(c.input.stored),           copy(c.input.projection),
+                               copy(c.input.offsets), copy(c.input.association_mask), copy(c.input.padding_mask),
+                               copy(c.input.key_bias)};
     retrieve(c.input, RetrieveOptions().update_steps_max(3).with_energy().with_scores());
-    for (const auto member : {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection,
-                              &RetrieveInput::association_mask, &RetrieveInput::padding_mask, &RetrieveInput::key_bias}) {
+    for (const auto member :
+         {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection, &RetrieveInput::association_mask,
+          &RetrieveInput::padding_mask, &RetrieveInput::key_bias}) {
       if ((before.*member).defined()) {
         EXPECT_TRUE(bitwise_equal(before.*member, c.input.*member));
       }

@@ -1,12 +1,11 @@
-#include <hopfield/ops/retrieve.h>
-
-#include <kernels/philox.h>
-
 #include "support/naive.h"
 #include "support/retrieve_case.h"
+#include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
+
 #include <gtest/gtest.h>
+#include <kernels/philox.h>
 
 namespace hopfield {
 namespace {
@@ -19,7 +18,8 @@ TEST(Philox, GivesThePublishedWords) {
   // Known answers that come with the authors' Random123: zeros, ones, digits of pi.
   using Words = std::array<uint32_t, 4>;
   EXPECT_EQ(kernels::philox4x32_10({{0, 0, 0, 0}, {0, 0}}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(kernels::philox4x32_10({{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}}), (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(kernels::philox4x32_10({{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(kernels::philox4x32_10({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}}),
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
@@ -38,10 +38,12 @@ TEST(Dropout, IsReproducibleFromItsGenerator) {
 }
 
 TEST(Dropout, DropsTheFinalAssociationOnlyAndKeepsItsMean) {
-  const auto state = randn({1, 1, 64, 4}, 1), stored = randn({1, 1, 4096, 4}, 2), ones = at::ones({1, 1, 4096, 1}, at::kDouble);
+  const auto state = randn({1, 1, 64, 4}, 1), stored = randn({1, 1, 4096, 4}, 2),
+             ones = at::ones({1, 1, 4096, 1}, at::kDouble);
   for (const double p : {0.1, 0.5, 0.9}) {
     const auto options = RetrieveOptions().beta(0.0).fixed_steps(2);
-    const auto r = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}}, RetrieveOptions(options).dropout(p).generator(generator()));
+    const auto r = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}},
+                            RetrieveOptions(options).dropout(p).generator(generator()));
     const auto without = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}}, options);
     EXPECT_TRUE(bitwise_equal(r.state, without.state));
     EXPECT_TRUE(bitwise_equal(r.logsumexp, without.logsumexp));
@@ -76,7 +78,8 @@ TEST(Dropout, DoesNotDependOnTheNumberOfThreads) {
 TEST(Dropout, MaskHoldsForHalfPrecisionAndDouble) {
   const auto state = randn({2, 2, 3, 4}, 1), stored = randn({2, 2, 50, 4}, 2);
   const auto run = [&](at::ScalarType dtype) {
-    return retrieve(state.to(dtype), stored.to(dtype), RetrieveOptions().dropout(0.5).generator(generator())).output.to(at::kDouble);
+    return retrieve(state.to(dtype), stored.to(dtype), RetrieveOptions().dropout(0.5).generator(generator()))
+        .output.to(at::kDouble);
   };
   EXPECT_LT(max_difference(run(at::kFloat), run(at::kDouble)), 1e-5);
   EXPECT_LT(max_difference(run(at::kBFloat16), run(at::kDouble)), 0.1);

@@ -1,6 +1,6 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "support/errors.h"
+
+#include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>
 
@@ -28,6 +28,10 @@ std::function<void()> call(std::function<void(RetrieveInput&)> change, RetrieveO
   return [=] { retrieve(with(change), options); };
 }
 
+std::function<void()> set(at::Tensor RetrieveInput::*argument, const at::Tensor& value) {
+  return call([=](RetrieveInput& input) { input.*argument = value; });
+}
+
 std::function<void()> call(RetrieveOptions options) {
   return [=] { retrieve(sound(), options); };
 }
@@ -36,61 +40,145 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
   using I = RetrieveInput;
   const auto meta = at::TensorOptions().device(at::kMeta);
   const std::vector<WrongCall> calls{
-      {"no state", [] { retrieve(at::Tensor(), floats({2, 2})); }, {"no state"}},
-      {"no stored", [] { retrieve(floats({2, 2}), at::Tensor()); }, {"no stored"}},
-      {"state of rank 1", call([](I& i) { i.state = floats({6}); }), {"state", "4 dimensions [N, H, L, d]", "[6]"}},
-      {"state of rank 5", call([](I& i) { i.state = floats({1, 1, 1, 1, 6}); }), {"state", "4 dimensions"}},
+      {"no state",
+       [] {
+         retrieve(at::Tensor(), floats({2, 2}));
+       },
+       {"no state"}},
+      {"no stored",
+       [] {
+         retrieve(floats({2, 2}), at::Tensor());
+       },
+       {"no stored"}},
+      {"state of rank 1", set(&I::state, floats({6})), {"state", "4 dimensions [N, H, L, d]", "[6]"}},
+      {"state of rank 5", set(&I::state, floats({1, 1, 1, 1, 6})), {"state", "4 dimensions"}},
       {"integer state", call([](I& i) { i.state = i.state.to(at::kLong); }), {"state", "floating-point", "Long"}},
       {"complex state", call([](I& i) { i.state = i.state.to(at::kComplexFloat); }), {"state", "floating-point"}},
-      {"stored of rank 3", call([](I& i) { i.stored = floats({3, 5, 6}); }), {"stored", "4 dimensions [N or 1, H or 1, S, d]", "[3, 5, 6]"}},
-      {"stored of another batch", call([](I& i) { i.stored = floats({4, 3, 5, 6}); }), {"stored", "batch size 2", "[4, 3, 5, 6]"}},
-      {"stored of other heads", call([](I& i) { i.stored = floats({2, 2, 5, 6}); }), {"stored", "3 heads", "[2, 2, 5, 6]"}},
-      {"stored of another depth", call([](I& i) { i.stored = floats({2, 3, 5, 7}); }), {"stored", "6 features", "[2, 3, 5, 7]"}},
-      {"stored of another type", call([](I& i) { i.stored = i.stored.to(at::kDouble); }), {"stored", "Float", "Double"}},
-      {"stored on another device", call([=](I& i) { i.stored = at::zeros({2, 3, 5, 6}, meta); }), {"stored", "device", "cpu", "meta"}},
-      {"projection of rank 2", call([](I& i) { i.projection = floats({5, 6}); }), {"projection", "4 dimensions"}},
-      {"projection with fewer patterns", call([](I& i) { i.projection = floats({2, 3, 4, 6}); }), {"projection", "5 patterns", "[2, 3, 4, 6]"}},
-      {"projection of another type", call([](I& i) { i.projection = floats({2, 3, 5, 6}).to(at::kHalf); }), {"projection", "Float", "Half"}},
-      {"projection of another batch", call([](I& i) { i.projection = floats({3, 3, 5, 6}); }), {"projection", "batch size 2"}},
-      {"mask of a wrong size", call([](I& i) { i.association_mask = bools({4, 6}); }), {"association_mask", "[L, S] = [4, 5]", "[4, 6]"}},
-      {"mask of rank 3", call([](I& i) { i.association_mask = bools({2, 4, 5}); }), {"association_mask", "[2, 4, 5]"}},
-      {"mask of rank 1", call([](I& i) { i.association_mask = bools({5}); }), {"association_mask", "[5]"}},
-      {"mask of other heads", call([](I& i) { i.association_mask = bools({2, 2, 4, 5}); }), {"association_mask", "[2, 2, 4, 5]"}},
-      {"integer mask", call([](I& i) { i.association_mask = bools({4, 5}).to(at::kLong); }), {"association_mask", "bool", "Long"}},
-      {"mask on another device", call([=](I& i) { i.association_mask = at::zeros({4, 5}, meta); }), {"association_mask", "device", "meta"}},
-      {"padding of a wrong size", call([](I& i) { i.padding_mask = bools({2, 4}); }), {"padding_mask", "[N, S] = [2, 5]", "[2, 4]"}},
-      {"padding of rank 1", call([](I& i) { i.padding_mask = bools({5}); }), {"padding_mask", "[N, S]"}},
-      {"float padding", call([](I& i) { i.padding_mask = floats({2, 5}); }), {"padding_mask", "bool", "Float"}},
-      {"key bias of a wrong size", call([](I& i) { i.key_bias = floats({2, 6}); }), {"key_bias", "[2, 6]"}},
-      {"bool key bias", call([](I& i) { i.key_bias = bools({2, 5}); }), {"key_bias", "floating-point", "Bool"}},
-      {"offsets for rank 2", [] { retrieve(I{floats({4, 6}), floats({5, 6}), {}, at::tensor({0, 5}), {}, {}, {}}); }, {"batch dimension", "offsets"}},
-      {"ragged stored of rank 4", call([](I& i) { i.offsets = at::tensor({0, 2, 5}); }), {"stored", "3 dimensions [total, H or 1, d]"}},
-      {"offsets that end early", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0, 2, 4}); }), {"offsets", "0 to 5", "0 to 4"}},
-      {"offsets that fall", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0, 6, 5}); }), {"offsets", "never fall"}},
-      {"too many bags", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0, 2, 3, 5}); }), {"offsets", "3 entries"}},
-      {"float offsets", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0.0, 2.0, 5.0}); }), {"offsets", "integers"}},
-      {"mask and offsets", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0, 2, 5}); i.association_mask = bools({4, 5}); }), {"no association_mask", "offsets"}},
-      {"padding and offsets", call([](I& i) { i.stored = floats({5, 3, 6}); i.offsets = at::tensor({0, 2, 5}); i.padding_mask = bools({2, 5}); }), {"no padding_mask", "offsets"}},
+      {"stored of rank 3",
+       set(&I::stored, floats({3, 5, 6})),
+       {"stored", "4 dimensions [N or 1, H or 1, S, d]", "[3, 5, 6]"}},
+      {"stored of another batch", set(&I::stored, floats({4, 3, 5, 6})), {"stored", "batch size 2", "[4, 3, 5, 6]"}},
+      {"stored of other heads", set(&I::stored, floats({2, 2, 5, 6})), {"stored", "3 heads", "[2, 2, 5, 6]"}},
+      {"stored of another depth", set(&I::stored, floats({2, 3, 5, 7})), {"stored", "6 features", "[2, 3, 5, 7]"}},
+      {"stored of another type",
+       call([](I& i) { i.stored = i.stored.to(at::kDouble); }),
+       {"stored", "Float", "Double"}},
+      {"stored on another device",
+       call([=](I& i) {
+         i.stored = at::zeros({2, 3, 5, 6}, meta);
+       }),
+       {"stored", "device", "cpu", "meta"}},
+      {"projection of rank 2", set(&I::projection, floats({5, 6})), {"projection", "4 dimensions"}},
+      {"projection with fewer patterns",
+       set(&I::projection, floats({2, 3, 4, 6})),
+       {"projection", "5 patterns", "[2, 3, 4, 6]"}},
+      {"projection of another type",
+       set(&I::projection, floats({2, 3, 5, 6}).to(at::kHalf)),
+       {"projection", "Float", "Half"}},
+      {"projection of another batch", set(&I::projection, floats({3, 3, 5, 6})), {"projection", "batch size 2"}},
+      {"mask of a wrong size",
+       set(&I::association_mask, bools({4, 6})),
+       {"association_mask", "[L, S] = [4, 5]", "[4, 6]"}},
+      {"mask of rank 3", set(&I::association_mask, bools({2, 4, 5})), {"association_mask", "[2, 4, 5]"}},
+      {"mask of rank 1", set(&I::association_mask, bools({5})), {"association_mask", "[5]"}},
+      {"mask of other heads", set(&I::association_mask, bools({2, 2, 4, 5})), {"association_mask", "[2, 2, 4, 5]"}},
+      {"integer mask", set(&I::association_mask, bools({4, 5}).to(at::kLong)), {"association_mask", "bool", "Long"}},
+      {"mask on another device",
+       call([=](I& i) {
+         i.association_mask = at::zeros({4, 5}, meta);
+       }),
+       {"association_mask", "device", "meta"}},
+      {"padding of a wrong size", set(&I::padding_mask, bools({2, 4})), {"padding_mask", "[N, S] = [2, 5]", "[2, 4]"}},
+      {"padding of rank 1", set(&I::padding_mask, bools({5})), {"padding_mask", "[N, S]"}},
+      {"float padding", set(&I::padding_mask, floats({2, 5})), {"padding_mask", "bool", "Float"}},
+      {"key bias of a wrong size", set(&I::key_bias, floats({2, 6})), {"key_bias", "[2, 6]"}},
+      {"bool key bias", set(&I::key_bias, bools({2, 5})), {"key_bias", "floating-point", "Bool"}},
+      {"offsets for rank 2",
+       [] {
+         retrieve(I{floats({4, 6}), floats({5, 6}), {}, at::tensor({0, 5}), {}, {}, {}});
+       },
+       {"batch dimension", "offsets"}},
+      {"ragged stored of rank 4",
+       set(&I::offsets, at::tensor({0, 2, 5})),
+       {"stored", "3 dimensions [total, H or 1, d]"}},
+      {"offsets that end early",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0, 2, 4});
+       }),
+       {"offsets", "0 to 5", "0 to 4"}},
+      {"offsets that fall",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0, 6, 5});
+       }),
+       {"offsets", "never fall"}},
+      {"too many bags",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0, 2, 3, 5});
+       }),
+       {"offsets", "3 entries"}},
+      {"float offsets",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0.0, 2.0, 5.0});
+       }),
+       {"offsets", "integers"}},
+      {"mask and offsets",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0, 2, 5});
+         i.association_mask = bools({4, 5});
+       }),
+       {"no association_mask", "offsets"}},
+      {"padding and offsets",
+       call([](I& i) {
+         i.stored = floats({5, 3, 6});
+         i.offsets = at::tensor({0, 2, 5});
+         i.padding_mask = bools({2, 5});
+       }),
+       {"no padding_mask", "offsets"}},
       {"NaN beta", call(RetrieveOptions().beta(kNaN)), {"beta", "finite", "nan"}},
-      {"infinite beta", call(RetrieveOptions().beta(std::numeric_limits<double>::infinity())), {"beta", "finite", "inf"}},
+      {"infinite beta",
+       call(RetrieveOptions().beta(std::numeric_limits<double>::infinity())),
+       {"beta", "finite", "inf"}},
       {"beta for other heads", call(RetrieveOptions().beta({1.0, 2.0})), {"beta", "3 heads", "[2]"}},
       {"beta of rank 2", call(RetrieveOptions().beta(floats({3, 1}))), {"beta", "[3, 1]"}},
       {"integer beta", call(RetrieveOptions().beta(at::tensor(2))), {"beta", "floating-point"}},
       {"energy at beta 0", call(RetrieveOptions().beta(0.0).with_energy()), {"beta", "positive", "energy"}},
-      {"steps for other heads", call(RetrieveOptions().update_steps_max({1, 2})), {"update_steps_max", "3 heads", "2 values"}},
-      {"thresholds for other heads", call(RetrieveOptions().update_steps_eps({1e-3, 1e-3})), {"update_steps_eps", "3 heads"}},
-      {"negative threshold", call(RetrieveOptions().update_steps_eps(-1.0)), {"update_steps_eps", "not negative", "-1"}},
+      {"steps for other heads",
+       call(RetrieveOptions().update_steps_max({1, 2})),
+       {"update_steps_max", "3 heads", "2 values"}},
+      {"thresholds for other heads",
+       call(RetrieveOptions().update_steps_eps({1e-3, 1e-3})),
+       {"update_steps_eps", "3 heads"}},
+      {"negative threshold",
+       call(RetrieveOptions().update_steps_eps(-1.0)),
+       {"update_steps_eps", "not negative", "-1"}},
       {"NaN threshold", call(RetrieveOptions().update_steps_eps(kNaN)), {"update_steps_eps", "finite", "nan"}},
-      {"until converged without threshold", call(RetrieveOptions().until_converged().update_steps_eps(0.0)), {"update_steps_eps", "until converged"}},
-      {"no cap", call(RetrieveOptions().until_converged().update_steps_cap(0)), {"update_steps_cap", "at least 1", "0"}},
+      {"until converged without threshold",
+       call(RetrieveOptions().until_converged().update_steps_eps(0.0)),
+       {"update_steps_eps", "until converged"}},
+      {"no cap",
+       call(RetrieveOptions().until_converged().update_steps_cap(0)),
+       {"update_steps_cap", "at least 1", "0"}},
       {"negative last(k)", call(RetrieveOptions().gradient(Gradient::last(-1))), {"last(k)", "last(-1)"}},
-      {"implicit with fixed steps", call(RetrieveOptions().update_steps_max(3).gradient(Gradient::implicit())), {"until_converged", "implicit"}},
-      {"implicit with one fixed head", call(RetrieveOptions().update_steps_max({-1, -1, 3}).gradient(Gradient::implicit())), {"until_converged", "implicit"}},
+      {"implicit with fixed steps",
+       call(RetrieveOptions().update_steps_max(3).gradient(Gradient::implicit())),
+       {"until_converged", "implicit"}},
+      {"implicit with one fixed head",
+       call(RetrieveOptions().update_steps_max({-1, -1, 3}).gradient(Gradient::implicit())),
+       {"until_converged", "implicit"}},
       {"dropout above 1", call(RetrieveOptions().dropout(1.5)), {"dropout", "between 0 and 1", "1.5"}},
       {"negative dropout", call(RetrieveOptions().dropout(-0.1)), {"dropout", "between 0 and 1"}},
       {"NaN dropout", call(RetrieveOptions().dropout(kNaN)), {"dropout", "nan"}},
       {"fused backend", call(RetrieveOptions().backend(Backend::fused)), {"fused", "backend automatic"}},
-      {"until converged on meta", [=] { retrieve(at::zeros({2, 2}, meta), at::zeros({3, 2}, meta), RetrieveOptions().until_converged()); }, {"fixed number", "until_converged"}},
+      {"until converged on meta",
+       [=] {
+         retrieve(at::zeros({2, 2}, meta), at::zeros({3, 2}, meta), RetrieveOptions().until_converged());
+       },
+       {"fixed number", "until_converged"}},
   };
   for (const auto& wrong : calls) expect_error(wrong);
   EXPECT_GE(calls.size(), 50u);

@@ -1,12 +1,11 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "support/gradcheck.h"
 #include "support/naive.h"
 #include "support/retrieve_case.h"
-
-#include <torch/csrc/autograd/autograd.h>
+#include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -68,8 +67,10 @@ std::vector<Combination> all_combinations() {
           for (const bool beta_per_head : {false, true})
             for (const auto rule : {StopRule::per_query, StopRule::per_head})
               for (const bool dropout : {false, true}) {
-                const bool ragged_has_no_such_mask = layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias;
-                if (!ragged_has_no_such_mask) all.push_back({layout, mask, own_projection, steps, beta_per_head, rule, dropout});
+                const bool ragged_has_no_such_mask =
+                    layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias;
+                if (!ragged_has_no_such_mask)
+                  all.push_back({layout, mask, own_projection, steps, beta_per_head, rule, dropout});
               }
   return all;
 }
@@ -79,7 +80,8 @@ TEST(UnrolledGradient, PassesGradcheckForEveryCombinationOfOptions) {
   int64_t checked = 0;
   for (const auto& o : all_combinations()) {
     const auto c = make_case(o.layout, o.mask, o.own_projection, seed += 10, kSmall);
-    SCOPED_TRACE(c.name + ", steps " + std::to_string(o.steps) + ", " + to_string(o.rule) + (o.dropout ? ", dropout" : ""));
+    SCOPED_TRACE(c.name + ", steps " + std::to_string(o.steps) + ", " + to_string(o.rule) +
+                 (o.dropout ? ", dropout" : ""));
     auto options = RetrieveOptions().fixed_steps(o.steps).stop_rule(o.rule).with_energy().with_scores();
     const auto beta = o.beta_per_head ? at::tensor({0.7, 1.6}, at::kDouble) : at::scalar_tensor(1.3, at::kDouble);
     auto d = differentiate(c, beta, options);
@@ -130,12 +132,14 @@ std::vector<at::Tensor> gradients(const RetrieveInput& input, const RetrieveOpti
   const auto& out = of_state ? r.state : r.output;
   const auto result = torch::autograd::grad({(out * randn(out.sizes(), 99)).sum()}, leaves, {}, false, false, true);
   std::vector<at::Tensor> filled;
-  for (size_t i = 0; i < leaves.size(); ++i) filled.push_back(result[i].defined() ? result[i] : at::zeros_like(leaves[i]));
+  for (size_t i = 0; i < leaves.size(); ++i)
+    filled.push_back(result[i].defined() ? result[i] : at::zeros_like(leaves[i]));
   return filled;
 }
 
 /// Gradients of the composite with xi_{T-k} detached, by retrieving twice.
-std::vector<at::Tensor> detached_gradients(const RetrieveInput& input, int64_t steps, int64_t k, const at::Tensor& beta) {
+std::vector<at::Tensor> detached_gradients(const RetrieveInput& input, int64_t steps, int64_t k,
+                                           const at::Tensor& beta) {
   auto cut = input;
   cut.state = retrieve(input, RetrieveOptions().beta(beta).fixed_steps(steps - k)).state;
   auto g = gradients(cut, RetrieveOptions().fixed_steps(k), beta);
@@ -150,7 +154,8 @@ TEST(LastGradient, EqualsTheCompositeWithTheEarlierStateDetached) {
     for (const int64_t k : {0, 1, 2, 3}) {
       const auto ours = gradients(c.input, RetrieveOptions().fixed_steps(3).gradient(Gradient::last(k)), beta);
       const auto expected = detached_gradients(c.input, 3, k, beta);
-      for (size_t i = 0; i < ours.size(); ++i) EXPECT_LT(max_difference(ours[i], expected[i]), 1e-13) << "k " << k << ", " << i;
+      for (size_t i = 0; i < ours.size(); ++i)
+        EXPECT_LT(max_difference(ours[i], expected[i]), 1e-13) << "k " << k << ", " << i;
     }
     const auto all = gradients(c.input, RetrieveOptions().fixed_steps(3), beta);
     const auto more = gradients(c.input, RetrieveOptions().fixed_steps(3).gradient(Gradient::last(4)), beta);
@@ -174,15 +179,19 @@ TEST(LastGradient, CutsEachRowWhereItStopped) {
         const auto t = steps[n][h][l].item<int64_t>();
         auto start = retrieve(c.input, RetrieveOptions().beta(beta).fixed_steps(std::max<int64_t>(t - 2, 0))).state;
         std::vector<at::Tensor> leaves{start.clone().requires_grad_(true), c.input.stored.clone().requires_grad_(true),
-                                       c.input.projection.clone().requires_grad_(true), beta.clone().requires_grad_(true)};
+                                       c.input.projection.clone().requires_grad_(true),
+                                       beta.clone().requires_grad_(true)};
         const auto r = retrieve(RetrieveInput{leaves[0], leaves[1], leaves[2], {}, {}, {}, {}},
                                 RetrieveOptions().beta(leaves[3]).fixed_steps(std::min<int64_t>(t, 2)));
-        const auto g = torch::autograd::grad({(r.output[n][h][l] * weight[n][h][l]).sum()}, leaves, {}, false, false, true);
+        const auto g =
+            torch::autograd::grad({(r.output[n][h][l] * weight[n][h][l]).sum()}, leaves, {}, false, false, true);
         for (size_t i = 0; i < leaves.size(); ++i) {
           auto part = g[i].defined() ? g[i] : at::zeros_like(leaves[i]);
           if (i == 0 && t >= 2) part = at::zeros_like(part);
-          if (expected.size() <= i) expected.push_back(part);
-          else expected[i] = expected[i] + part;
+          if (expected.size() <= i)
+            expected.push_back(part);
+          else
+            expected[i] = expected[i] + part;
         }
       }
   for (size_t i = 0; i < ours.size(); ++i) EXPECT_LT(max_difference(ours[i], expected[i]), 1e-12) << i;
@@ -198,10 +207,12 @@ TEST(ImplicitGradient, EqualsUnrolledAtTheFixedPoint) {
         const auto options = RetrieveOptions().until_converged().update_steps_eps(1e-13).update_steps_cap(2000);
         ASSERT_TRUE(retrieve(c.input, RetrieveOptions(options).beta(beta)).converged.all().item<bool>());
         const auto unrolled = gradients(c.input, options, beta, of_state);
-        const auto implicit = gradients(c.input, RetrieveOptions(options).gradient(Gradient::implicit()), beta, of_state);
+        const auto implicit =
+            gradients(c.input, RetrieveOptions(options).gradient(Gradient::implicit()), beta, of_state);
         EXPECT_EQ(implicit[0].abs().max().item<double>(), 0);
         for (size_t i = 1; i < unrolled.size(); ++i) {
-          // What is left is the unrolled gradient's own distance from the limit: its last terms shrink like the residual.
+          // What is left is the unrolled gradient's own distance from the limit: its last terms shrink like the
+          // residual.
           const double size = 1 + unrolled[i].abs().max().item<double>();
           EXPECT_LT(max_difference(implicit[i], unrolled[i]), 1e-8 * size) << c.name << " " << i << " " << size;
         }

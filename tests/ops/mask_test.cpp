@@ -1,7 +1,6 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "support/naive.h"
 #include "support/retrieve_case.h"
+#include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>
 
@@ -24,7 +23,8 @@ struct Everything {
 };
 
 Everything run(RetrieveInput input, const RetrieveOptions& options) {
-  for (auto* tensor : {&input.state, &input.stored, &input.projection}) *tensor = tensor->detach().clone().requires_grad_(true);
+  for (auto* tensor : {&input.state, &input.stored, &input.projection})
+    *tensor = tensor->detach().clone().requires_grad_(true);
   Everything e{retrieve(input, options), {}, {}, {}};
   const auto usable = at::isfinite(e.result.output.detach()).all(-1, true);
   at::where(usable, e.result.output, at::zeros_like(e.result.output)).pow(2).sum().backward();
@@ -59,7 +59,8 @@ TEST(Masks, ExcludedKeysMayHoldAnything) {
               }
               const auto clean = run(input, steps(count));
               auto poisoned = input;
-              const auto where = shared ? hidden.all(0, true).unsqueeze(1).unsqueeze(-1) : hidden.unsqueeze(1).unsqueeze(-1);
+              const auto where =
+                  shared ? hidden.all(0, true).unsqueeze(1).unsqueeze(-1) : hidden.unsqueeze(1).unsqueeze(-1);
               poisoned.stored = input.stored.masked_fill(where, poison);
               poisoned.projection = input.projection.masked_fill(where, poison);
               auto zeroed = input;
@@ -156,7 +157,8 @@ TEST(Extremes, LargeBetaAndInputsStayFinite) {
   for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
     for (const double beta : {0.0, 1e-6, 1.0, 8.0, 1e3, 1e6, -2.0}) {
       for (const double scale : {1.0, 1e4}) {
-        const auto state = (randn({1, 2, 4, 8}, 1) * scale).to(dtype), stored = (randn({1, 2, 7, 8}, 2) * scale).to(dtype);
+        const auto state = (randn({1, 2, 4, 8}, 1) * scale).to(dtype),
+                   stored = (randn({1, 2, 7, 8}, 2) * scale).to(dtype);
         const auto r = retrieve(state, stored, RetrieveOptions().beta(beta).update_steps_max(3));
         EXPECT_TRUE(at::isfinite(r.output).all().item<bool>()) << beta << " " << scale;
       }
@@ -182,8 +184,8 @@ TEST(Layouts, GiveTheSameNumbers) {
                                    x.transpose(2, 3).contiguous().transpose(2, 3),
                                    at::cat({x, x}, 1).slice(1, 0, x.size(1)), strided, padded};
   };
-  for (const auto member : {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection,
-                            &RetrieveInput::association_mask}) {
+  for (const auto member :
+       {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection, &RetrieveInput::association_mask}) {
     for (const auto& layout : other_layouts(c.input.*member)) {
       auto input = c.input;
       input.*member = layout;

@@ -1,9 +1,8 @@
+#include "support/naive.h"
+#include "support/retrieve_case.h"
 #include <hopfield/core/bags.h>
 #include <hopfield/core/update.h>
 #include <hopfield/ops/retrieve.h>
-
-#include "support/naive.h"
-#include "support/retrieve_case.h"
 
 #include <gtest/gtest.h>
 
@@ -67,7 +66,8 @@ TEST(Retrieve, GivesBackTheDimensionsItGets) {
   EXPECT_EQ(two.steps.sizes(), at::IntArrayRef({2}));
   EXPECT_EQ(two.scores.sizes(), at::IntArrayRef({2, 5}));
 
-  RetrieveInput ragged{state.squeeze(1), stored.reshape({15, 4}), {}, at::tensor({0, 5, 10, 15}, at::kLong), {}, {}, {}};
+  RetrieveInput ragged{
+      state.squeeze(1), stored.reshape({15, 4}), {}, at::tensor({0, 5, 10, 15}, at::kLong), {}, {}, {}};
   const auto bags = retrieve(ragged, options);
   EXPECT_LT(max_difference(bags.output, three.output), 1e-14);
   EXPECT_EQ(bags.scores.sizes(), at::IntArrayRef({15, 2}));
@@ -75,7 +75,9 @@ TEST(Retrieve, GivesBackTheDimensionsItGets) {
 
 TEST(Retrieve, MasksTakeEveryDocumentedShape) {
   const auto state = randn({2, 3, 4, 4}, 1), stored = randn({2, 3, 5, 4}, 2);
-  const auto dense = [&](at::Tensor mask) { return retrieve(RetrieveInput{state, stored, {}, {}, mask, {}, {}}).output; };
+  const auto dense = [&](at::Tensor mask) {
+    return retrieve(RetrieveInput{state, stored, {}, {}, mask, {}, {}}).output;
+  };
   const auto mask = randn({4, 5}, 3);
   const auto full = dense(mask.expand({2, 3, 4, 5}).contiguous());
   EXPECT_TRUE(bitwise_equal(dense(mask), full));
@@ -95,9 +97,11 @@ TEST(Retrieve, MasksTakeEveryDocumentedShape) {
 TEST(Retrieve, HeadsMayDifferInStepsThresholdAndBeta) {
   const auto state = randn({2, 3, 4, 4}, 1), stored = randn({2, 3, 5, 4}, 2);
   const std::vector<double> beta{0.5, 1.0, 2.0};
-  const auto r = retrieve(state, stored, RetrieveOptions().beta(beta).update_steps_max({0, 2, 4}).update_steps_eps({0., 0., 0.}));
+  const auto r =
+      retrieve(state, stored, RetrieveOptions().beta(beta).update_steps_max({0, 2, 4}).update_steps_eps({0., 0., 0.}));
   for (int64_t h = 0; h < 3; ++h) {
-    const auto one = retrieve(state.select(1, h), stored.select(1, h), RetrieveOptions().beta(beta[h]).fixed_steps(2 * h));
+    const auto one =
+        retrieve(state.select(1, h), stored.select(1, h), RetrieveOptions().beta(beta[h]).fixed_steps(2 * h));
     EXPECT_LT(max_difference(r.output.select(1, h), one.output), 1e-14);
     EXPECT_TRUE(r.steps.select(1, h).eq(2 * h).all().item<bool>());
   }
@@ -111,9 +115,13 @@ TEST(Retrieve, BagAloneEqualsBagInBatch) {
   int64_t begin = 0;
   for (int64_t n = 0; n < 5; ++n) {
     const auto size = c.bag_sizes[n];
-    const RetrieveInput bag{c.input.state.slice(0, n, n + 1), c.input.stored.slice(0, begin, begin + size),
-                            c.input.projection.slice(0, begin, begin + size), at::tensor({int64_t{0}, size}, at::kLong),
-                            {}, {}, {}};
+    const RetrieveInput bag{c.input.state.slice(0, n, n + 1),
+                            c.input.stored.slice(0, begin, begin + size),
+                            c.input.projection.slice(0, begin, begin + size),
+                            at::tensor({int64_t{0}, size}, at::kLong),
+                            {},
+                            {},
+                            {}};
     const auto alone = retrieve(bag, options);
     EXPECT_TRUE(bitwise_equal(alone.output, all.output.slice(0, n, n + 1)));
     EXPECT_TRUE(bitwise_equal(alone.scores, all.scores.slice(0, begin, begin + size)));
@@ -190,7 +198,8 @@ TEST(Retrieve, IsAsExactAsThePlainLoopInTheSamePrecision) {
   for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
     for (const int64_t steps : {0, 1, 3}) {
       for (const double beta : {0.1, 1.0, 8.0}) {
-        const auto state = randn({2, 2, 17, 32}, 1), stored = randn({2, 2, 33, 32}, 2), values = randn({2, 2, 33, 8}, 3);
+        const auto state = randn({2, 2, 17, 32}, 1), stored = randn({2, 2, 33, 32}, 2),
+                   values = randn({2, 2, 33, 8}, 3);
         const auto q = state.to(dtype), k = stored.to(dtype), v = values.to(dtype);
         const auto b = at::scalar_tensor(beta, at::kDouble);
         const auto plain = [&](const at::Tensor& x, const at::Tensor& y, const at::Tensor& z) {
@@ -198,7 +207,8 @@ TEST(Retrieve, IsAsExactAsThePlainLoopInTheSamePrecision) {
           return core::association(core::scores(xi, y, b)).matmul(z);
         };
         const auto reference = plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble));
-        const auto ours = retrieve(RetrieveInput{q, k, v, {}, {}, {}, {}}, RetrieveOptions().beta(beta).fixed_steps(steps)).output;
+        const auto ours =
+            retrieve(RetrieveInput{q, k, v, {}, {}, {}, {}}, RetrieveOptions().beta(beta).fixed_steps(steps)).output;
         EXPECT_EQ(ours.scalar_type(), dtype);
         const auto error = [&](const at::Tensor& x) { return (x.to(at::kDouble) - reference).abs(); };
         const auto floor = error(((reference.to(dtype) + 0.3) - 0.3)).max().item<double>() * 2;

@@ -1,7 +1,6 @@
-#include <hopfield/ops/retrieve.h>
-
 #include "support/naive.h"
 #include "support/retrieve_case.h"
+#include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>
 
@@ -102,7 +101,9 @@ TEST(UntilConverged, AlwaysEndsAtTheCapAndSaysSo) {
   for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
     for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
       const auto x = randn({2, 2, 3, 4}, 1).to(dtype);
-      const auto r = retrieve(x, x, RetrieveOptions().beta(1.0).until_converged().update_steps_eps(1e-300).update_steps_cap(5).stop_rule(rule));
+      const auto r = retrieve(
+          x, x,
+          RetrieveOptions().beta(1.0).until_converged().update_steps_eps(1e-300).update_steps_cap(5).stop_rule(rule));
       EXPECT_LE(r.steps.max().item<int64_t>(), 5);
       EXPECT_TRUE(r.converged.logical_or(r.steps.eq(5)).all().item<bool>());
     }
@@ -111,7 +112,8 @@ TEST(UntilConverged, AlwaysEndsAtTheCapAndSaysSo) {
 
 TEST(UntilConverged, HeadsWithAFixedNumberKeepIt) {
   const auto state = randn({2, 2, 3, 4}, 1), stored = randn({2, 2, 6, 4}, 2);
-  const auto r = retrieve(state, stored, RetrieveOptions().update_steps_max({2, kUntilConverged}).update_steps_eps(1e-10));
+  const auto r =
+      retrieve(state, stored, RetrieveOptions().update_steps_max({2, kUntilConverged}).update_steps_eps(1e-10));
   EXPECT_TRUE(r.steps.select(1, 0).eq(2).all().item<bool>());
   EXPECT_TRUE(r.converged.select(1, 1).all().item<bool>());
 }

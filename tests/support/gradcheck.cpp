@@ -56,7 +56,8 @@ double gradgradcheck(const TensorFunction& function, const std::vector<at::Tenso
   const auto gradient = [&](const std::vector<at::Tensor>& x) {
     const at::AutoGradMode grad_mode(true);
     std::vector<at::Tensor> leaves;
-    for (const auto& tensor : x) leaves.push_back(tensor.requires_grad() ? tensor : tensor.detach().requires_grad_(true));
+    for (const auto& tensor : x)
+      leaves.push_back(tensor.requires_grad() ? tensor : tensor.detach().requires_grad_(true));
     return torch::autograd::grad({functional(function, leaves, seed)}, leaves, {}, true, /*create_graph=*/true, true);
   };
   return gradcheck(gradient, inputs, seed + 100);

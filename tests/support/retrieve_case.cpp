@@ -1,7 +1,6 @@
 #include "support/retrieve_case.h"
 
 #include "support/naive.h"
-
 #include <hopfield/core/bags.h>
 
 #include <limits>
@@ -13,23 +12,34 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 const char* name_of(Layout layout) {
   switch (layout) {
-    case Layout::dense: return "dense";
-    case Layout::batch_shared: return "batch_shared";
-    case Layout::heads_shared: return "heads_shared";
-    case Layout::all_shared: return "all_shared";
-    case Layout::ragged: return "ragged";
+    case Layout::dense:
+      return "dense";
+    case Layout::batch_shared:
+      return "batch_shared";
+    case Layout::heads_shared:
+      return "heads_shared";
+    case Layout::all_shared:
+      return "all_shared";
+    case Layout::ragged:
+      return "ragged";
   }
   return "";
 }
 
 const char* name_of(MaskKind kind) {
   switch (kind) {
-    case MaskKind::none: return "none";
-    case MaskKind::boolean: return "boolean";
-    case MaskKind::floating: return "floating";
-    case MaskKind::padding: return "padding";
-    case MaskKind::key_bias: return "key_bias";
-    case MaskKind::everything: return "everything";
+    case MaskKind::none:
+      return "none";
+    case MaskKind::boolean:
+      return "boolean";
+    case MaskKind::floating:
+      return "floating";
+    case MaskKind::padding:
+      return "padding";
+    case MaskKind::key_bias:
+      return "key_bias";
+    case MaskKind::everything:
+      return "everything";
   }
   return "";
 }

@@ -26,7 +26,8 @@ struct BagBatch {
 
   int64_t size() const { return offsets.numel() - 1; }
 
-  /// Padded with zeros to the largest bag: values [bags, largest, features] and a mask [bags, largest], true at padding.
+  /// Padded with zeros to the largest bag: values [bags, largest, features] and a mask [bags, largest], true at
+  /// padding.
   struct Padded {
     at::Tensor values;
     at::Tensor padding_mask;

@@ -8,7 +8,8 @@ namespace hopfield::core {
 
 /// Energy of the continuous modern Hopfield network, per state:
 ///
-///     E(xi) = -lse(beta, K xi) + 1/2 xi.xi + log(S) / beta + 1/2 max_i |k_i|^2,   lse(beta, x) = log(sum exp(beta x)) / beta
+///     E(xi) = -lse(beta, K xi) + 1/2 xi.xi + log(S) / beta + 1/2 max_i |k_i|^2,   lse(beta, x) = log(sum exp(beta x))
+///     / beta
 ///
 /// S and the maximum run over the stored patterns that the state may attend to; a state with none has energy +inf.
 /// Updates never raise it, and 0 <= E <= 2 max |k_i|^2 for states in the patterns' hull.

@@ -3,8 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 /// The mathematics of one association, as pure functions on tensors of any floating dtype: the only definition of it in
-/// this library. Shapes below are written for four dimensions; functions without broadcast patterns accept any number of
-/// leading dimensions.
+/// this library. Shapes below are written for four dimensions; functions without broadcast patterns accept any number
+/// of leading dimensions.
 ///
 /// Source: Ramsauer et al., "Hopfield Networks is All You Need", ICLR 2021, equations (1) to (5).
 namespace hopfield::core {

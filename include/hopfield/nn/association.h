@@ -24,8 +24,9 @@ struct AssociationInput {
 /// What may be attended to, in the shapes that hflayers and torch's MultiheadAttention use.
 struct AssociationMasks {
   at::Tensor stored_pattern_padding_mask;  ///< [N, S] bool, true: excluded
-  at::Tensor association_mask;             ///< [L, S] or [N * heads, L, S] (row n * heads + h); bool (true: excluded) or float (added)
-  at::Tensor key_bias;                     ///< [N or 1, S] float, added to every score of a key; -inf excludes
+  at::Tensor
+      association_mask;  ///< [L, S] or [N * heads, L, S] (row n * heads + h); bool (true: excluded) or float (added)
+  at::Tensor key_bias;   ///< [N or 1, S] float, added to every score of a key; -inf excludes
 };
 
 /// What to return beside the output.
@@ -106,8 +107,8 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
  private:
   struct Sizes {
     bool all_static = false;
-    bool fused_weights = false;               // one in_proj_weight instead of three
-    std::optional<int64_t> hidden, pattern;   // per head
+    bool fused_weights = false;              // one in_proj_weight instead of three
+    std::optional<int64_t> hidden, pattern;  // per head
     int64_t state = 0, stored = 0, projection = 0, output = 0;
   };
   /// Weight and bias of one input projection; undefined weight: static.
@@ -122,7 +123,8 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   Projection value_projection() const;
   at::Tensor project_values(const at::Tensor& projection) const;
   at::Tensor normalize(const at::Tensor& heads) const;
-  at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row, const std::vector<int64_t>& bag_sizes) const;
+  at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row,
+                    const std::vector<int64_t>& bag_sizes) const;
   int64_t appended_rows() const;
   int64_t batch_size(const AssociationInput& patterns, const at::Tensor& offsets) const;
   double default_beta() const;

@@ -29,8 +29,8 @@ class HopfieldLayerImpl : public torch::nn::Cloneable<HopfieldLayerImpl> {
                               const AssociationRequest& request = {});
 
   /// Stores data: `patterns` become the lookup weights and `targets`, if given, the target weights (which
-  /// lookup_weights_as_separated provides). Any number of rows; quantity follows. Whether they are trained from there on
-  /// is what `trainable` and `lookup_targets_as_trainable` say; an optimizer made before has to be made again.
+  /// lookup_weights_as_separated provides). Any number of rows; quantity follows. Whether they are trained from there
+  /// on is what `trainable` and `lookup_targets_as_trainable` say; an optimizer made before has to be made again.
   ///
   /// @param patterns  [quantity, stored_pattern_size (hidden_size if static)]
   /// @param targets   [quantity, pattern_projection_size]

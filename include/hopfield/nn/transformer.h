@@ -75,7 +75,8 @@ class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLaye
   /// @param src_mask              [L, L] or [N * num_heads, L, L]
   /// @param src_key_padding_mask  [N, L] bool, true: padding
   /// @return                      [N, L, input_size]
-  at::Tensor forward(const at::Tensor& src, const at::Tensor& src_mask = {}, const at::Tensor& src_key_padding_mask = {});
+  at::Tensor forward(const at::Tensor& src, const at::Tensor& src_mask = {},
+                     const at::Tensor& src_key_padding_mask = {});
 
   HopfieldEncoderLayerOptions options;
   Hopfield hopfield_association{nullptr};

@@ -12,9 +12,9 @@ namespace hopfield {
 template <typename T>
 class PerHead {
  public:
-  PerHead(T value) : values_{value} {}                                     // NOLINT: conversion intended
-  PerHead(std::initializer_list<T> values) : values_(values) {}            // NOLINT: conversion intended
-  PerHead(std::vector<T> values) : values_(std::move(values)) {}           // NOLINT: conversion intended
+  PerHead(T value) : values_{value} {}                            // NOLINT: conversion intended
+  PerHead(std::initializer_list<T> values) : values_(values) {}   // NOLINT: conversion intended
+  PerHead(std::vector<T> values) : values_(std::move(values)) {}  // NOLINT: conversion intended
   const std::vector<T>& values() const { return values_; }
 
  private:
@@ -67,7 +67,8 @@ class Gradient {
 
 /// How a state is updated before the read-out: shared by the functional API and the layers.
 struct IterationSettings {
-  /// Number of updates T, followed by one read-out; kUntilConverged (or any negative number): until the stop rule is met.
+  /// Number of updates T, followed by one read-out; kUntilConverged (or any negative number): until the stop rule is
+  /// met.
   PerHead<int64_t> update_steps_max = 0;
   /// Threshold of the stop rule.
   PerHead<double> update_steps_eps = 1e-4;
@@ -79,11 +80,11 @@ struct IterationSettings {
 };
 
 /// Defines the chained setter and the getter of one member of the options' settings.
-#define HOPFIELD_OPTION(name)                                             \
-  Derived& name(decltype(Settings::name) value) {                         \
-    this->settings_.name = std::move(value);                              \
-    return static_cast<Derived&>(*this);                                  \
-  }                                                                       \
+#define HOPFIELD_OPTION(name)                     \
+  Derived& name(decltype(Settings::name) value) { \
+    this->settings_.name = std::move(value);      \
+    return static_cast<Derived&>(*this);          \
+  }                                               \
   const decltype(Settings::name)& name() const { return this->settings_.name; }
 
 /// Chained setters for IterationSettings, returning the derived options.

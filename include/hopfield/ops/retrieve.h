@@ -12,16 +12,17 @@ namespace hopfield {
 
 /// Patterns in association space, and what may be attended to. N batch, H heads, L queries, S stored patterns.
 ///
-/// Patterns have 4 dimensions as written, or 3 (no H) or 2 (neither N nor H); results have the same form. A dimension of
-/// size 1 in stored or projection is shared by the batch or by the heads and never expanded in memory.
+/// Patterns have 4 dimensions as written, or 3 (no H) or 2 (neither N nor H); results have the same form. A dimension
+/// of size 1 in stored or projection is shared by the batch or by the heads and never expanded in memory.
 struct RetrieveInput {
-  at::Tensor state;             ///< queries [N, H, L, d]
-  at::Tensor stored;            ///< keys [N or 1, H or 1, S, d]; with offsets: ragged [total, H or 1, d]
-  at::Tensor projection;        ///< values, like stored but of any width d_v; undefined: stored
-  at::Tensor offsets;           ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
-  at::Tensor association_mask;  ///< [L, S] or [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
-  at::Tensor padding_mask;      ///< [N, S] bool, true: excluded; dense only
-  at::Tensor key_bias;          ///< float, added to every score of a key, -inf excludes: [N or 1, S]; ragged [total]
+  at::Tensor state;       ///< queries [N, H, L, d]
+  at::Tensor stored;      ///< keys [N or 1, H or 1, S, d]; with offsets: ragged [total, H or 1, d]
+  at::Tensor projection;  ///< values, like stored but of any width d_v; undefined: stored
+  at::Tensor offsets;     ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
+  at::Tensor
+      association_mask;  ///< [L, S] or [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
+  at::Tensor padding_mask;  ///< [N, S] bool, true: excluded; dense only
+  at::Tensor key_bias;      ///< float, added to every score of a key, -inf excludes: [N or 1, S]; ragged [total]
 };
 
 struct RetrieveSettings : IterationSettings {
@@ -45,7 +46,9 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
  public:
   RetrieveOptions() = default;
   /// Takes over what layers and retrieve() share.
-  explicit RetrieveOptions(const IterationSettings& iteration) { static_cast<IterationSettings&>(settings_) = iteration; }
+  explicit RetrieveOptions(const IterationSettings& iteration) {
+    static_cast<IterationSettings&>(settings_) = iteration;
+  }
 
   RetrieveOptions& beta(at::Tensor value) {
     settings_.beta = std::move(value);
@@ -81,8 +84,8 @@ struct RetrieveResult {
 ///     auto r = hopfield::retrieve(noisy, patterns, RetrieveOptions().beta(8.0).until_converged());
 ///
 /// A query that may attend to nothing (all masked, empty bag) retrieves zeros with logsumexp -inf, energy +inf and no
-/// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half precision
-/// patterns, otherwise in the patterns' own dtype.
+/// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
+/// precision patterns, otherwise in the patterns' own dtype.
 ///
 /// Source: Ramsauer et al. 2021, equations (3), (5) and (10).
 ///

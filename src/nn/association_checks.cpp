@@ -1,0 +1,135 @@
+// Options and patterns that fit together, or a sentence that says why not.
+
+#include "ops/retrieve_internal.h"
+#include <hopfield/nn/association.h>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include <cmath>
+
+#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::nn: ", __VA_ARGS__)
+
+namespace hopfield::nn {
+namespace {
+
+void check_positive(const std::optional<int64_t>& size, const char* name) {
+  HOPFIELD_CHECK(!size || *size > 0, "expected ", name, " to be positive, got ", *size);
+}
+
+}  // namespace
+
+AssociationCoreImpl::Sizes AssociationCoreImpl::resolve(const AssociationSettings& s) {
+  check_positive(s.input_size, "input_size");
+  check_positive(s.hidden_size, "hidden_size");
+  check_positive(s.output_size, "output_size");
+  check_positive(s.pattern_size, "pattern_size");
+  check_positive(s.stored_pattern_size, "stored_pattern_size");
+  check_positive(s.pattern_projection_size, "pattern_projection_size");
+  check_positive(s.num_heads, "num_heads");
+  HOPFIELD_CHECK(s.dropout >= 0 && s.dropout <= 1, "expected dropout to be between 0 and 1, got ", s.dropout);
+  HOPFIELD_CHECK(s.normalize_hopfield_space || !s.normalize_hopfield_space_affine,
+                 "expected normalize_hopfield_space together with normalize_hopfield_space_affine, which has no effect "
+                 "without it");
+  HOPFIELD_CHECK(!s.concat_bias_pattern || !(s.stored_pattern_as_static || s.pattern_projection_as_static),
+                 "expected projected stored patterns and projected values for concat_bias_pattern, got static ones");
+  detail::check_iteration("hopfield::nn", s, s.num_heads);
+  if (s.scaling) {
+    const auto& values = s.scaling->values();
+    HOPFIELD_CHECK(values.size() == 1 || static_cast<int64_t>(values.size()) == s.num_heads,
+                   "expected scaling to have one value, or one for each of ", s.num_heads, " heads, got ",
+                   values.size(), " values");
+    for (const auto value : values) HOPFIELD_CHECK(std::isfinite(value), "expected scaling to be finite, got ", value);
+  }
+
+  Sizes sizes;
+  sizes.all_static = s.stored_pattern_as_static && s.state_pattern_as_static && s.pattern_projection_as_static &&
+                     !s.pattern_projection_as_connected && !s.normalize_hopfield_space && s.disable_out_projection;
+  if (sizes.all_static) return sizes;
+
+  HOPFIELD_CHECK(s.input_size, "expected input_size to be given: only an all_static() association does without");
+  sizes.state = *s.input_size;
+  sizes.stored = s.stored_pattern_size.value_or(sizes.state);
+  sizes.projection = s.pattern_projection_size.value_or(sizes.state);
+  sizes.output = s.output_size.value_or(sizes.state);
+  HOPFIELD_CHECK(s.hidden_size || sizes.state % s.num_heads == 0,
+                 "expected input_size to be divisible by num_heads, got ", sizes.state, " and ", s.num_heads,
+                 "; set hidden_size, the width of one head");
+  sizes.hidden = s.hidden_size.value_or(sizes.state / s.num_heads);
+  sizes.pattern = s.pattern_size.value_or(*sizes.hidden);
+  if (s.pattern_projection_as_connected) {
+    HOPFIELD_CHECK(sizes.stored == sizes.projection,
+                   "expected stored_pattern_size and pattern_projection_size to be equal for "
+                   "pattern_projection_as_connected, got ",
+                   sizes.stored, " and ", sizes.projection);
+    HOPFIELD_CHECK(sizes.pattern == sizes.hidden,
+                   "expected pattern_size and hidden_size to be equal for pattern_projection_as_connected, got ",
+                   *sizes.pattern, " and ", *sizes.hidden);
+  }
+  sizes.fused_weights = sizes.stored == sizes.state && sizes.projection == sizes.state && !s.pattern_size &&
+                        !s.pattern_projection_as_connected;
+  return sizes;
+}
+
+void AssociationCoreImpl::check_patterns(const AssociationInput& patterns, const at::Tensor& offsets) const {
+  const auto& s = settings;
+  const bool ragged = offsets.defined();
+  const auto check = [&](const at::Tensor& tensor, const char* name, int64_t dimensions, std::optional<int64_t> width) {
+    const auto shape = dimensions == 2 ? "[total, size]" : s.batch_first ? "[N, rows, size]" : "[rows, N, size]";
+    HOPFIELD_CHECK(tensor.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
+    HOPFIELD_CHECK(tensor.dim() == dimensions, "expected ", name, " to have ", dimensions, " dimensions ", shape,
+                   ", got ", tensor.sizes());
+    HOPFIELD_CHECK(!width || tensor.size(-1) == *width, "expected ", name, " to have size ", width.value_or(0),
+                   " in its last dimension, got ", tensor.sizes());
+    HOPFIELD_CHECK(at::isFloatingType(tensor.scalar_type()), "expected ", name, " to have a floating-point type, got ",
+                   tensor.scalar_type());
+  };
+  const bool data_decide = sizes_.all_static || (s.state_pattern_as_static && s.stored_pattern_as_static);
+  const std::optional<int64_t> any;
+  check(patterns.state, "state", 3, data_decide ? any : s.state_pattern_as_static ? sizes_.hidden : sizes_.state);
+  check(patterns.stored, "stored", ragged ? 2 : 3,
+        data_decide                  ? patterns.state.size(-1)
+        : s.stored_pattern_as_static ? sizes_.hidden
+                                     : sizes_.stored);
+  const bool value_is_used_as_is =
+      s.pattern_projection_as_static && !(s.pattern_projection_as_connected && !s.stored_pattern_as_static);
+  check(patterns.projection, "projection", ragged ? 2 : 3,
+        !value_is_used_as_is       ? sizes_.projection
+        : s.disable_out_projection ? any
+                                   : sizes_.pattern);
+  const auto row_dimension = ragged ? 0 : 1;
+  HOPFIELD_CHECK(patterns.stored.size(row_dimension) == patterns.projection.size(row_dimension),
+                 "expected projection to have as many patterns as stored, ", patterns.stored.size(row_dimension),
+                 ", got ", patterns.projection.size(row_dimension));
+  const auto parameters = this->parameters();
+  if (parameters.empty()) return;
+  const auto& parameter = parameters.front();
+  const bool has_autocast = parameter.is_cpu() || parameter.is_cuda();
+  if (!has_autocast || !at::autocast::is_autocast_enabled(parameter.device().type())) {
+    for (const auto* tensor : {&patterns.state, &patterns.stored, &patterns.projection}) {
+      HOPFIELD_CHECK(tensor->scalar_type() == parameter.scalar_type() && tensor->device() == parameter.device(),
+                     "expected stored, state and projection to be of type ", parameter.scalar_type(), " on ",
+                     parameter.device(), " like the parameters, got ", tensor->scalar_type(), " on ", tensor->device(),
+                     "; convert the input, or the module with to()");
+    }
+  }
+}
+
+int64_t AssociationCoreImpl::batch_size(const AssociationInput& patterns, const at::Tensor& offsets) const {
+  if (offsets.defined()) {
+    const auto bags = offsets.numel() - 1;
+    HOPFIELD_CHECK(patterns.state.size(0) == bags || patterns.state.size(0) == 1, "expected state to have batch size ",
+                   bags, ", the number of bags, or 1, got ", patterns.state.sizes());
+    return bags;
+  }
+  int64_t batch = 1;
+  for (const auto* tensor : {&patterns.state, &patterns.stored, &patterns.projection}) {
+    if (batch == 1) batch = tensor->size(0);
+    HOPFIELD_CHECK(tensor->size(0) == batch || tensor->size(0) == 1,
+                   "expected stored, state and projection to have one batch size, or 1, got ", patterns.stored.size(0),
+                   ", ", patterns.state.size(0), " and ", patterns.projection.size(0));
+  }
+  return batch;
+}
+
+}  // namespace hopfield::nn
