@@ -1,17 +1,23 @@
 # What every target of this project shares: language level, warnings, sanitizers, OpenMP, one precompiled header.
 include_guard(GLOBAL)
 
-add_library(hopfield_flags INTERFACE)
-target_compile_features(hopfield_flags INTERFACE cxx_std_17)
-target_compile_options(hopfield_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
-target_compile_definitions(hopfield_flags INTERFACE FMT_HEADER_ONLY)
+# Of all code, kernels included.
+add_library(hopfield_kernel_flags INTERFACE)
+target_compile_features(hopfield_kernel_flags INTERFACE cxx_std_17)
+target_compile_options(hopfield_kernel_flags INTERFACE
+  -fPIC -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
 if(HOPFIELD_WERROR)
-  target_compile_options(hopfield_flags INTERFACE -Werror)
+  target_compile_options(hopfield_kernel_flags INTERFACE -Werror)
 endif()
 if(HOPFIELD_SANITIZE)
-  target_compile_options(hopfield_flags INTERFACE -fsanitize=${HOPFIELD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  target_link_options(hopfield_flags INTERFACE -fsanitize=${HOPFIELD_SANITIZE})
+  target_compile_options(hopfield_kernel_flags INTERFACE -fsanitize=${HOPFIELD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(hopfield_kernel_flags INTERFACE -fsanitize=${HOPFIELD_SANITIZE})
 endif()
+
+# Of code that sees LibTorch.
+add_library(hopfield_flags INTERFACE)
+target_link_libraries(hopfield_flags INTERFACE hopfield_kernel_flags)
+target_compile_definitions(hopfield_flags INTERFACE FMT_HEADER_ONLY)
 
 # at::parallel_for is header code: without OpenMP it runs serially and says nothing. LibTorch's own copy of the OpenMP
 # runtime, where it has one, is linked so that a program holds one thread pool.
@@ -24,7 +30,6 @@ endif()
 
 # torch/torch.h costs 25 seconds a file. It is compiled once, for the library and the programs alike, so all of them are
 # position independent.
-target_compile_options(hopfield_flags INTERFACE -fPIC)
 file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "")
 add_library(hopfield_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
 target_link_libraries(hopfield_pch PRIVATE hopfield_flags Hopfield::Torch)

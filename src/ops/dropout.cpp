@@ -1,11 +1,20 @@
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 
 #include <kernels/philox.h>
 
+#include <mutex>
+
 namespace hopfield::detail {
+
+uint64_t draw_seed(const at::Generator& given) {
+  auto generator = given.defined() ? given : at::detail::getDefaultCPUGenerator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
+}
 
 at::Tensor dropout_factors(at::IntArrayRef shape, double probability, uint64_t seed, int64_t first_n,
                            const at::TensorOptions& options) {

@@ -68,13 +68,15 @@ Gradient parse_gradient(c10::string_view name, int64_t steps) {
 RetrieveResult run(const RetrieveInput& input, const RetrieveSettings& settings) {
   detail::check_retrieve(input, settings);
   const auto complete = detail::with_all_dimensions(input);
-  if (settings.backend == Backend::fused) {
-    const auto reason = detail::reason_against_fusing(complete, settings);
-    TORCH_CHECK(!reason,
-                "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
-                *reason, "; use backend automatic");
-  }
-  auto result = detail::retrieve_composite(complete, settings);
+  std::optional<std::string> reason;
+  if (settings.backend != Backend::composite) reason = detail::reason_against_fusing(complete, settings);
+  TORCH_CHECK(!reason || settings.backend != Backend::fused,
+              "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
+              reason.value_or(""), "; use backend automatic");
+  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
+  const bool fused = settings.backend != Backend::composite && !reason;
+  auto result =
+      fused ? detail::retrieve_cpu(complete, settings, seed) : detail::retrieve_composite(complete, settings, seed);
   return detail::without_added_dimensions(std::move(result), input.state.dim(), input.offsets.defined());
 }
 

@@ -1,6 +1,9 @@
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>
+#include <ATen/FunctionalTensorWrapper.h>
+
+#include <algorithm>
 
 namespace hopfield::detail {
 namespace {
@@ -8,19 +11,109 @@ namespace {
 struct FusedCall {
   const RetrieveInput& input;
   const RetrieveSettings& settings;
+
+  bool needs_gradient() const {
+    if (!at::GradMode::is_enabled()) return false;
+    const auto wants = [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+    return wants(input.state) || wants(input.stored) || wants(input.projection) || wants(settings.beta);
+  }
+  bool is_masked() const {
+    return input.association_mask.defined() || input.padding_mask.defined() || input.key_bias.defined();
+  }
+  bool updates() const {
+    const auto& steps = settings.update_steps_max.values();
+    return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
+  }
+  bool until_converged() const {
+    const auto& steps = settings.update_steps_max.values();
+    return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; });
+  }
 };
 
 using Reason = std::optional<std::string>;
 
 Reason no_kernel_for_device(const FusedCall& call) {
+  if (call.input.state.is_cpu()) return std::nullopt;
   return c10::str("this build has no fused kernel for ", call.input.state.device().type(), " tensors");
+}
+
+Reason transformed(const FusedCall& call) {
+  const auto forward_mode = [](const at::Tensor& tensor) { return tensor.defined() && tensor._fw_grad(0).defined(); };
+  for (const auto* tensor : {&call.input.state, &call.input.stored, &call.input.projection, &call.settings.beta}) {
+    if (!tensor->defined()) continue;
+    if (is_traced(*tensor)) return "the tensors are being traced or transformed (meta, vmap, compile)";
+    if (forward_mode(*tensor)) return "forward-mode differentiation goes through the composite";
+  }
+  return std::nullopt;
+}
+
+Reason no_kernel_for_type(const FusedCall& call) {
+  const auto type = call.input.state.scalar_type();
+  if (type == at::kFloat || type == at::kBFloat16) return std::nullopt;
+  return c10::str("the fused kernels of the CPU take float32 and bfloat16, not ", type);
+}
+
+Reason stop_rule_of_heads(const FusedCall& call) {
+  if (call.settings.stop_rule == StopRule::per_query || !call.updates()) return std::nullopt;
+  return "the stop rule per_head compares whole association matrices";
+}
+
+Reason gradient_mode(const FusedCall& call) {
+  if (!call.needs_gradient() || !call.updates()) return std::nullopt;
+  if (call.settings.gradient.kind() != Gradient::Kind::unrolled) {
+    return c10::str("the gradient ", to_string(call.settings.gradient), " goes through the composite");
+  }
+  if (call.until_converged()) return "the gradient of until_converged would keep the states of all steps up to the cap";
+  return std::nullopt;
+}
+
+Reason gradient_of_masks(const FusedCall& call) {
+  for (const auto* tensor : {&call.input.association_mask, &call.input.key_bias}) {
+    if (at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad()) {
+      return "a mask or key bias asks for a gradient";
+    }
+  }
+  return std::nullopt;
+}
+
+Reason wanted_results(const FusedCall& call) {
+  if (call.settings.with_scores) return "scores are asked for, which the fused kernels never hold";
+  if (call.settings.with_energy && call.input.offsets.defined()) return "energies of ragged patterns are asked for";
+  return std::nullopt;
+}
+
+Reason differently_shared(const FusedCall& call) {
+  const auto& [stored, projection] = std::tie(call.input.stored, call.input.projection);
+  if (!projection.defined()) return std::nullopt;
+  const bool same =
+      stored.size(1) == projection.size(1) && (call.input.offsets.defined() || stored.size(0) == projection.size(0));
+  if (same) return std::nullopt;
+  return c10::str("stored and projection are shared differently: ", stored.sizes(), " and ", projection.sizes());
+}
+
+Reason nonfinite_under_masks(const FusedCall& call) {
+  if (!call.is_masked()) return std::nullopt;
+  for (const auto* tensor : {&call.input.stored, &call.input.projection}) {
+    if (tensor->defined() && !at::isfinite(tensor->detach()).all().item<bool>()) {
+      return "patterns that are not finite stand beside a mask";
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
+bool is_traced(const at::Tensor& tensor) {
+  return tensor.is_meta() || tensor.unsafeGetTensorImpl()->is_python_dispatch() ||
+         at::functionalization::impl::isFunctionalTensor(tensor) ||
+         tensor.key_set().has_any(c10::DispatchKeySet(
+             {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched, c10::DispatchKey::FuncTorchGradWrapper}));
+}
+
 Reason reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {no_kernel_for_device}) {
+  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, stop_rule_of_heads, gradient_mode,
+                               gradient_of_masks, wanted_results, differently_shared, nonfinite_under_masks}) {
     if (auto reason = predicate(call)) return reason;
   }
   return std::nullopt;

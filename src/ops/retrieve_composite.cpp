@@ -4,25 +4,15 @@
 #include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/FunctionalTensorWrapper.h>
 #include <ATen/OpMathType.h>
 
 #include <algorithm>
 #include <cmath>
 #include <deque>
 #include <limits>
-#include <mutex>
 
 namespace hopfield::detail {
 namespace {
-
-/// Values cannot be read back from tensors that are being traced or transformed.
-bool is_traced(const at::Tensor& tensor) {
-  return tensor.is_meta() || tensor.unsafeGetTensorImpl()->is_python_dispatch() ||
-         at::functionalization::impl::isFunctionalTensor(tensor) ||
-         tensor.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
-}
 
 /// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value. By full(): tensor() needs memory, which traced tensors
 /// lack.
@@ -372,19 +362,19 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   return result;
 }
 
-uint64_t draw_seed(const at::Generator& given) {
-  auto generator = given.defined() ? given : at::detail::getDefaultCPUGenerator();
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
-}
-
 }  // namespace
 
-RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings) {
-  const auto seed = settings.dropout > 0 ? draw_seed(settings.generator) : 0;
+RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   if (!input.offsets.defined()) return retrieve_dense(input, settings, seed, 0);
   return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
                                                    : retrieve_bags_padded(input, settings, seed);
+}
+
+at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
+                           const at::Tensor& logsumexp) {
+  const auto problem = make_problem(input, settings);
+  return core::energy_from_logsumexp(logsumexp, state.to(problem.query.scalar_type()), problem.stored, problem.beta,
+                                     problem.mask);
 }
 
 }  // namespace hopfield::detail

@@ -21,7 +21,22 @@ RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimension
 std::optional<std::string> reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings);
 
 /// The whole op in plain LibTorch operations: fallback, oracle and double backward. Needs all dimensions.
-RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings);
+/// @param seed  of the dropout mask
+RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
+
+/// The energy of dense states, from what a retrieval gave.
+at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
+                           const at::Tensor& logsumexp);
+
+/// The fused kernels of the CPU, forward and backward as one node of the graph. Needs all dimensions, and a call that
+/// reason_against_fusing() has nothing against.
+RetrieveResult retrieve_cpu(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
+
+/// Values cannot be read back from tensors that are being traced or transformed.
+bool is_traced(const at::Tensor& tensor);
+
+/// Seed of a dropout mask, from the generator or from LibTorch's default one.
+uint64_t draw_seed(const at::Generator& generator);
 
 /// u of (I - J) u = g, J the Jacobian of one update at the fixed point, given and received by autograd: passes
 /// `refined` (one differentiable update at the fixed point) on with the value `fixed_point`, and its gradient through

@@ -91,7 +91,7 @@ TEST(Modules, ExchangeSafetensorsUnderThePythonPackagesNames) {
   const auto path =
       (std::filesystem::temp_directory_path() / ("hopfield_names_" + std::to_string(::getpid()) + ".safetensors"))
           .string();
-  const std::vector<std::pair<std::string, at::IntArrayRef>> python_names{
+  const std::vector<std::pair<std::string, std::vector<int64_t>>> python_names{
       {"pooling_weights", {1, 2, 8}},
       {"hopfield.association_core.in_proj_weight", {24, 8}},
       {"hopfield.association_core.in_proj_bias", {24}},

@@ -59,7 +59,7 @@ void make_ragged(RetrieveCase& c, MaskKind mask, bool own_projection, uint64_t s
   c.bias = at::zeros({s.batch, s.heads, s.queries, c.stored.size(2)}, at::kDouble);
   if (mask == MaskKind::key_bias || mask == MaskKind::everything) {
     c.input.key_bias = randn({total}, seed + 3);
-    c.input.key_bias[0] = -kInfinity;
+    c.input.key_bias.slice(0, 0, 1).fill_(-kInfinity);
     c.bias = c.bias + pad_bags(c.input.key_bias, c.bag_sizes).unsqueeze(1).unsqueeze(1);
   }
   c.bias = c.bias.masked_fill(padding, -kInfinity);

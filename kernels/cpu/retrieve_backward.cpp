@@ -1,0 +1,422 @@
+#include "kernels/cpu/retrieve.h"
+#include "kernels/cpu/retrieve_tiles.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+// With P = softmax(beta xi_t K^T), g the gradient of what the association gave (Z, or xi_{t+1}) and dP = g V^T (g K^T):
+//
+//     dS = P * (dP - D)                       D = rowsum(dP * P) = g . Z (g . xi_{t+1}), minus the gradient of
+//     logsumexp dxi_t = beta dS K                       dV += P^T g dK += P^T g (for an update) + beta dS^T xi_t dbeta
+//     = xi_t . (dS K)
+//
+// P is computed again from the saved states and sums. Queries of one tile stay together for all steps; the gradient of
+// the patterns is summed in a fixed order. dP - D cancels where P is nearly one-hot, and beta multiplies what is left:
+// D is the sum of the very products it is compared with, or, where these come chunk by chunk, summed in the same order.
+
+namespace hopfield::kernels {
+namespace {
+
+struct Workbench {
+  Buffer weights, gradients, pair, dropped, chunk, block;
+
+  void fit(const Stored& stored, int64_t room) {
+    const auto keys = padded(stored.chunk_size());
+    for (auto* buffer : {&weights, &gradients, &pair, &dropped}) buffer->resize(kTileRows * keys);
+    block.resize(kTileRows * room);
+    chunk.resize(stored.scratch_size());
+  }
+};
+
+thread_local Workbench workbench;
+
+/// Gradients of one set's patterns, summed in float32: [keys, room].
+struct PatternGradients {
+  float* keys;
+  float* values;  ///< the same as keys when the values are the stored patterns
+};
+
+class Tile {
+ public:
+  Tile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored)
+      : p_(problem),
+        g_(gradients),
+        stored_(stored),
+        own_values_(problem.own_values),
+        depth_room_(padded(p_.depth)),
+        width_room_(padded(p_.width)),
+        room_(std::max(depth_room_, width_room_)) {
+    for (auto* buffer : {&state_, &scaled_, &carried_, &incoming_, &total_}) buffer->resize(kTileRows * room_);
+  }
+
+  void begin(int64_t set, int64_t first_row, int64_t end_row) {
+    set_ = set;
+    const auto& s = stored_.sets()[set];
+    count_ = std::min(kTileRows, end_row - first_row);
+    for (int64_t i = 0; i < count_; ++i) {
+      rows_[i] = stored_.row(s, first_row + i);
+      beta_[i] = p_.beta[rows_[i].head];
+      beta_gradient_[i] = 0.0f;
+      float* carried = carried_.data() + i * depth_room_;
+      std::fill(carried, carried + depth_room_, 0.0f);
+      if (g_.state != nullptr) std::copy_n(g_.state + rows_[i].index * p_.depth, p_.depth, carried);
+    }
+  }
+
+  /// Prepares the association that made the output (step T) or the state after `step`.
+  void begin_step(int64_t step) {
+    step_ = step;
+    const auto& ops = tile_ops();
+    for (int64_t i = 0; i < count_; ++i) {
+      const auto number = rows_[i].index;
+      float* state = state_.data() + i * depth_room_;
+      load_state(i, step, state);
+      ops.scale(scaled_.data() + i * depth_room_, state, beta_[i], depth_room_);
+      largest_[i] = g_.saved_sums[2 * (step * rows() + number)];
+      sum_[i] = g_.saved_sums[2 * (step * rows() + number) + 1];
+      extra_[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
+      if (is_last()) {
+        float* incoming = incoming_.data() + i * width_room_;
+        ops.load(g_.output + number * p_.width, Type::float32, 0, 1, p_.width, incoming);
+        ops.load(g_.saved_output + number * p_.width, Type::float32, 0, 1, p_.width, total_.data());
+        mean_[i] = product(incoming, total_.data(), p_.width);
+      } else {
+        const bool moved = g_.steps[number] > step;
+        float* incoming = incoming_.data() + i * depth_room_;
+        std::fill(incoming, incoming + depth_room_, 0.0f);
+        if (moved) {
+          std::copy_n(carried_.data() + i * depth_room_, depth_room_, incoming);
+          load_state(i, step + 1, total_.data());
+          mean_[i] = product(incoming, total_.data(), p_.depth);
+        } else {
+          mean_[i] = 0.0f;
+          sum_[i] = 0.0f;  // no association
+        }
+      }
+    }
+  }
+
+  /// One block of keys: adds to the patterns' gradients and gives dS K of the rows in `product` [rows, depth_room].
+  void add_block(int64_t block, const PatternGradients& gradients, float* product) const {
+    const auto& ops = tile_ops();
+    auto& w = workbench;
+    w.fit(stored_, room_);
+    const auto row = padded(stored_.chunk_size());
+    const bool paired = p_.pair.kind != PairMask::Kind::none, dropping = is_last() && p_.dropout > 0;
+    const auto incoming_row = is_last() ? width_room_ : depth_room_, width = is_last() ? p_.width : p_.depth;
+    const auto end = stored_.chunks_end(stored_.sets()[set_], block);
+    for (auto number = stored_.chunks_begin(block); number < end; ++number) {
+      const auto chunk = stored_.chunk(set_, number, w.chunk.data());
+      // P
+      products(scaled_.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
+               w.weights.data(), row);
+      if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
+      ops.association(
+          {w.weights.data(), row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row}, largest_,
+          sum_);
+      // dP
+      if (is_last()) {
+        products(incoming_.data(), incoming_row, width, chunk.values, chunk.value_row, chunk.values_transposed,
+                 chunk.count, w.gradients.data(), row);
+      } else {
+        products(incoming_.data(), incoming_row, width, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
+                 w.gradients.data(), row);
+      }
+      const float* read_out = w.weights.data();  // with dropout, if there is any
+      if (dropping) {
+        std::memcpy(w.dropped.data(), w.weights.data(), static_cast<size_t>(count_ * row) * sizeof(float));
+        apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.dropped.data(), row);
+        apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.gradients.data(), row);
+        read_out = w.dropped.data();
+      }
+      // Through what was read: dV += P^T g, or dK for an update.
+      const bool to_values = is_last() && own_values_;
+      float* target =
+          to_values ? gradients.values + chunk.first * width_room_ : gradients.keys + chunk.first * depth_room_;
+      ops.gemm({chunk.count, width, count_, read_out, 1, row, incoming_.data(), incoming_row, ops.panel, target,
+                to_values ? width_room_ : depth_room_, true});
+      const bool whole = chunk.count == stored_.sets()[set_].keys;
+      ops.softmax_gradient(w.weights.data(), w.gradients.data(), row, count_, chunk.count, whole ? nullptr : mean_,
+                           extra_);
+      // Through the scores: dK += beta dS^T xi, and dS K.
+      ops.gemm({chunk.count, p_.depth, count_, w.gradients.data(), 1, row, scaled_.data(), depth_room_, ops.panel,
+                gradients.keys + chunk.first * depth_room_, depth_room_, true});
+      ops.gemm({count_, p_.depth, chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
+                product, depth_room_, number != stored_.chunks_begin(block)});
+    }
+  }
+
+  void clear_product() { std::fill_n(total_.data(), kTileRows * depth_room_, 0.0f); }
+  void add_product(const float* product) {
+    for (int64_t i = 0; i < count_ * depth_room_; ++i) total_.data()[i] += product[i];
+  }
+
+  /// After all blocks: the gradient goes on to the state before.
+  void finish_step() {
+    const auto& ops = tile_ops();
+    for (int64_t i = 0; i < count_; ++i) {
+      const float* product = total_.data() + i * depth_room_;
+      float* carried = carried_.data() + i * depth_room_;
+      const bool moved = is_last() || g_.steps[rows_[i].index] > step_;
+      if (!moved) continue;
+      beta_gradient_[i] += ops.inner(state_.data() + i * depth_room_, product, depth_room_);
+      // What came in by way of the state after this update has been spent.
+      ops.combine(carried, is_last() ? 1.0f : 0.0f, product, beta_[i], depth_room_);
+    }
+  }
+
+  void finish() const {
+    for (int64_t i = 0; i < count_; ++i) {
+      const auto& row = rows_[i];
+      tile_ops().store(carried_.data() + i * depth_room_, depth_room_, 1, p_.depth,
+                       address(g_.query, p_.type, row.batch, row.head, row.query), p_.type, 0);
+      g_.beta[row.index] = beta_gradient_[i];
+    }
+  }
+
+  /// One thread for all blocks of a step.
+  void run_step(int64_t step, const PatternGradients& gradients) {
+    begin_step(step);
+    clear_product();
+    const auto blocks = stored_.blocks(stored_.sets()[set_]);
+    for (int64_t block = 0; block < blocks; ++block) {
+      workbench.fit(stored_, room_);
+      add_block(block, gradients, workbench.block.data());
+      add_product(workbench.block.data());
+    }
+    finish_step();
+  }
+
+ private:
+  bool is_last() const { return step_ == g_.most_steps; }
+  int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
+
+  void load_state(int64_t i, int64_t step, float* target) const {
+    const auto& row = rows_[i];
+    if (step == 0) {
+      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, p_.depth, target);
+    } else {
+      tile_ops().load(g_.saved_states + ((step - 1) * rows() + row.index) * p_.depth, Type::float32, 0, 1, p_.depth,
+                      target);
+    }
+  }
+
+  /// x . y, in the order in which products() sums.
+  float product(const float* x, const float* y, int64_t width) const {
+    return stored_.sets()[set_].rows > kFewRows ? tile_ops().inner_in_order(x, y, width)
+                                                : tile_ops().inner(x, y, padded(width));
+  }
+
+  void products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row, const float* transposed,
+                int64_t keys, float* target, int64_t target_row) const {
+    const auto& ops = tile_ops();
+    if (transposed != nullptr) {
+      ops.gemm({count_, keys, width, x, x_row, 1, transposed, ops.panel, width * ops.panel, target, target_row, false});
+    } else {
+      ops.dot(x, x_row, count_, y, y_row, keys, width, target, target_row);
+    }
+  }
+
+  const RetrieveProblem& p_;
+  const RetrieveGradients& g_;
+  const Stored& stored_;
+  const bool own_values_;
+  const int64_t depth_room_, width_room_, room_;
+  int64_t set_ = 0, count_ = 0, step_ = 0;
+  Row rows_[kTileRows];
+  float beta_[kTileRows], largest_[kTileRows], sum_[kTileRows], mean_[kTileRows], extra_[kTileRows];
+  float beta_gradient_[kTileRows];
+  Buffer state_, scaled_, carried_, incoming_, total_;
+};
+
+/// Tiles of one set that share a sum of pattern gradients; a large set has several, added up at the end.
+struct Group {
+  int64_t set, first_row, end_row;
+  int64_t place;  ///< of its sums
+};
+
+/// Tiles that take a step together before the next step begins.
+constexpr int64_t kTilesTogether = 4;
+
+/// How many groups: by the set's own size alone, and so that their sums stay small.
+int64_t groups_of(const PatternSet& set) {
+  constexpr int64_t kMostGroups = 8, kMostKeys = 1 << 16;
+  const auto fitting = std::clamp<int64_t>(kMostKeys / std::max<int64_t>(set.keys, 1), 1, kMostGroups);
+  return std::clamp<int64_t>(set.rows / (kTilesTogether * kTileRows), 1, fitting);
+}
+
+class Backward {
+ public:
+  Backward(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Parallel& parallel)
+      : p_(problem),
+        g_(gradients),
+        parallel_(parallel),
+        stored_(problem, true, parallel),
+        own_values_(problem.own_values),
+        depth_room_(padded(p_.depth)),
+        width_room_(own_values_ ? padded(p_.width) : 0) {
+    int64_t size = 0;
+    for (size_t i = 0; i < stored_.sets().size(); ++i) {
+      const auto& set = stored_.sets()[i];
+      const auto tiles = (set.rows + kTileRows - 1) / kTileRows;
+      const auto count = groups_of(set);
+      first_group_.push_back(static_cast<int64_t>(groups_.size()));
+      for (int64_t j = 0; j < count; ++j) {
+        groups_.push_back({static_cast<int64_t>(i), tiles * j / count * kTileRows,
+                           std::min(set.rows, tiles * (j + 1) / count * kTileRows), size});
+        size += padded(set.keys * (depth_room_ + width_room_));
+      }
+    }
+    first_group_.push_back(static_cast<int64_t>(groups_.size()));
+    sums_.resize(size);
+  }
+
+  void run() {
+    int64_t blocks = 0;
+    for (const auto& set : stored_.sets()) blocks = std::max(blocks, stored_.blocks(set));
+    const bool all_small = std::all_of(groups_.begin(), groups_.end(), [](const Group& group) {
+      return group.end_row - group.first_row <= kTilesTogether * kTileRows;
+    });
+    constexpr size_t kFewGroups = 16;
+    // Either way gives the same bits.
+    if (groups_.size() < kFewGroups && blocks > 1 && all_small) {
+      run_together();
+    } else {
+      parallel_(static_cast<int64_t>(groups_.size()), [this](int64_t group) { run_group(groups_[group]); });
+    }
+    write_patterns();
+  }
+
+ private:
+  PatternGradients sums(const Group& group) const {
+    float* keys = sums_.data() + group.place;
+    const auto& set = stored_.sets()[group.set];
+    return {keys, own_values_ ? keys + set.keys * depth_room_ : keys};
+  }
+
+  void clear(const Group& group, int64_t first, int64_t count) const {
+    const auto to = sums(group);
+    std::fill_n(to.keys + first * depth_room_, count * depth_room_, 0.0f);
+    if (own_values_) std::fill_n(to.values + first * width_room_, count * width_room_, 0.0f);
+  }
+
+  void run_group(const Group& group) const {
+    clear(group, 0, stored_.sets()[group.set].keys);
+    std::vector<Tile> tiles;
+    for (int64_t row = group.first_row; row < group.end_row; row += kTilesTogether * kTileRows) {
+      begin_tiles(group, row, tiles);
+      for (int64_t step = g_.most_steps; step >= 0; --step) {
+        for (auto& tile : tiles) tile.run_step(step, sums(group));
+      }
+      for (const auto& tile : tiles) tile.finish();
+    }
+  }
+
+  /// The next tiles of a group, reusing the memory of those before.
+  void begin_tiles(const Group& group, int64_t row, std::vector<Tile>& tiles) const {
+    const auto rows = std::min(group.end_row - row, kTilesTogether * kTileRows);
+    const auto count = static_cast<size_t>((rows + kTileRows - 1) / kTileRows);
+    while (tiles.size() > count) tiles.pop_back();
+    while (tiles.size() < count) tiles.emplace_back(p_, g_, stored_);
+    for (size_t i = 0; i < count; ++i) {
+      tiles[i].begin(group.set, row + static_cast<int64_t>(i) * kTileRows, group.end_row);
+    }
+  }
+
+  /// Few queries and many keys: threads share the blocks of each step.
+  void run_together() const {
+    struct Part {
+      int64_t group, block, product;
+    };
+    std::vector<std::vector<Tile>> tiles(groups_.size());
+    std::vector<Part> parts;
+    int64_t count = 0;
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      begin_tiles(groups_[i], groups_[i].first_row, tiles[i]);
+      const auto blocks = stored_.blocks(stored_.sets()[groups_[i].set]);
+      for (int64_t block = 0; block < blocks; ++block) {
+        parts.push_back({static_cast<int64_t>(i), block, count});
+        count += static_cast<int64_t>(tiles[i].size());
+      }
+    }
+    const auto size = kTileRows * depth_room_;
+    const Buffer products(count * size);
+    const auto for_all_tiles = [&](const auto& call) {
+      for (auto& group : tiles) {
+        for (auto& tile : group) call(tile);
+      }
+    };
+    const auto block_rows = stored_.chunk_size() * kChunksInBlock;
+    for (int64_t step = g_.most_steps; step >= 0; --step) {
+      for_all_tiles([&](Tile& tile) { tile.begin_step(step); });
+      parallel_(static_cast<int64_t>(parts.size()), [&](int64_t i) {
+        const auto& part = parts[i];
+        const auto& group = groups_[part.group];
+        const auto first = part.block * block_rows;
+        if (step == g_.most_steps) clear(group, first, std::min(block_rows, stored_.sets()[group.set].keys - first));
+        for (size_t j = 0; j < tiles[part.group].size(); ++j) {
+          tiles[part.group][j].add_block(part.block, sums(group),
+                                         products.data() + (part.product + static_cast<int64_t>(j)) * size);
+        }
+      });
+      for_all_tiles([](Tile& tile) { tile.clear_product(); });
+      for (const auto& part : parts) {
+        for (size_t j = 0; j < tiles[part.group].size(); ++j) {
+          tiles[part.group][j].add_product(products.data() + (part.product + static_cast<int64_t>(j)) * size);
+        }
+      }
+      for_all_tiles([](Tile& tile) { tile.finish_step(); });
+    }
+    for_all_tiles([](const Tile& tile) { tile.finish(); });
+  }
+
+  /// Adds a set's groups in order and writes the patterns' gradients.
+  void write_patterns() const {
+    struct Piece {
+      int64_t set, first, count;
+    };
+    std::vector<Piece> pieces;
+    const auto rows = stored_.chunk_size() * kChunksInBlock;
+    for (size_t i = 0; i < stored_.sets().size(); ++i) {
+      const auto keys = stored_.sets()[i].keys;
+      for (int64_t first = 0; first < keys; first += rows) {
+        pieces.push_back({static_cast<int64_t>(i), first, std::min(rows, keys - first)});
+      }
+    }
+    parallel_(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+      const auto& piece = pieces[i];
+      const auto& set = stored_.sets()[piece.set];
+      const auto begin = first_group_[piece.set], end = first_group_[piece.set + 1];
+      const auto write = [&](float* PatternGradients::*member, int64_t room, int64_t width, const Tensor4& target) {
+        float* sum = sums(groups_[begin]).*member + piece.first * room;
+        for (auto group = begin + 1; group < end; ++group) {
+          const float* added = sums(groups_[group]).*member + piece.first * room;
+          for (int64_t k = 0; k < piece.count * room; ++k) sum[k] += added[k];
+        }
+        tile_ops().store(sum, room, piece.count, width,
+                         address(target, p_.type, set.batch, set.head, set.first + piece.first), p_.type, target.row);
+      };
+      write(&PatternGradients::keys, depth_room_, p_.depth, g_.stored);
+      if (own_values_) write(&PatternGradients::values, width_room_, p_.width, g_.values);
+    });
+  }
+
+  const RetrieveProblem& p_;
+  const RetrieveGradients& g_;
+  const Parallel& parallel_;
+  const Stored stored_;
+  const bool own_values_;
+  const int64_t depth_room_, width_room_;
+  std::vector<Group> groups_;
+  std::vector<int64_t> first_group_;
+  Buffer sums_;
+};
+
+}  // namespace
+
+void retrieve_backward(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Parallel& parallel) {
+  Backward(problem, gradients, parallel).run();
+}
+
+}  // namespace hopfield::kernels

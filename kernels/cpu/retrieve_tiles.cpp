@@ -1,0 +1,185 @@
+#include "kernels/cpu/retrieve_tiles.h"
+
+#include "kernels/philox.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+namespace hopfield::kernels {
+
+void Buffer::Free::operator()(float* memory) const { std::free(memory); }
+
+void Buffer::resize(int64_t floats) {
+  if (floats <= size_) return;
+  const auto bytes = static_cast<size_t>(padded(floats)) * sizeof(float);
+  data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+  if (!data_) throw std::bad_alloc();
+  size_ = floats;
+}
+
+Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& parallel)
+    : problem_(problem), backward_(backward), own_values_(problem.own_values) {
+  const auto& p = problem;
+  chunk_ = chunk_rows(std::max(p.depth, p.width));
+  depth_room_ = padded(p.depth);
+  width_room_ = padded(p.width);
+  const auto batches = p.batch_shared ? std::min<int64_t>(p.batch, 1) : p.batch;
+  const auto heads = p.heads_shared ? std::min<int64_t>(p.heads, 1) : p.heads;
+  const auto rows = (p.batch_shared ? p.batch : 1) * (p.heads_shared ? p.heads : 1) * p.queries;
+  for (int64_t n = 0; n < batches; ++n) {
+    const auto first = p.offsets != nullptr ? p.offsets[n] : 0;
+    const auto keys = p.offsets != nullptr ? p.offsets[n + 1] - first : p.keys;
+    for (int64_t h = 0; h < heads; ++h) sets_.push_back({n, h, first, keys, rows});
+  }
+
+  // Memory for the packed sets, then the packing, in pieces that are whole panels.
+  const auto& ops = tile_ops();
+  struct Piece {
+    int64_t set, first, count;
+  };
+  std::vector<Piece> pieces;
+  int64_t size = 0;
+  const auto reserve = [&](int64_t floats) {
+    const auto place = size;
+    size += padded(floats);
+    return place;
+  };
+  packed_.resize(sets_.size());
+  for (size_t i = 0; i < sets_.size(); ++i) {
+    const auto& set = sets_[i];
+    if (!is_packed(set)) continue;
+    const auto panels = (set.keys + ops.panel - 1) / ops.panel * ops.panel;
+    packed_[i].keys = reserve(set.keys * depth_room_);
+    packed_[i].keys_transposed = reserve(panels * p.depth);
+    if (own_values_) {
+      packed_[i].values = reserve(set.keys * width_room_);
+      if (backward_) packed_[i].values_transposed = reserve(panels * p.width);
+    }
+    for (int64_t first = 0; first < set.keys; first += chunk_) {
+      pieces.push_back({static_cast<int64_t>(i), first, std::min(chunk_, set.keys - first)});
+    }
+  }
+  if (pieces.empty()) return;
+  memory_.resize(size);
+  parallel(static_cast<int64_t>(pieces.size()),
+           [&](int64_t i) { pack(pieces[i].set, pieces[i].first, pieces[i].count); });
+}
+
+Row Stored::row(const PatternSet& set, int64_t number) const {
+  const auto queries = problem_.queries, heads = problem_.heads_shared ? problem_.heads : 1;
+  Row row;
+  row.batch = set.batch + number / (queries * heads);
+  row.head = set.head + number / queries % heads;
+  row.query = number % queries;
+  row.index = (row.batch * problem_.heads + row.head) * queries + row.query;
+  return row;
+}
+
+int64_t Stored::blocks(const PatternSet& set) const {
+  const auto rows = chunk_ * kChunksInBlock;
+  return (set.keys + rows - 1) / rows;
+}
+
+int64_t Stored::chunks_end(const PatternSet& set, int64_t block) const {
+  return std::min((set.keys + chunk_ - 1) / chunk_, (block + 1) * kChunksInBlock);
+}
+
+const float* Stored::in_place(const Tensor4& patterns, int64_t width) const {
+  const bool usable = problem_.type == Type::float32 && width == padded(width);
+  return usable ? static_cast<const float*>(patterns.data) : nullptr;
+}
+
+void Stored::pack(int64_t set, int64_t first, int64_t count) {
+  const auto& ops = tile_ops();
+  const auto& s = sets_[set];
+  const auto pack_one = [&](const Tensor4& patterns, int64_t width, int64_t rows_at, int64_t transposed_at,
+                            bool transposed) {
+    const auto room = padded(width);
+    float* rows = memory_.data() + rows_at + first * room;
+    ops.load(address(patterns, problem_.type, s.batch, s.head, s.first + first), problem_.type, patterns.row, count,
+             width, rows);
+    if (transposed) ops.pack_transposed(rows, room, count, width, memory_.data() + transposed_at + first * width);
+  };
+  pack_one(problem_.stored, problem_.depth, packed_[set].keys, packed_[set].keys_transposed, true);
+  if (own_values_) {
+    pack_one(problem_.values, problem_.width, packed_[set].values, packed_[set].values_transposed, backward_);
+  }
+}
+
+Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
+  const auto& ops = tile_ops();
+  const auto& s = sets_[set];
+  Chunk c{};
+  c.first = number * chunk_;
+  c.count = std::min(chunk_, s.keys - c.first);
+  if (problem_.key_bias != nullptr) {
+    c.key_bias =
+        problem_.key_bias + (problem_.offsets != nullptr ? s.first : s.batch * problem_.key_bias_batch) + c.first;
+  }
+  if (is_packed(s)) {
+    const auto& at = packed_[set];
+    c.keys = memory_.data() + at.keys + c.first * depth_room_;
+    c.key_row = depth_room_;
+    c.keys_transposed = memory_.data() + at.keys_transposed + c.first * problem_.depth;
+    if (own_values_) {
+      c.values = memory_.data() + at.values + c.first * width_room_;
+      c.value_row = width_room_;
+      c.values_transposed = backward_ ? memory_.data() + at.values_transposed + c.first * problem_.width : nullptr;
+    }
+  } else {
+    const auto rows = [&](const Tensor4& patterns, int64_t width, float* copy, int64_t& row) {
+      const auto* source = address(patterns, problem_.type, s.batch, s.head, s.first + c.first);
+      if (in_place(patterns, width) != nullptr) {
+        row = patterns.row;
+        return reinterpret_cast<const float*>(source);
+      }
+      ops.load(source, problem_.type, patterns.row, c.count, width, copy);
+      row = padded(width);
+      return const_cast<const float*>(copy);
+    };
+    c.keys = rows(problem_.stored, problem_.depth, scratch, c.key_row);
+    if (own_values_) c.values = rows(problem_.values, problem_.width, scratch + chunk_ * depth_room_, c.value_row);
+  }
+  if (!own_values_) {
+    c.values = c.keys;
+    c.value_row = c.key_row;
+    c.values_transposed = c.keys_transposed;
+  }
+  return c;
+}
+
+void load_pair_mask(const PairMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                    float* target, int64_t target_row) {
+  for (int64_t i = 0; i < row_count; ++i) {
+    float* out = target + i * target_row;
+    const auto at =
+        rows[i].batch * mask.batch + rows[i].head * mask.head + rows[i].query * mask.query + first * mask.key;
+    if (mask.kind == PairMask::Kind::boolean) {
+      const auto* in = static_cast<const bool*>(mask.data) + at;
+      for (int64_t j = 0; j < count; ++j) out[j] = in[j * mask.key] ? -std::numeric_limits<float>::infinity() : 0.0f;
+    } else {
+      const auto* in = static_cast<const float*>(mask.data) + at;
+      for (int64_t j = 0; j < count; ++j) out[j] = in[j * mask.key];
+    }
+  }
+}
+
+void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                   float* weights, int64_t weight_row) {
+  const bool none = problem.dropout >= 1.0;
+  const auto threshold = none ? 0 : dropout_threshold(problem.dropout);
+  const auto kept = none ? 0.0f : static_cast<float>(1.0 / (1.0 - problem.dropout));
+  for (int64_t i = 0; i < row_count; ++i) {
+    float* row = weights + i * weight_row;
+    for (int64_t j = 0; j < count; j += 4) {  // chunks begin at multiples of 4
+      const auto words =
+          dropout_words(problem.seed, static_cast<uint32_t>(rows[i].batch), static_cast<uint32_t>(rows[i].head),
+                        static_cast<uint32_t>(rows[i].query), static_cast<uint32_t>((first + j) / 4));
+      for (int64_t k = 0; k < 4 && j + k < count; ++k) row[j + k] *= words[k] >= threshold ? kept : 0.0f;
+    }
+  }
+}
+
+}  // namespace hopfield::kernels

@@ -1,0 +1,103 @@
+#pragma once
+
+#include "kernels/cpu/retrieve.h"
+
+#include <memory>
+#include <vector>
+
+namespace hopfield::kernels {
+
+/// Query rows of a tile.
+constexpr int64_t kTileRows = 64;
+/// Up to this many rows a tile works on the patterns as they lie in memory; more rows pay for packing them first.
+constexpr int64_t kFewRows = 16;
+/// Keys are cut at multiples of chunk_rows(): partial sums are merged in the order of the chunks and blocks, so that
+/// results do not depend on who computed them.
+constexpr int64_t kChunksInBlock = 16;
+constexpr int64_t chunk_rows(int64_t width) { return width <= 64 ? 512 : width <= 128 ? 256 : width <= 512 ? 128 : 64; }
+
+/// Memory aligned to cache lines, not initialised.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t floats) { resize(floats); }
+  void resize(int64_t floats);
+  float* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float* memory) const;
+  };
+  std::unique_ptr<float, Free> data_;
+  int64_t size_ = 0;
+};
+
+/// One memory of stored patterns and the queries that retrieve from it.
+struct PatternSet {
+  int64_t batch, head;  ///< the first that uses it
+  int64_t first, keys;  ///< its rows in ragged patterns (first is 0 otherwise)
+  int64_t rows;         ///< queries of all batch elements and heads that share it
+};
+
+/// A query's place, and its number in contiguous [batch, heads, queries].
+struct Row {
+  int64_t batch, head, query, index;
+};
+
+/// Chunk of a set's patterns, ready for the products.
+struct Chunk {
+  int64_t first, count;
+  const float *keys, *values;  ///< rows
+  int64_t key_row, value_row;
+  const float *keys_transposed, *values_transposed;  ///< panels, or null: few rows
+  const float* key_bias;                             ///< or null
+};
+
+/// The sets of a problem and their patterns: packed once for all tiles and steps where many rows use them.
+class Stored {
+ public:
+  /// @param backward  also pack the values for products with gradients
+  Stored(const RetrieveProblem& problem, bool backward, const Parallel& parallel);
+
+  const std::vector<PatternSet>& sets() const { return sets_; }
+  Row row(const PatternSet& set, int64_t number) const;
+  int64_t chunk_size() const { return chunk_; }
+  int64_t blocks(const PatternSet& set) const;
+  int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
+  int64_t chunks_end(const PatternSet& set, int64_t block) const;
+
+  /// @param scratch  scratch_size() floats for patterns that cannot be used as they lie in memory
+  Chunk chunk(int64_t set, int64_t number, float* scratch) const;
+  int64_t scratch_size() const { return chunk_ * (depth_room_ + width_room_); }
+
+ private:
+  bool is_packed(const PatternSet& set) const { return set.rows > kFewRows; }
+  const float* in_place(const Tensor4& patterns, int64_t width) const;
+  void pack(int64_t set, int64_t first, int64_t count);
+
+  const RetrieveProblem& problem_;
+  bool backward_, own_values_;
+  int64_t chunk_, depth_room_, width_room_;
+  std::vector<PatternSet> sets_;
+  struct Packed {
+    int64_t keys, keys_transposed, values, values_transposed;  ///< places in memory_
+  };
+  std::vector<Packed> packed_;
+  Buffer memory_;
+};
+
+/// Turns an additive or boolean mask into additive float32 scores of a tile's rows [rows, count].
+void load_pair_mask(const PairMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                    float* target, int64_t target_row);
+
+/// Multiplies weights [rows, count] by 0 or 1 / (1 - probability), as the seed and each entry's place decide.
+void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                   float* weights, int64_t weight_row);
+
+/// Address of row `query` of a tensor [batch, heads, rows, width].
+inline char* address(const Tensor4& tensor, Type type, int64_t batch, int64_t head, int64_t row) {
+  const int64_t bytes = type == Type::float32 ? 4 : 2;
+  return static_cast<char*>(tensor.data) + (batch * tensor.batch + head * tensor.head + row * tensor.row) * bytes;
+}
+
+}  // namespace hopfield::kernels
