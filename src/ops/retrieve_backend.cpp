@@ -4,6 +4,8 @@
 #include <ATen/FunctionalTensorWrapper.h>
 
 #include <algorithm>
+#include <cmath>
+#include <tuple>
 
 namespace hopfield::detail {
 namespace {
@@ -91,14 +93,23 @@ Reason differently_shared(const FusedCall& call) {
   return c10::str("stored and projection are shared differently: ", stored.sizes(), " and ", projection.sizes());
 }
 
-Reason nonfinite_under_masks(const FusedCall& call) {
-  if (!call.is_masked()) return std::nullopt;
-  for (const auto* tensor : {&call.input.stored, &call.input.projection}) {
-    if (tensor->defined() && !at::isfinite(tensor->detach()).all().item<bool>()) {
-      return "patterns that are not finite stand beside a mask";
-    }
+bool all_finite(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.numel() == 0) return true;
+  const auto [least, most] = at::aminmax(tensor.detach());
+  return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
+}
+
+/// [N or 1, H or 1, L or 1, S], ragged [total, 1], true where nothing may attend; undefined: everything may.
+at::Tensor excluded_keys(const RetrieveInput& input) {
+  at::Tensor excluded = input.padding_mask;
+  const auto add = [&](const at::Tensor& more) { excluded = excluded.defined() ? excluded.bitwise_or(more) : more; };
+  if (const auto& bias = input.key_bias; bias.defined()) {
+    add(at::isneginf(bias.detach()).view(input.offsets.defined() ? at::IntArrayRef{-1, 1} : bias.sizes()));
   }
-  return std::nullopt;
+  if (const auto& mask = input.association_mask; mask.defined()) {
+    add(mask.scalar_type() == at::kBool ? mask : at::isneginf(mask.detach()));
+  }
+  return excluded;
 }
 
 }  // namespace
@@ -113,10 +124,23 @@ bool is_traced(const at::Tensor& tensor) {
 Reason reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
   for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, stop_rule_of_heads, gradient_mode,
-                               gradient_of_masks, wanted_results, differently_shared, nonfinite_under_masks}) {
+                               gradient_of_masks, wanted_results, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
+  if (call.is_masked() && !without_hidden_nonfinite(input)) return "patterns that are not finite may be attended to";
   return std::nullopt;
+}
+
+std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input) {
+  for (auto* patterns : {&input.stored, &input.projection}) {
+    if (all_finite(*patterns)) continue;
+    const auto spoilt = at::isfinite(patterns->detach()).all(-1).bitwise_not();  // [N or 1, H or 1, S], [total, H or 1]
+    const auto excluded = excluded_keys(input);
+    const auto seen = input.offsets.defined() ? spoilt : spoilt.unsqueeze(2);
+    if (!excluded.defined() || seen.bitwise_and(excluded.bitwise_not()).any().item<bool>()) return std::nullopt;
+    *patterns = patterns->masked_fill(spoilt.unsqueeze(-1), 0.0);
+  }
+  return input;
 }
 
 }  // namespace hopfield::detail

@@ -20,6 +20,10 @@ RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimension
 /// One sentence against the fused kernels, or nothing.
 std::optional<std::string> reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings);
 
+/// Patterns under masks that are not finite, but that nothing may attend to, set to zero: 0 * NaN is NaN. Nothing if
+/// something may attend to them.
+std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input);
+
 /// The whole op in plain LibTorch operations: fallback, oracle and double backward. Needs all dimensions.
 /// @param seed  of the dropout mask
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);

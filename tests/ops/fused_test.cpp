@@ -423,7 +423,8 @@ TEST(Fused, SaysWhyNot) {
   spoilt[0][0][4].fill_(kInfinity);
   auto padding = at::zeros({1, 5}, at::kBool);
   padding[0][4] = true;
-  EXPECT_TRUE(why_not_fused({x, spoilt, {}, {}, {}, padding, {}}));
+  EXPECT_FALSE(why_not_fused({x, spoilt, {}, {}, {}, padding, {}}));
+  EXPECT_TRUE(why_not_fused({x, spoilt, {}, {}, {}, padding.bitwise_not(), {}}));
   EXPECT_TRUE(at::isfinite(retrieve({x, spoilt, {}, {}, {}, padding, {}}).output).all().item<bool>());
 }
 
