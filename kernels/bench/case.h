@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hopfield::bench {
+
+/// What a benchmark measures, spelled `kind/sizes.../fwd|train/float32|bfloat16`.
+///
+///     pooling/N/S/d_in/H/d/L/T        HopfieldPooling of N dense bags
+///     ragged/N/S_max/d_in/H/d/L/T     the same for bags of 5 to S_max instances
+///     layer/N/L/d_in/S/H/d/T          HopfieldLayer with S stored patterns
+///     self/N/L/d_in/H/d/T             Hopfield, self-association
+///     retrieve/N/H/L/S/d/T            the op
+struct Case {
+  std::string kind;
+  std::vector<int64_t> sizes;
+  bool train = false;
+  at::ScalarType dtype = at::kFloat;
+
+  std::string name() const;
+};
+
+/// Nothing if the text is not a case. Without fwd or train, and without a type, the text stands for several.
+std::vector<Case> parse_case(const std::string& text);
+
+/// Cases that are run when none is named.
+std::vector<Case> default_cases();
+
+/// One run of a case: call it as often as wanted.
+using Work = std::function<void()>;
+
+Work library_work(const Case& which);
+/// The same by LibTorch: LayerNorms, projections, and T + 1 calls of scaled_dot_product_attention on patterns that are
+/// never expanded; ragged bags are padded.
+Work sdpa_work(const Case& which);
+
+}  // namespace hopfield::bench

@@ -1,0 +1,140 @@
+// Times the layers and the op, side by side with LibTorch's attention if asked for.
+//
+//   build/bench/bin/hopfield_bench --peer sdpa
+//   build/bench/bin/hopfield_bench pooling/1/100000/256/8/32/1/3/train/float32 --threads 2
+//
+// The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run.
+
+#include "kernels/bench/case.h"
+#include <hopfield/version.h>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <CLI/CLI.hpp>
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <map>
+
+namespace hopfield::bench {
+namespace {
+
+/// Collects medians besides printing to the console.
+class Medians : public benchmark::ConsoleReporter {
+ public:
+  void ReportRuns(const std::vector<Run>& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (const auto& run : runs) {
+      if (run.aggregate_name == "median") milliseconds[run.run_name.function_name] = run.GetAdjustedRealTime();
+    }
+  }
+  std::map<std::string, double> milliseconds;
+};
+
+/// Seconds of the fastest of some calls.
+double fastest(const Work& work) {
+  double best = 1e30;
+  for (int i = 0; i < 8; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return best;
+}
+
+void print_machine_rates() {
+  const auto a = at::randn({2048, 2048}), b = at::randn({2048, 2048}), c = at::empty({2048, 2048});
+  auto out = c;
+  const auto product = fastest([&] { at::mm_out(out, a, b); });
+  const auto memory = at::randn({1 << 26});  // 256 MiB
+  const auto reading = fastest([&] { memory.sum(); });
+  fmt::print("float32 matrix products {:.0f} GFLOP/s, memory read {:.1f} GB/s\n",
+             2 * 2048.0 * 2048 * 2048 / product / 1e9, static_cast<double>(memory.nbytes()) / reading / 1e9);
+}
+
+void add(const std::string& name, const Work& work) {
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [work](benchmark::State& state) {
+                                 work();
+                                 for (auto _ : state) work();
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+int run(int argc, char** argv) {
+  std::vector<std::string> names;
+  std::string peer;
+  bool list = false;
+  int repetitions = 5, threads = 0;
+  CLI::App app{"Times the layers and the op; without names, a default set of cases."};
+  app.option_defaults()->always_capture_default();
+  app.add_option("cases", names,
+                 "Cases, for example self/8/512/512/8/64/3/train/float32; /train/float32 may be left out");
+  app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
+  app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
+  app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_flag("--list", list, "Name the default cases");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  auto cases = names.empty() ? default_cases() : std::vector<Case>();
+  for (const auto& name : names) {
+    const auto parsed = parse_case(name);
+    if (parsed.empty()) {
+      fmt::print(stderr,
+                 "hopfield_bench: expected a case like self/8/512/512/8/64/3/train/float32, got '{}'; see --list\n",
+                 name);
+      return 2;
+    }
+    cases.insert(cases.end(), parsed.begin(), parsed.end());
+  }
+  if (list) {
+    for (const auto& c : cases) fmt::print("{}\n", c.name());
+    return 0;
+  }
+  if (threads > 0) at::set_num_threads(threads);
+  fmt::print("hopfield {}, {} threads\n", version(), at::get_num_threads());
+  for (const auto& c : cases) {
+    add(c.name(), library_work(c));
+    if (peer == "sdpa") add(c.name() + " sdpa", sdpa_work(c));
+  }
+  std::vector<std::string> words{"hopfield_bench", "--benchmark_enable_random_interleaving=true",
+                                 "--benchmark_report_aggregates_only=true",
+                                 fmt::format("--benchmark_repetitions={}", repetitions)};
+  std::vector<char*> arguments;
+  for (auto& word : words) arguments.push_back(word.data());
+  auto count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  Medians reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  fmt::print("\n{:<50} {:>10} {:>10} {:>7}\n", "median, ms", "hopfield", peer.empty() ? "" : "sdpa",
+             peer.empty() ? "" : "ratio");
+  for (const auto& c : cases) {
+    const auto ours = reporter.milliseconds[c.name()];
+    if (peer.empty()) {
+      fmt::print("{:<50} {:>10.2f}\n", c.name(), ours);
+    } else {
+      const auto theirs = reporter.milliseconds[c.name() + " sdpa"];
+      fmt::print("{:<50} {:>10.2f} {:>10.2f} {:>7.2f}\n", c.name(), ours, theirs, theirs / ours);
+    }
+  }
+  print_machine_rates();
+  return 0;
+}
+
+}  // namespace
+}  // namespace hopfield::bench
+
+int main(int argc, char** argv) {
+  try {
+    return hopfield::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "hopfield_bench: {}\n", error.what());
+    return 1;
+  }
+}
