@@ -21,6 +21,16 @@ struct PairMask {
   int64_t batch = 0, head = 0, query = 0, key = 0;
 };
 
+/// Keys that are never formed: k = W y + b of instances y, with one W [depth, instance width] and b for each head. The
+/// stored patterns are then the instances, shared by the heads, and the read-out is their mean under the association.
+/// The softmax needs beta xi . W y alone, since b moves all scores of a row alike.
+struct KeyMap {
+  const float* weight = nullptr;      ///< W [heads, depth, padded(instance width)]
+  const float* transposed = nullptr;  ///< W^T [heads, instance width, padded(depth)]
+  const float* bias = nullptr;        ///< b [heads, padded(depth)] or null
+  int64_t depth = 0;                  ///< of the states
+};
+
 /// A call of retrieve: T updates xi <- softmax(beta xi K^T) K, then Z = softmax(beta xi K^T) V.
 ///
 /// `batch_shared` and `heads_shared` say that stored patterns, values and key bias are the same for all batch elements
@@ -40,6 +50,12 @@ struct RetrieveProblem {
   const float* eps = nullptr;          ///< [heads]; 0 or less: no early stop
   double dropout = 0.0;
   uint64_t seed = 0;
+  const KeyMap* map = nullptr;
+  /// Stored patterns minus their mean and divided by their standard deviation over the width: LayerNorm's core.
+  bool normalize = false;
+  float normalize_eps = 0.0f;
+
+  int64_t state_depth() const { return map != nullptr ? map->depth : depth; }
 };
 
 /// What the forward pass writes. Contiguous arrays are [batch, heads, queries].
@@ -54,6 +70,10 @@ struct RetrieveOutputs {
   float* saved_states = nullptr;
   float* saved_sums = nullptr;
   float* saved_output = nullptr;
+  // With a map only: sum of the final association [rows], which dropout changes; the instances' means that the updates
+  // found [T, rows, depth].
+  float* mass = nullptr;
+  float* saved_means = nullptr;
 };
 
 void retrieve_forward(const RetrieveProblem& problem, const RetrieveOutputs& outputs, const Parallel& parallel);
@@ -61,12 +81,15 @@ void retrieve_forward(const RetrieveProblem& problem, const RetrieveOutputs& out
 /// What the backward pass reads beside the problem and writes. Arrays are float32 and contiguous.
 struct RetrieveGradients {
   const float* output = nullptr;     ///< dL/dZ [rows, width]
-  const float* state = nullptr;      ///< dL/dxi_T [rows, depth], or null
+  const float* state = nullptr;      ///< dL/dxi_T [rows, state depth], or null
   const float* logsumexp = nullptr;  ///< dL/dlogsumexp [rows], or null
+  const float* mass = nullptr;       ///< dL/dmass [rows], or null
   // Of the forward pass.
   const float* saved_states = nullptr;
   const float* saved_sums = nullptr;
   const float* saved_output = nullptr;
+  const float* saved_means = nullptr;
+  const float* final_mass = nullptr;
   const int64_t* steps = nullptr;
   int64_t most_steps = 0;
   // Written.
@@ -74,6 +97,10 @@ struct RetrieveGradients {
   Tensor4 stored;         ///< of the problem's type, laid out like the patterns but with strides of its own
   Tensor4 values;         ///< likewise, if own_values
   float* beta = nullptr;  ///< [rows], a row's share
+  // With a map only: what its gradient is made of. dS Y of the T + 1 associations [T + 1, rows, depth], and the
+  // gradient of the states after 1 .. T updates [T, rows, state depth]; zeros where a row made no such update.
+  float* products = nullptr;
+  float* states = nullptr;
 };
 
 void retrieve_backward(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Parallel& parallel);

@@ -5,11 +5,14 @@
 #include <cstring>
 #include <vector>
 
-// With P = softmax(beta xi_t K^T), g the gradient of what the association gave (Z, or xi_{t+1}) and dP = g V^T (g K^T):
+// With P = softmax(beta xi_t K^T), g the gradient of what the association gave (Z, or xi_{t+1}), dP = g V^T (or g K^T):
 //
-//     dS = P * (dP - D)                       D = rowsum(dP * P) = g . Z (g . xi_{t+1}), minus the gradient of
-//     logsumexp dxi_t = beta dS K                       dV += P^T g dK += P^T g (for an update) + beta dS^T xi_t dbeta
-//     = xi_t . (dS K)
+//     dS     = P * (dP - D)
+//     D      = rowsum(dP * P) = g . Z (or g . xi_{t+1}), minus the gradient of logsumexp
+//     dxi_t  = beta dS K
+//     dV    += P^T g              (dK for an update)
+//     dK    += beta dS^T xi_t
+//     dbeta += xi_t . (dS K)
 //
 // P is computed again from the saved states and sums. Queries of one tile stay together for all steps; the gradient of
 // the patterns is summed in a fixed order. dP - D cancels where P is nearly one-hot, and beta multiplies what is left:
@@ -31,10 +34,10 @@ struct Workbench {
 
 thread_local Workbench workbench;
 
-/// Gradients of one set's patterns, summed in float32: [keys, room].
+/// Gradients of one set's patterns, summed in float32: rows of padded width.
 struct PatternGradients {
-  float* keys;
-  float* values;  ///< the same as keys when the values are the stored patterns
+  float *keys, *values;  ///< values: if they are not the stored patterns
+  int64_t key_row, value_row;
 };
 
 class Tile {
@@ -46,7 +49,9 @@ class Tile {
         own_values_(problem.own_values),
         depth_room_(padded(p_.depth)),
         width_room_(padded(p_.width)),
-        room_(std::max(depth_room_, width_room_)) {
+        state_depth_(p_.state_depth()),
+        state_room_(padded(state_depth_)),
+        room_(std::max({depth_room_, width_room_, state_room_})) {
     for (auto* buffer : {&state_, &scaled_, &carried_, &incoming_, &total_}) buffer->resize(kTileRows * room_);
   }
 
@@ -58,9 +63,9 @@ class Tile {
       rows_[i] = stored_.row(s, first_row + i);
       beta_[i] = p_.beta[rows_[i].head];
       beta_gradient_[i] = 0.0f;
-      float* carried = carried_.data() + i * depth_room_;
-      std::fill(carried, carried + depth_room_, 0.0f);
-      if (g_.state != nullptr) std::copy_n(g_.state + rows_[i].index * p_.depth, p_.depth, carried);
+      float* carried = carried_.data() + i * state_room_;
+      std::fill(carried, carried + state_room_, 0.0f);
+      if (g_.state != nullptr) std::copy_n(g_.state + rows_[i].index * state_depth_, state_depth_, carried);
     }
   }
 
@@ -68,11 +73,15 @@ class Tile {
   void begin_step(int64_t step) {
     step_ = step;
     const auto& ops = tile_ops();
+    float* scaled = p_.map != nullptr ? total_.data() : scaled_.data();
+    for (int64_t i = 0; i < count_; ++i) {
+      load_state(i, step, state_.data() + i * state_room_);
+      ops.scale(scaled + i * state_room_, state_.data() + i * state_room_, beta_[i], state_room_);
+    }
+    if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, scaled_.data());
+    if (!is_last()) take_carried();
     for (int64_t i = 0; i < count_; ++i) {
       const auto number = rows_[i].index;
-      float* state = state_.data() + i * depth_room_;
-      load_state(i, step, state);
-      ops.scale(scaled_.data() + i * depth_room_, state, beta_[i], depth_room_);
       largest_[i] = g_.saved_sums[2 * (step * rows() + number)];
       sum_[i] = g_.saved_sums[2 * (step * rows() + number) + 1];
       extra_[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
@@ -81,18 +90,17 @@ class Tile {
         ops.load(g_.output + number * p_.width, Type::float32, 0, 1, p_.width, incoming);
         ops.load(g_.saved_output + number * p_.width, Type::float32, 0, 1, p_.width, total_.data());
         mean_[i] = product(incoming, total_.data(), p_.width);
-      } else {
-        const bool moved = g_.steps[number] > step;
-        float* incoming = incoming_.data() + i * depth_room_;
-        std::fill(incoming, incoming + depth_room_, 0.0f);
-        if (moved) {
-          std::copy_n(carried_.data() + i * depth_room_, depth_room_, incoming);
-          load_state(i, step + 1, total_.data());
-          mean_[i] = product(incoming, total_.data(), p_.depth);
+        if (g_.mass != nullptr && p_.dropout > 0) mean_[i] += g_.mass[number] * g_.final_mass[number];
+      } else if (moved(i)) {
+        if (p_.map != nullptr) {
+          ops.load(g_.saved_means + (step * rows() + number) * p_.depth, Type::float32, 0, 1, p_.depth, total_.data());
         } else {
-          mean_[i] = 0.0f;
-          sum_[i] = 0.0f;  // no association
+          load_state(i, step + 1, total_.data());
         }
+        mean_[i] = product(incoming_.data() + i * depth_room_, total_.data(), p_.depth);
+      } else {
+        mean_[i] = 0.0f;
+        sum_[i] = 0.0f;  // no association
       }
     }
   }
@@ -127,21 +135,25 @@ class Tile {
       if (dropping) {
         std::memcpy(w.dropped.data(), w.weights.data(), static_cast<size_t>(count_ * row) * sizeof(float));
         apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.dropped.data(), row);
+        for (int64_t i = 0; i < count_ && g_.mass != nullptr; ++i) {
+          const auto more = g_.mass[rows_[i].index];
+          for (int64_t j = 0; j < chunk.count; ++j) w.gradients.data()[i * row + j] += more;
+        }
         apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.gradients.data(), row);
         read_out = w.dropped.data();
       }
       // Through what was read: dV += P^T g, or dK for an update.
       const bool to_values = is_last() && own_values_;
-      float* target =
-          to_values ? gradients.values + chunk.first * width_room_ : gradients.keys + chunk.first * depth_room_;
+      const auto target_row = to_values ? gradients.value_row : gradients.key_row;
+      float* target = (to_values ? gradients.values : gradients.keys) + chunk.first * target_row;
       ops.gemm({chunk.count, width, count_, read_out, 1, row, incoming_.data(), incoming_row, ops.panel, target,
-                to_values ? width_room_ : depth_room_, true});
+                target_row, true});
       const bool whole = chunk.count == stored_.sets()[set_].keys;
       ops.softmax_gradient(w.weights.data(), w.gradients.data(), row, count_, chunk.count, whole ? nullptr : mean_,
                            extra_);
       // Through the scores: dK += beta dS^T xi, and dS K.
       ops.gemm({chunk.count, p_.depth, count_, w.gradients.data(), 1, row, scaled_.data(), depth_room_, ops.panel,
-                gradients.keys + chunk.first * depth_room_, depth_room_, true});
+                gradients.keys + chunk.first * gradients.key_row, gradients.key_row, true});
       ops.gemm({count_, p_.depth, chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
                 product, depth_room_, number != stored_.chunks_begin(block)});
     }
@@ -155,21 +167,29 @@ class Tile {
   /// After all blocks: the gradient goes on to the state before.
   void finish_step() {
     const auto& ops = tile_ops();
+    const float* products = total_.data();
+    if (p_.map != nullptr) {
+      for (int64_t i = 0; i < count_; ++i) {
+        float* to = g_.products + (step_ * rows() + rows_[i].index) * p_.depth;
+        const float* product = total_.data() + i * depth_room_;
+        for (int64_t k = 0; k < p_.depth; ++k) to[k] = is_last() || moved(i) ? product[k] : 0.0f;
+      }
+      to_states(p_, rows_, count_, total_.data(), incoming_.data());
+      products = incoming_.data();
+    }
     for (int64_t i = 0; i < count_; ++i) {
-      const float* product = total_.data() + i * depth_room_;
-      float* carried = carried_.data() + i * depth_room_;
-      const bool moved = is_last() || g_.steps[rows_[i].index] > step_;
-      if (!moved) continue;
-      beta_gradient_[i] += ops.inner(state_.data() + i * depth_room_, product, depth_room_);
+      if (!is_last() && !moved(i)) continue;
+      const float* product = products + i * state_room_;
+      beta_gradient_[i] += ops.inner(state_.data() + i * state_room_, product, state_room_);
       // What came in by way of the state after this update has been spent.
-      ops.combine(carried, is_last() ? 1.0f : 0.0f, product, beta_[i], depth_room_);
+      ops.combine(carried_.data() + i * state_room_, is_last() ? 1.0f : 0.0f, product, beta_[i], state_room_);
     }
   }
 
   void finish() const {
     for (int64_t i = 0; i < count_; ++i) {
       const auto& row = rows_[i];
-      tile_ops().store(carried_.data() + i * depth_room_, depth_room_, 1, p_.depth,
+      tile_ops().store(carried_.data() + i * state_room_, state_room_, 1, state_depth_,
                        address(g_.query, p_.type, row.batch, row.head, row.query), p_.type, 0);
       g_.beta[row.index] = beta_gradient_[i];
     }
@@ -190,22 +210,41 @@ class Tile {
 
  private:
   bool is_last() const { return step_ == g_.most_steps; }
+  bool moved(int64_t i) const { return g_.steps[rows_[i].index] > step_; }
+
+  /// The gradient of the states after the update becomes that of what the association gave.
+  void take_carried() {
+    float* taken = p_.map != nullptr ? total_.data() : incoming_.data();
+    for (int64_t i = 0; i < count_; ++i) {
+      float* to = taken + i * state_room_;
+      if (moved(i)) {
+        std::copy_n(carried_.data() + i * state_room_, state_room_, to);
+      } else {
+        std::fill_n(to, state_room_, 0.0f);
+      }
+      if (p_.map != nullptr) {
+        std::copy_n(to, state_depth_, g_.states + (step_ * rows() + rows_[i].index) * state_depth_);
+      }
+    }
+    if (p_.map != nullptr) to_instances(p_, rows_, count_, taken, incoming_.data());
+  }
+
   int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
 
   void load_state(int64_t i, int64_t step, float* target) const {
     const auto& row = rows_[i];
     if (step == 0) {
-      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, p_.depth, target);
+      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, state_depth_, target);
     } else {
-      tile_ops().load(g_.saved_states + ((step - 1) * rows() + row.index) * p_.depth, Type::float32, 0, 1, p_.depth,
-                      target);
+      tile_ops().load(g_.saved_states + ((step - 1) * rows() + row.index) * state_depth_, Type::float32, 0, 1,
+                      state_depth_, target);
     }
   }
 
   /// x . y, in the order in which products() sums.
   float product(const float* x, const float* y, int64_t width) const {
-    return stored_.sets()[set_].rows > kFewRows ? tile_ops().inner_in_order(x, y, width)
-                                                : tile_ops().inner(x, y, padded(width));
+    return stored_.is_packed(stored_.sets()[set_]) ? tile_ops().inner_in_order(x, y, width)
+                                                   : tile_ops().inner(x, y, padded(width));
   }
 
   void products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row, const float* transposed,
@@ -222,7 +261,7 @@ class Tile {
   const RetrieveGradients& g_;
   const Stored& stored_;
   const bool own_values_;
-  const int64_t depth_room_, width_room_, room_;
+  const int64_t depth_room_, width_room_, state_depth_, state_room_, room_;
   int64_t set_ = 0, count_ = 0, step_ = 0;
   Row rows_[kTileRows];
   float beta_[kTileRows], largest_[kTileRows], sum_[kTileRows], mean_[kTileRows], extra_[kTileRows];
@@ -265,7 +304,7 @@ class Backward {
       for (int64_t j = 0; j < count; ++j) {
         groups_.push_back({static_cast<int64_t>(i), tiles * j / count * kTileRows,
                            std::min(set.rows, tiles * (j + 1) / count * kTileRows), size});
-        size += padded(set.keys * (depth_room_ + width_room_));
+        if (!is_direct(set)) size += padded(set.keys * (depth_room_ + width_room_));
       }
     }
     first_group_.push_back(static_cast<int64_t>(groups_.size()));
@@ -289,16 +328,30 @@ class Backward {
   }
 
  private:
+  /// Whether the sums can stand in the result's own memory.
+  bool is_direct(const PatternSet& set) const {
+    return p_.type == Type::float32 && groups_of(set) == 1 && p_.depth == depth_room_ &&
+           (!own_values_ || p_.width == width_room_);
+  }
+
   PatternGradients sums(const Group& group) const {
-    float* keys = sums_.data() + group.place;
     const auto& set = stored_.sets()[group.set];
-    return {keys, own_values_ ? keys + set.keys * depth_room_ : keys};
+    const auto place = [&](const Tensor4& target) {
+      return reinterpret_cast<float*>(address(target, p_.type, set.batch, set.head, set.first));
+    };
+    if (is_direct(set)) {
+      return {place(g_.stored), own_values_ ? place(g_.values) : nullptr, g_.stored.row, g_.values.row};
+    }
+    float* keys = sums_.data() + group.place;
+    return {keys, own_values_ ? keys + set.keys * depth_room_ : nullptr, depth_room_, width_room_};
   }
 
   void clear(const Group& group, int64_t first, int64_t count) const {
     const auto to = sums(group);
-    std::fill_n(to.keys + first * depth_room_, count * depth_room_, 0.0f);
-    if (own_values_) std::fill_n(to.values + first * width_room_, count * width_room_, 0.0f);
+    for (auto i = first; i < first + count; ++i) {
+      std::fill_n(to.keys + i * to.key_row, depth_room_, 0.0f);
+      if (own_values_) std::fill_n(to.values + i * to.value_row, width_room_, 0.0f);
+    }
   }
 
   void run_group(const Group& group) const {
@@ -380,6 +433,7 @@ class Backward {
     const auto rows = stored_.chunk_size() * kChunksInBlock;
     for (size_t i = 0; i < stored_.sets().size(); ++i) {
       const auto keys = stored_.sets()[i].keys;
+      if (is_direct(stored_.sets()[i]) && !p_.normalize) continue;  // written already
       for (int64_t first = 0; first < keys; first += rows) {
         pieces.push_back({static_cast<int64_t>(i), first, std::min(rows, keys - first)});
       }
@@ -388,18 +442,35 @@ class Backward {
       const auto& piece = pieces[i];
       const auto& set = stored_.sets()[piece.set];
       const auto begin = first_group_[piece.set], end = first_group_[piece.set + 1];
-      const auto write = [&](float* PatternGradients::*member, int64_t room, int64_t width, const Tensor4& target) {
-        float* sum = sums(groups_[begin]).*member + piece.first * room;
+      const auto write = [&](float* PatternGradients::*member, int64_t PatternGradients::*row_member, int64_t room,
+                             int64_t width, const Tensor4& target) {
+        const auto first = sums(groups_[begin]);
+        const auto row = first.*row_member;
+        float* sum = first.*member + piece.first * row;
         for (auto group = begin + 1; group < end; ++group) {
           const float* added = sums(groups_[group]).*member + piece.first * room;
           for (int64_t k = 0; k < piece.count * room; ++k) sum[k] += added[k];
         }
-        tile_ops().store(sum, room, piece.count, width,
+        if (p_.normalize) add_normalization(set, piece.first, piece.count, sum, row);
+        if (is_direct(set)) return;
+        tile_ops().store(sum, row, piece.count, width,
                          address(target, p_.type, set.batch, set.head, set.first + piece.first), p_.type, target.row);
       };
-      write(&PatternGradients::keys, depth_room_, p_.depth, g_.stored);
-      if (own_values_) write(&PatternGradients::values, width_room_, p_.width, g_.values);
+      write(&PatternGradients::keys, &PatternGradients::key_row, depth_room_, p_.depth, g_.stored);
+      if (own_values_) write(&PatternGradients::values, &PatternGradients::value_row, width_room_, p_.width, g_.values);
     });
+  }
+
+  /// From the gradient of normalised patterns to that of the patterns as they came.
+  void add_normalization(const PatternSet& set, int64_t first, int64_t count, float* gradient, int64_t row) const {
+    const auto rows = stored_.chunk_size();
+    workbench.chunk.resize(stored_.scratch_size());
+    for (int64_t i = 0; i < count; i += rows) {
+      const auto some = std::min(rows, count - i);
+      tile_ops().load(address(p_.stored, p_.type, set.batch, set.head, set.first + first + i), p_.type, p_.stored.row,
+                      some, p_.depth, workbench.chunk.data());
+      tile_ops().normalize_gradient(workbench.chunk.data(), some, p_.depth, p_.normalize_eps, gradient + i * row, row);
+    }
   }
 
   const RetrieveProblem& p_;

@@ -16,10 +16,13 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 struct Partial {
   float* largest;
   float* sum;
+  float* kept;  ///< the sum of what dropout leaves
   float* values;
 
-  static int64_t size(int64_t room) { return kTileRows * (room + 2); }
-  static Partial in(float* memory) { return {memory, memory + kTileRows, memory + 2 * kTileRows}; }
+  static int64_t size(int64_t room) { return kTileRows * (room + 3); }
+  static Partial in(float* memory) {
+    return {memory, memory + kTileRows, memory + 2 * kTileRows, memory + 3 * kTileRows};
+  }
 };
 
 void merge(const Partial& total, const Partial& part, int64_t rows, int64_t room, bool first) {
@@ -31,6 +34,7 @@ void merge(const Partial& total, const Partial& part, int64_t rows, int64_t room
     if (first || (total.largest[i] == -kInfinity && total.sum[i] == 0.0f)) {
       total.largest[i] = part.largest[i];
       total.sum[i] = part.sum[i];
+      total.kept[i] = part.kept[i];
       std::copy(added, added + room, values);
     } else if (!empty) {
       const auto largest = part.largest[i] > total.largest[i] ? part.largest[i] : total.largest[i];
@@ -38,6 +42,7 @@ void merge(const Partial& total, const Partial& part, int64_t rows, int64_t room
       const auto scale = [&](float of) { return of == largest ? 1.0f : std::exp(of - largest); };
       const auto before = scale(total.largest[i]), after = scale(part.largest[i]);
       total.sum[i] = before * total.sum[i] + after * part.sum[i];
+      total.kept[i] = before * total.kept[i] + after * part.kept[i];
       total.largest[i] = largest;
       ops.combine(values, before, added, after, room);
     }
@@ -73,8 +78,11 @@ class Tile {
         stored_(stored),
         most_steps_of_all_(most_steps),
         depth_room_(padded(p_.depth)),
-        width_room_(padded(p_.width)) {
-    state_.resize(kTileRows * depth_room_);
+        width_room_(padded(p_.width)),
+        state_depth_(p_.state_depth()),
+        state_room_(padded(state_depth_)) {
+    state_.resize(kTileRows * state_room_);
+    next_.resize(kTileRows * state_room_);
     scaled_.resize(kTileRows * depth_room_);
     total_.resize(Partial::size(std::max(depth_room_, width_room_)));
   }
@@ -86,8 +94,8 @@ class Tile {
     for (int64_t i = 0; i < count_; ++i) {
       rows_[i] = stored_.row(s, first_row + i);
       const auto& row = rows_[i];
-      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, p_.depth,
-                      state_.data() + i * depth_room_);
+      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, state_depth_,
+                      state_.data() + i * state_room_);
       beta_[i] = p_.beta[row.head];
       steps_[i] = 0;
       residual_[i] = std::numeric_limits<float>::quiet_NaN();
@@ -126,7 +134,13 @@ class Tile {
       ops.exponentials(
           {w.scores.data(), keys_row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, keys_row},
           part.largest, part.sum);
-      if (last && p_.dropout > 0) apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.scores.data(), keys_row);
+      std::copy(part.sum, part.sum + count_, part.kept);
+      if (last && p_.dropout > 0) {
+        apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.scores.data(), keys_row);
+        for (int64_t i = 0; i < count_; ++i) {
+          part.kept[i] = ops.sum(w.scores.data() + i * keys_row, chunk.count);
+        }
+      }
       ops.gemm({count_, last ? p_.width : p_.depth, chunk.count, w.scores.data(), keys_row, 1,
                 last ? chunk.values : chunk.keys, last ? chunk.value_row : chunk.key_row, ops.panel, part.values, room,
                 false});
@@ -152,11 +166,14 @@ class Tile {
 
   /// Before the first block: what a tile without any keys has, and the states times beta.
   void begin_pass() {
+    float* scaled = p_.map != nullptr ? next_.data() : scaled_.data();
     for (int64_t i = 0; i < count_; ++i) {
-      tile_ops().scale(scaled_.data() + i * depth_room_, state_.data() + i * depth_room_, beta_[i], depth_room_);
+      tile_ops().scale(scaled + i * state_room_, state_.data() + i * state_room_, beta_[i], state_room_);
     }
+    if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, scaled_.data());
     std::fill(total().largest, total().largest + count_, -kInfinity);
     std::fill(total().sum, total().sum + count_, 0.0f);
+    std::fill(total().kept, total().kept + count_, 0.0f);
     std::fill(total().values, total().values + count_ * std::max(depth_room_, width_room_), 0.0f);
   }
 
@@ -165,24 +182,39 @@ class Tile {
     const auto& ops = tile_ops();
     const auto sums = total();
     for (int64_t i = 0; i < count_; ++i) {
+      float* mean = sums.values + i * depth_room_;
+      if (!is_dead(i)) ops.divide(mean, sums.sum[i], depth_room_);
+      if (out_.saved_means != nullptr) {
+        std::copy(mean, mean + p_.depth, out_.saved_means + (step * total_rows() + rows_[i].index) * p_.depth);
+      }
+    }
+    const float* all_next = sums.values;
+    if (p_.map != nullptr) {
+      to_states(p_, rows_, count_, sums.values, next_.data());
+      for (int64_t i = 0; i < count_ && p_.map->bias != nullptr; ++i) {
+        ops.combine(next_.data() + i * state_room_, 1.0f, p_.map->bias + rows_[i].head * state_room_, 1.0f,
+                    state_room_);
+      }
+      all_next = next_.data();
+    }
+    for (int64_t i = 0; i < count_; ++i) {
       const auto number = rows_[i].index;
-      float* state = state_.data() + i * depth_room_;
+      float* state = state_.data() + i * state_room_;
       save_sums(i, step);
       if (active(i, step)) {
-        float* next = sums.values + i * depth_room_;
+        const float* next = all_next + i * state_room_;
         if (is_dead(i)) {
           die(i);
         } else {
-          ops.divide(next, sums.sum[i], depth_room_);
-          residual_[i] = ops.distance(next, state, p_.depth);
-          std::copy(next, next + depth_room_, state);
+          residual_[i] = ops.distance(next, state, state_depth_);
+          std::copy(next, next + state_room_, state);
           ++steps_[i];
           const auto eps = p_.eps[rows_[i].head];
           frozen_[i] = eps > 0 && !(residual_[i] > eps && std::isfinite(residual_[i]));
         }
       }
       if (out_.saved_states != nullptr) {
-        std::copy(state, state + p_.depth, out_.saved_states + (step * total_rows() + number) * p_.depth);
+        std::copy(state, state + state_depth_, out_.saved_states + (step * total_rows() + number) * state_depth_);
       }
     }
   }
@@ -192,9 +224,9 @@ class Tile {
     if (out_.saved_states == nullptr) return;
     for (; step < end; ++step) {
       for (int64_t i = 0; i < count_; ++i) {
-        const float* state = state_.data() + i * depth_room_;
+        const float* state = state_.data() + i * state_room_;
         const auto at = step * total_rows() + rows_[i].index;
-        std::copy(state, state + p_.depth, out_.saved_states + at * p_.depth);
+        std::copy(state, state + state_depth_, out_.saved_states + at * state_depth_);
       }
     }
   }
@@ -213,10 +245,11 @@ class Tile {
       }
       ops.store(output, width_room_, 1, p_.width, address(out_.output, p_.type, row.batch, row.head, row.query),
                 p_.type, 0);
-      ops.store(state_.data() + i * depth_room_, depth_room_, 1, p_.depth,
+      ops.store(state_.data() + i * state_room_, state_room_, 1, state_depth_,
                 address(out_.state, p_.type, row.batch, row.head, row.query), p_.type, 0);
       if (out_.saved_output != nullptr) std::copy(output, output + p_.width, out_.saved_output + row.index * p_.width);
       save_sums(i, most_steps_of_all_);
+      if (out_.mass != nullptr) out_.mass[row.index] = is_dead(i) ? 0.0f : sums.kept[i] / sums.sum[i];
       out_.logsumexp[row.index] = is_dead(i) ? -kInfinity : logsumexp(sums.largest[i], sums.sum[i]);
       out_.residual[row.index] = residual_[i];
       out_.steps[row.index] = steps_[i];
@@ -243,13 +276,13 @@ class Tile {
   const RetrieveProblem& p_;
   const RetrieveOutputs& out_;
   const Stored& stored_;
-  const int64_t most_steps_of_all_, depth_room_, width_room_;
+  const int64_t most_steps_of_all_, depth_room_, width_room_, state_depth_, state_room_;
   int64_t set_ = 0, count_ = 0;
   Row rows_[kTileRows];
   float beta_[kTileRows], residual_[kTileRows];
   int64_t steps_[kTileRows];
   bool frozen_[kTileRows];
-  Buffer state_, scaled_, total_;
+  Buffer state_, next_, scaled_, total_;
 };
 
 struct TileNumber {

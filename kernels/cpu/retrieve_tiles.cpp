@@ -87,7 +87,7 @@ int64_t Stored::chunks_end(const PatternSet& set, int64_t block) const {
 }
 
 const float* Stored::in_place(const Tensor4& patterns, int64_t width) const {
-  const bool usable = problem_.type == Type::float32 && width == padded(width);
+  const bool usable = problem_.type == Type::float32 && width == padded(width) && !problem_.normalize;
   return usable ? static_cast<const float*>(patterns.data) : nullptr;
 }
 
@@ -136,6 +136,7 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
         return reinterpret_cast<const float*>(source);
       }
       ops.load(source, problem_.type, patterns.row, c.count, width, copy);
+      if (problem_.normalize) ops.normalize(copy, c.count, width, problem_.normalize_eps);
       row = padded(width);
       return const_cast<const float*>(copy);
     };
@@ -180,6 +181,37 @@ void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_
       for (int64_t k = 0; k < 4 && j + k < count; ++k) row[j + k] *= words[k] >= threshold ? kept : 0.0f;
     }
   }
+}
+
+namespace {
+
+/// Calls `call(head, first, count)` for neighbouring rows of one head.
+template <typename Call>
+void for_each_head(const Row* rows, int64_t row_count, const Call& call) {
+  for (int64_t begin = 0, end = 0; begin < row_count; begin = end) {
+    while (end < row_count && rows[end].head == rows[begin].head) ++end;
+    call(rows[begin].head, begin, end - begin);
+  }
+}
+
+}  // namespace
+
+void to_instances(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target) {
+  const auto depth = problem.map->depth, state_room = padded(depth), room = padded(problem.depth);
+  for_each_head(rows, row_count, [&](int64_t head, int64_t first, int64_t count) {
+    tile_ops().gemm({count, problem.depth, depth, x + first * state_room, state_room, 1,
+                     problem.map->weight + head * depth * room, room, tile_ops().panel, target + first * room, room,
+                     false});
+  });
+}
+
+void to_states(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target) {
+  const auto depth = problem.map->depth, state_room = padded(depth), room = padded(problem.depth);
+  for_each_head(rows, row_count, [&](int64_t head, int64_t first, int64_t count) {
+    tile_ops().gemm({count, depth, problem.depth, x + first * room, room, 1,
+                     problem.map->transposed + head * problem.depth * state_room, state_room, tile_ops().panel,
+                     target + first * state_room, state_room, false});
+  });
 }
 
 }  // namespace hopfield::kernels

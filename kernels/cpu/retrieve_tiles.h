@@ -61,6 +61,8 @@ class Stored {
 
   const std::vector<PatternSet>& sets() const { return sets_; }
   Row row(const PatternSet& set, int64_t number) const;
+  /// Whether its tiles work on packed copies; bags of instances are too large for that.
+  bool is_packed(const PatternSet& set) const { return set.rows > kFewRows && problem_.map == nullptr; }
   int64_t chunk_size() const { return chunk_; }
   int64_t blocks(const PatternSet& set) const;
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
@@ -71,7 +73,6 @@ class Stored {
   int64_t scratch_size() const { return chunk_ * (depth_room_ + width_room_); }
 
  private:
-  bool is_packed(const PatternSet& set) const { return set.rows > kFewRows; }
   const float* in_place(const Tensor4& patterns, int64_t width) const;
   void pack(int64_t set, int64_t first, int64_t count);
 
@@ -93,6 +94,11 @@ void load_pair_mask(const PairMask& mask, const Row* rows, int64_t row_count, in
 /// Multiplies weights [rows, count] by 0 or 1 / (1 - probability), as the seed and each entry's place decide.
 void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_count, int64_t first, int64_t count,
                    float* weights, int64_t weight_row);
+
+/// x W for the rows of a tile [rows, padded(state depth)], each with the map of its head: [rows, padded(depth)].
+void to_instances(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
+/// x W^T for rows [rows, padded(depth)]: [rows, padded(state depth)].
+void to_states(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
 
 /// Address of row `query` of a tensor [batch, heads, rows, width].
 inline char* address(const Tensor4& tensor, Type type, int64_t batch, int64_t head, int64_t row) {

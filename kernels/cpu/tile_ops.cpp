@@ -220,6 +220,64 @@ void load(const void* source, Type type, int64_t stride, int64_t rows, int64_t w
   }
 }
 
+/// Lanes of the last vector that count.
+HWY_INLINE hn::Mask<D> lanes_below(int64_t count) {
+  return hn::FirstN(kTag, static_cast<size_t>(count < kLanes ? count : kLanes));
+}
+
+struct Moments {
+  V mean, scale;
+};
+
+HWY_INLINE Moments moments(const float* x, int64_t width, float eps) {
+  V sum = hn::Zero(kTag), squares = hn::Zero(kTag);
+  for (int64_t k = 0; k < width; k += kLanes) sum = hn::Add(sum, hn::LoadU(kTag, x + k));
+  const V mean = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, sum)) / static_cast<float>(width));
+  for (int64_t k = 0; k < width; k += kLanes) {
+    V difference = hn::Sub(hn::LoadU(kTag, x + k), mean);
+    if (width - k < kLanes) difference = hn::IfThenElseZero(lanes_below(width - k), difference);
+    squares = hn::MulAdd(difference, difference, squares);
+  }
+  const float variance = hn::GetLane(hn::SumOfLanes(kTag, squares)) / static_cast<float>(width);
+  return {mean, hn::Set(kTag, 1.0f / __builtin_sqrtf(variance + eps))};
+}
+
+void normalize(float* rows, int64_t count, int64_t width, float eps) {
+  const auto room = padded(width);
+  for (int64_t i = 0; i < count; ++i) {
+    float* HWY_RESTRICT x = rows + i * room;
+    const auto m = moments(x, width, eps);
+    for (int64_t k = 0; k < width; k += kLanes) {
+      hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale), kTag, x + k);
+    }
+    for (int64_t k = width; k < room; ++k) x[k] = 0.0f;
+  }
+}
+
+void normalize_gradient(const float* rows, int64_t count, int64_t width, float eps, float* gradient,
+                        int64_t gradient_row) {
+  const auto room = padded(width);
+  for (int64_t i = 0; i < count; ++i) {
+    const float* HWY_RESTRICT x = rows + i * room;
+    float* HWY_RESTRICT g = gradient + i * gradient_row;
+    const auto m = moments(x, width, eps);
+    V sum = hn::Zero(kTag), product = hn::Zero(kTag);
+    for (int64_t k = 0; k < width; k += kLanes) {  // the gradient's padding holds zeros
+      const V value = hn::LoadU(kTag, g + k);
+      sum = hn::Add(sum, value);
+      product = hn::MulAdd(value, hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale), product);
+    }
+    const auto part = 1.0f / static_cast<float>(width);
+    const V mean = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, sum)) * part);
+    const V along = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, product)) * part);
+    for (int64_t k = 0; k < width; k += kLanes) {
+      const V normal = hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale);
+      const V value = hn::NegMulAdd(normal, along, hn::Sub(hn::LoadU(kTag, g + k), mean));
+      hn::StoreU(hn::Mul(value, m.scale), kTag, g + k);
+    }
+  }
+}
+
 void store(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
            int64_t stride) {
   for (int64_t i = 0; i < rows; ++i) {
@@ -281,11 +339,6 @@ HWY_INLINE V biased(V value, const float* key_bias, const float* pair, int64_t a
     value = hn::IfThenElse(hn::Eq(bias, excluded), excluded, hn::Add(value, bias));
   }
   return value;
-}
-
-/// Lanes of the last vector that hold keys.
-HWY_INLINE hn::Mask<D> lanes_below(int64_t count) {
-  return hn::FirstN(kTag, static_cast<size_t>(count < kLanes ? count : kLanes));
 }
 
 void exponentials(const ScoreTile& t, float* largest, float* sum) {
@@ -381,6 +434,15 @@ void combine(float* y, float a, const float* x, float b, int64_t width) {
   }
 }
 
+float sum(const float* x, int64_t width) {
+  V total = hn::Zero(kTag);
+  for (int64_t k = 0; k < width; k += kLanes) {
+    const V value = hn::LoadU(kTag, x + k);
+    total = hn::Add(total, width - k < kLanes ? hn::IfThenElseZero(lanes_below(width - k), value) : value);
+  }
+  return hn::GetLane(hn::SumOfLanes(kTag, total));
+}
+
 float distance(const float* x, const float* y, int64_t width) {
   double sum = 0;
   for (int64_t k = 0; k < width; ++k) {
@@ -411,22 +473,27 @@ float inner_in_order(const float* x, const float* y, int64_t width) {
 }
 
 TileOps operations() {
-  return {hwy::TargetName(HWY_TARGET),
-          kPanel,
-          gemm,
-          dot,
-          load,
-          store,
-          pack_transposed,
-          exponentials,
-          association,
-          softmax_gradient,
-          scale,
-          divide,
-          combine,
-          distance,
-          inner,
-          inner_in_order};
+  TileOps ops;
+  ops.target = hwy::TargetName(HWY_TARGET);
+  ops.panel = kPanel;
+  ops.gemm = gemm;
+  ops.dot = dot;
+  ops.load = load;
+  ops.normalize = normalize;
+  ops.normalize_gradient = normalize_gradient;
+  ops.store = store;
+  ops.pack_transposed = pack_transposed;
+  ops.exponentials = exponentials;
+  ops.association = association;
+  ops.softmax_gradient = softmax_gradient;
+  ops.scale = scale;
+  ops.divide = divide;
+  ops.combine = combine;
+  ops.sum = sum;
+  ops.distance = distance;
+  ops.inner = inner;
+  ops.inner_in_order = inner_in_order;
+  return ops;
 }
 
 }  // namespace HWY_NAMESPACE

@@ -47,6 +47,11 @@ struct TileOps {
               float* scores, int64_t score_row);
   /// Rows [rows, width] of `type` at a distance of `stride` elements, as float32 at a distance of padded(width).
   void (*load)(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target);
+  /// Rows as load() leaves them, minus their mean and divided by sqrt(variance + eps).
+  void (*normalize)(float* rows, int64_t count, int64_t width, float eps);
+  /// Turns the gradient of normalised rows, at a distance of gradient_row, into that of the rows as load() left them.
+  void (*normalize_gradient)(const float* rows, int64_t count, int64_t width, float eps, float* gradient,
+                             int64_t gradient_row);
   /// The reverse, without the padding.
   void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
                 int64_t stride);
@@ -68,6 +73,7 @@ struct TileOps {
   void (*divide)(float* y, float divisor, int64_t width);
   /// y <- a * y + b * x
   void (*combine)(float* y, float a, const float* x, float b, int64_t width);
+  float (*sum)(const float* x, int64_t width);
   /// |x - y|_2, summed in float64.
   float (*distance)(const float* x, const float* y, int64_t width);
   /// x . y, widths padded.
