@@ -20,5 +20,6 @@
 #include <hopfield/nn/hopfield_layer.h>
 #include <hopfield/nn/hopfield_pooling.h>
 #include <hopfield/nn/transformer.h>
+#include <hopfield/ops/pool.h>
 #include <hopfield/ops/retrieve.h>
 #include <hopfield/version.h>

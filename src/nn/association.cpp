@@ -1,3 +1,4 @@
+#include "nn/association_internal.h"
 #include <hopfield/core/bags.h>
 #include <hopfield/nn/association.h>
 
@@ -47,10 +48,6 @@ at::Tensor drop_appended_rows(const at::Tensor& rows, const std::vector<int64_t>
 
 at::Tensor softmax_from(const at::Tensor& scores, const at::Tensor& logsumexp) {
   return (scores - logsumexp).exp().masked_fill(at::isneginf(scores), 0.0);
-}
-
-at::Tensor as_bool_if_byte(const at::Tensor& mask) {
-  return mask.defined() && mask.scalar_type() == at::kByte ? mask.to(at::kBool) : mask;
 }
 
 }  // namespace
@@ -172,46 +169,6 @@ at::Tensor AssociationCoreImpl::normalize(const at::Tensor& heads) const {
   return at::layer_norm(heads, {heads.size(-1)}, p_norm_weight, p_norm_bias, settings.normalize_hopfield_space_eps);
 }
 
-namespace {
-
-/// The layer's masks in the op's shapes, with `appended` columns that nothing excludes.
-void set_masks(RetrieveInput& input, const AssociationMasks& masks, int64_t batch, int64_t heads, int64_t appended) {
-  const auto queries = input.state.size(2), keys = input.stored.size(-2) - appended;
-  const auto widen = [&](const at::Tensor& mask) {
-    return appended > 0 && mask.defined() ? at::constant_pad_nd(mask, {0, appended}, 0) : mask;
-  };
-  const auto padding = as_bool_if_byte(masks.stored_pattern_padding_mask);
-  if (padding.defined()) {
-    HOPFIELD_CHECK(
-        padding.scalar_type() == at::kBool && padding.dim() == 2 && padding.size(0) == batch && padding.size(1) == keys,
-        "expected stored_pattern_padding_mask to be bool (true: excluded) of shape [N, S] = [", batch, ", ", keys,
-        "], got ", padding.sizes(), " of type ", padding.scalar_type());
-    input.padding_mask = widen(padding);
-  }
-  const auto mask = as_bool_if_byte(masks.association_mask);
-  if (mask.defined()) {
-    HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
-                   "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
-                   mask.scalar_type());
-    const bool fits = (mask.dim() == 2 || (mask.dim() == 3 && mask.size(0) == batch * heads)) &&
-                      mask.size(-2) == queries && mask.size(-1) == keys;
-    HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", queries, ", ", keys,
-                   "] or [N * num_heads, L, S] = [", batch * heads, ", ", queries, ", ", keys, "], got ", mask.sizes());
-    const auto widened = widen(mask);
-    input.association_mask = mask.dim() == 2 ? widened : widened.unflatten(0, {batch, heads});
-  }
-  if (masks.key_bias.defined()) {
-    HOPFIELD_CHECK(at::isFloatingType(masks.key_bias.scalar_type()) && masks.key_bias.dim() == 2 &&
-                       (masks.key_bias.size(0) == batch || masks.key_bias.size(0) == 1) &&
-                       masks.key_bias.size(1) == keys,
-                   "expected key_bias to be floating-point of shape [N or 1, S] = [", batch, ", ", keys, "], got ",
-                   masks.key_bias.sizes(), " of type ", masks.key_bias.scalar_type());
-    input.key_bias = widen(masks.key_bias);
-  }
-}
-
-}  // namespace
-
 int64_t AssociationCoreImpl::appended_rows() const {
   return (settings.concat_bias_pattern ? 1 : 0) + (settings.add_zero_association ? 1 : 0);
 }
@@ -226,20 +183,25 @@ at::Tensor AssociationCoreImpl::append(const at::Tensor& patterns, const at::Ten
   return rows.empty() ? patterns : append_rows(patterns, at::cat(rows, 2), bag_sizes);
 }
 
+at::Tensor AssociationCoreImpl::project(const at::Tensor& patterns, const Projection& projection) const {
+  if (!projection.weight.defined()) return split_heads(patterns, 1);
+  return split_heads(at::linear(patterns, projection.weight, projection.bias), settings.num_heads);
+}
+
+at::Tensor AssociationCoreImpl::project_state(const at::Tensor& state) const {
+  return normalize(project(state, state_projection())).expand({-1, settings.num_heads, -1, -1});
+}
+
 RetrieveInput AssociationCoreImpl::retrieve_input(const AssociationInput& patterns, const at::Tensor& offsets,
                                                   const AssociationMasks& masks) const {
   const auto batch = batch_size(patterns, offsets);
   const auto heads = settings.num_heads;
-  const auto project = [&](const at::Tensor& tensor, const Projection& projection) {
-    if (!projection.weight.defined()) return split_heads(tensor, 1);
-    return split_heads(at::linear(tensor, projection.weight, projection.bias), heads);
-  };
   std::vector<int64_t> sizes;
   if (offsets.defined() && appended_rows() > 0) sizes = bag_sizes(offsets, patterns.stored.size(0));
 
   RetrieveInput input;
   // Queries shared by the batch or by the heads are projected once; expand() repeats them without copying.
-  input.state = normalize(project(patterns.state, state_projection())).expand({batch, heads, -1, -1});
+  input.state = project_state(patterns.state).expand({batch, -1, -1, -1});
   input.stored = append(normalize(project(patterns.stored, stored_projection())), bias_k, sizes);
   input.projection = append(project_values(patterns.projection), bias_v, sizes);
   if (offsets.defined()) {

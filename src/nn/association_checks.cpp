@@ -1,7 +1,7 @@
 // Options and patterns that fit together, or a sentence that says why not.
 
+#include "nn/association_internal.h"
 #include "ops/retrieve_internal.h"
-#include <hopfield/nn/association.h>
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
@@ -12,6 +12,10 @@
 
 namespace hopfield::nn {
 namespace {
+
+at::Tensor as_bool_if_byte(const at::Tensor& mask) {
+  return mask.defined() && mask.scalar_type() == at::kByte ? mask.to(at::kBool) : mask;
+}
 
 void check_positive(const std::optional<int64_t>& size, const char* name) {
   HOPFIELD_CHECK(!size || *size > 0, "expected ", name, " to be positive, got ", *size);
@@ -130,6 +134,41 @@ int64_t AssociationCoreImpl::batch_size(const AssociationInput& patterns, const 
                    ", ", patterns.state.size(0), " and ", patterns.projection.size(0));
   }
   return batch;
+}
+
+void set_masks(RetrieveInput& input, const AssociationMasks& masks, int64_t batch, int64_t heads, int64_t appended) {
+  const auto queries = input.state.size(2), keys = input.stored.size(-2) - appended;
+  const auto widen = [&](const at::Tensor& mask) {
+    return appended > 0 && mask.defined() ? at::constant_pad_nd(mask, {0, appended}, 0) : mask;
+  };
+  const auto padding = as_bool_if_byte(masks.stored_pattern_padding_mask);
+  if (padding.defined()) {
+    HOPFIELD_CHECK(
+        padding.scalar_type() == at::kBool && padding.dim() == 2 && padding.size(0) == batch && padding.size(1) == keys,
+        "expected stored_pattern_padding_mask to be bool (true: excluded) of shape [N, S] = [", batch, ", ", keys,
+        "], got ", padding.sizes(), " of type ", padding.scalar_type());
+    input.padding_mask = widen(padding);
+  }
+  const auto mask = as_bool_if_byte(masks.association_mask);
+  if (mask.defined()) {
+    HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
+                   "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
+                   mask.scalar_type());
+    const bool fits = (mask.dim() == 2 || (mask.dim() == 3 && mask.size(0) == batch * heads)) &&
+                      mask.size(-2) == queries && mask.size(-1) == keys;
+    HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", queries, ", ", keys,
+                   "] or [N * num_heads, L, S] = [", batch * heads, ", ", queries, ", ", keys, "], got ", mask.sizes());
+    const auto widened = widen(mask);
+    input.association_mask = mask.dim() == 2 ? widened : widened.unflatten(0, {batch, heads});
+  }
+  if (masks.key_bias.defined()) {
+    HOPFIELD_CHECK(at::isFloatingType(masks.key_bias.scalar_type()) && masks.key_bias.dim() == 2 &&
+                       (masks.key_bias.size(0) == batch || masks.key_bias.size(0) == 1) &&
+                       masks.key_bias.size(1) == keys,
+                   "expected key_bias to be floating-point of shape [N or 1, S] = [", batch, ", ", keys, "], got ",
+                   masks.key_bias.sizes(), " of type ", masks.key_bias.scalar_type());
+    input.key_bias = widen(masks.key_bias);
+  }
 }
 
 }  // namespace hopfield::nn

@@ -178,6 +178,25 @@ AssociationResult HopfieldImpl::associate_bags(const AssociationInput& input, co
   return result;
 }
 
+AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances, const at::Tensor& state,
+                                                    const at::Tensor& offsets, const AssociationMasks& masks) {
+  AssociationInput input{instances, state, instances};
+  association_core->check_patterns(input, offsets);
+  if (!offsets.defined()) input = batch_first(input);
+  AssociationCoreImpl::InstanceNorms norms;
+  if (norm_stored_pattern) {
+    norms.eps = options.normalize_stored_pattern_eps();
+    norms.stored_weight = norm_stored_pattern->weight;
+    norms.stored_bias = norm_stored_pattern->bias;
+    norms.projection_weight = norm_pattern_projection->weight;
+    norms.projection_bias = norm_pattern_projection->bias;
+  }
+  auto result = association_core->forward_absorbed(input.stored, apply_norm(norm_state_pattern, input.state, "state"),
+                                                   offsets, masks, norms);
+  result.output = activate(offsets.defined() || options.batch_first() ? result.output : result.output.transpose(0, 1));
+  return result;
+}
+
 at::Tensor HopfieldImpl::get_association_matrix(const AssociationInput& input, const AssociationMasks& masks) {
   at::NoGradGuard no_grad;
   return associate(input, masks, AssociationRequest().with_association()).association;

@@ -34,6 +34,11 @@ AssociationInput HopfieldPoolingImpl::with_state(const PoolingInput& input) cons
   return {input.stored, pooling_weights, input.projection.defined() ? input.projection : input.stored};
 }
 
+bool HopfieldPoolingImpl::absorbs(const AssociationInput& patterns, const AssociationRequest& request) const {
+  return patterns.stored.defined() && patterns.projection.is_same(patterns.stored) && !request.energy() &&
+         !request.association() && hopfield->association_core->absorbs(options.quantity(), patterns.stored);
+}
+
 at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
                                         const at::Tensor& association_mask) {
   return associate({input, {}}, {stored_pattern_padding_mask, association_mask, {}}).output;
@@ -41,7 +46,9 @@ at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tenso
 
 AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const AssociationMasks& masks,
                                                  const AssociationRequest& request) {
-  auto result = hopfield->associate(with_state(input), masks, request);
+  const auto patterns = with_state(input);
+  auto result = absorbs(patterns, request) ? hopfield->associate_instances(patterns.stored, patterns.state, {}, masks)
+                                           : hopfield->associate(patterns, masks, request);
   result.output = (options.batch_first() ? result.output : result.output.transpose(0, 1)).flatten(1);
   return result;
 }
@@ -57,7 +64,9 @@ AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, cons
               "padded bags go to forward()");
   auto patterns = with_state({bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
-  auto result = hopfield->associate_bags(patterns, bags.offsets, request);
+  auto result = absorbs(patterns, request)
+                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, {})
+                    : hopfield->associate_bags(patterns, bags.offsets, request);
   result.output = result.output.flatten(1);
   return result;
 }

@@ -1,3 +1,4 @@
+#include "ops/cpu_call.h"
 #include "ops/parallel.h"
 #include "ops/retrieve_internal.h"
 
@@ -5,11 +6,6 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <kernels/cpu/retrieve.h>
-
-#include <algorithm>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 namespace hopfield::detail {
@@ -18,127 +14,13 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-/// Strides of patterns [N or 1, H or 1, rows, width], or ragged [total, H or 1, width].
-kernels::Tensor4 strides_of(const at::Tensor& tensor) {
-  kernels::Tensor4 result;
-  result.data = tensor.data_ptr();
-  const bool ragged = tensor.dim() == 3;
-  result.batch = ragged || tensor.size(0) == 1 ? 0 : tensor.stride(0);
-  result.head = tensor.size(1) == 1 ? 0 : tensor.stride(1);
-  result.row = tensor.stride(ragged ? 0 : 2);
-  return result;
-}
-
-at::Tensor with_contiguous_rows(const at::Tensor& tensor) {
-  return !tensor.defined() || tensor.stride(-1) == 1 || tensor.size(-1) <= 1 ? tensor : tensor.contiguous();
-}
-
-/// A call in the kernels' terms. Owns the tensors that the problem points into.
-class Call {
- public:
-  Call(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed)
-      : state_(with_contiguous_rows(input.state)),
-        stored_(with_contiguous_rows(input.stored)),
-        projection_(with_contiguous_rows(input.projection)) {
-    const bool ragged = input.offsets.defined();
-    p_.batch = state_.size(0);
-    p_.heads = state_.size(1);
-    p_.queries = state_.size(2);
-    p_.depth = state_.size(3);
-    p_.keys = stored_.size(ragged ? 0 : 2);
-    p_.width = (projection_.defined() ? projection_ : stored_).size(-1);
-    p_.type = state_.scalar_type() == at::kFloat ? kernels::Type::float32 : kernels::Type::bfloat16;
-    p_.batch_shared = !ragged && stored_.size(0) == 1;
-    p_.heads_shared = stored_.size(1) == 1;
-    if (ragged) {
-      offsets_ = input.offsets.to(at::kCPU, at::kLong).contiguous();
-      p_.offsets = offsets_.data_ptr<int64_t>();
-    }
-    p_.state = strides_of(state_);
-    p_.stored = strides_of(stored_);
-    p_.own_values = projection_.defined();
-    if (p_.own_values) p_.values = strides_of(projection_);
-    set_iteration(settings);
-    set_masks(input);
-    p_.dropout = settings.dropout;
-    p_.seed = seed;
-  }
-
-  const kernels::RetrieveProblem& problem() const { return p_; }
-  int64_t most_steps() const { return p_.heads > 0 ? *std::max_element(steps_.begin(), steps_.end()) : 0; }
-
- private:
-  void set_iteration(const RetrieveSettings& settings) {
-    const auto per_head = [&](const auto& values, auto& target, auto convert) {
-      for (int64_t h = 0; h < p_.heads; ++h) target.push_back(convert(values[values.size() == 1 ? 0 : h]));
-    };
-    per_head(settings.update_steps_max.values(), steps_,
-             [&](int64_t steps) { return steps < 0 ? settings.update_steps_cap : steps; });
-    per_head(settings.update_steps_eps.values(), eps_, [](double eps) { return static_cast<float>(eps); });
-    std::vector<double> beta{1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(p_.depth, 1)))};
-    if (settings.beta.defined()) {
-      const auto given = settings.beta.detach().to(at::kCPU, at::kDouble).contiguous();
-      beta.assign(given.data_ptr<double>(), given.data_ptr<double>() + given.numel());
-    }
-    per_head(beta, beta_, [](double value) { return static_cast<float>(value); });
-    p_.steps_max = steps_.data();
-    p_.eps = eps_.data();
-    p_.beta = beta_.data();
-  }
-
-  /// Padding and key bias together are one number for each key; where patterns are shared by a batch that masks them
-  /// differently, they join the mask of single scores.
-  void set_masks(const RetrieveInput& input) {
-    at::Tensor pair = input.association_mask;
-    if (input.key_bias.defined()) key_bias_ = input.key_bias.detach().to(at::kFloat);
-    if (input.padding_mask.defined()) {
-      if (!key_bias_.defined()) key_bias_ = at::zeros({1}, at::kFloat);
-      key_bias_ = at::where(input.padding_mask, -kInfinity, key_bias_);
-    }
-    if (key_bias_.defined() && p_.offsets == nullptr && p_.batch_shared && key_bias_.size(0) > 1) {
-      if (!pair.defined()) {
-        pair = key_bias_;
-      } else if (pair.scalar_type() == at::kBool) {
-        pair = at::where(pair, -kInfinity, key_bias_);
-      } else {
-        pair = at::where(at::isneginf(pair).bitwise_or(at::isneginf(key_bias_)), -kInfinity, pair + key_bias_);
-      }
-      key_bias_ = at::Tensor();
-    }
-    if (key_bias_.defined()) {
-      const bool ragged = p_.offsets != nullptr;
-      key_bias_ = (ragged ? key_bias_ : key_bias_.view({-1, p_.keys})).contiguous();
-      p_.key_bias = key_bias_.data_ptr<float>();
-      p_.key_bias_batch = ragged || key_bias_.size(0) == 1 ? 0 : p_.keys;
-    }
-    if (pair.defined()) {
-      pair_ = pair.scalar_type() == at::kBool ? pair : pair.detach().to(at::kFloat);
-      using Kind = kernels::PairMask::Kind;
-      p_.pair.kind = pair_.scalar_type() == at::kBool ? Kind::boolean : Kind::float32;
-      p_.pair.data = pair_.data_ptr();
-      const auto stride = [&](int64_t dimension) { return pair_.size(dimension) == 1 ? 0 : pair_.stride(dimension); };
-      p_.pair.batch = stride(0);
-      p_.pair.head = stride(1);
-      p_.pair.query = stride(2);
-      p_.pair.key = stride(3);
-    }
-  }
-
-  at::Tensor state_, stored_, projection_, offsets_, key_bias_, pair_;
-  std::vector<int64_t> steps_;
-  std::vector<float> eps_, beta_;
-  kernels::RetrieveProblem p_;
-};
-
 /// What forward keeps for backward: states, and two numbers for each association's row.
 struct Saved {
   at::Tensor states, sums, output;
 };
 
 RetrieveResult run_forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
-  const Call call(input, settings, seed);
+  const CpuCall call(input, settings, seed);
   const auto& p = call.problem();
   const auto options = input.state.options().requires_grad(false);
   const auto floats = options.dtype(at::kFloat);
@@ -180,7 +62,7 @@ struct Gradients {
 
 Gradients run_backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
                        const at::Tensor& steps, const RetrieveResult& incoming) {
-  const Call call(input, settings, seed);
+  const CpuCall call(input, settings, seed);
   const auto& p = call.problem();
   const auto plain = [](const at::Tensor& tensor) {
     return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
@@ -198,27 +80,19 @@ Gradients run_backward(const RetrieveInput& input, const RetrieveSettings& setti
   g.steps = steps.data_ptr<int64_t>();
   g.most_steps = call.most_steps();
 
-  const auto like = [](const at::Tensor& tensor) {
-    const auto result = at::empty_like(tensor.detach());
-    return result.stride(-1) == 1 || result.size(-1) <= 1 ? result : at::empty(tensor.sizes(), tensor.options());
-  };
   Gradients result;
-  result.state = like(input.state);
-  result.stored = like(input.stored);
+  result.state = gradient_like(input.state);
+  result.stored = gradient_like(input.stored);
   const auto beta = at::empty({p.batch, p.heads, p.queries}, saved.output.options());
   g.query = strides_of(result.state);
   g.stored = strides_of(result.stored);
   if (input.projection.defined()) {
-    result.projection = like(input.projection);
+    result.projection = gradient_like(input.projection);
     g.values = strides_of(result.projection);
   }
   g.beta = beta.data_ptr<float>();
   kernels::retrieve_backward(p, g, on_threads());
-  if (settings.beta.defined()) {
-    const bool per_head = settings.beta.dim() == 1 && settings.beta.size(0) > 1;
-    const auto summed = per_head ? beta.sum(at::IntArrayRef{0, 2}, false, at::kDouble) : beta.sum(at::kDouble);
-    result.beta = summed.view(settings.beta.sizes()).to(settings.beta.options().requires_grad(false));
-  }
+  if (settings.beta.defined()) result.beta = beta_gradient(beta, settings.beta);
   return result;
 }
 

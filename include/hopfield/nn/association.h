@@ -1,7 +1,7 @@
 #pragma once
 
 #include <hopfield/nn/options.h>
-#include <hopfield/ops/retrieve.h>
+#include <hopfield/ops/pool.h>
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/linear.h>
@@ -81,6 +81,21 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   AssociationResult forward(const AssociationInput& patterns, const at::Tensor& offsets, const AssociationMasks& masks,
                             const AssociationRequest& request);
 
+  /// Whether `queries` few queries on raw instances are served by pool(), which never forms keys and values: by the
+  /// options' cost, the instances' type and device alone.
+  bool absorbs(int64_t queries, const at::Tensor& instances) const;
+
+  /// LayerNorms of instances, by their parameters: undefined where there are none.
+  struct InstanceNorms {
+    std::optional<double> eps;
+    at::Tensor stored_weight, stored_bias, projection_weight, projection_bias;
+  };
+
+  /// What forward() gives for patterns {instances, state, instances}, where absorbs(). Instances come before their
+  /// norms, [N, S, size] or with `offsets` [total, size].
+  AssociationResult forward_absorbed(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
+                                     const AssociationMasks& masks, const InstanceNorms& norms);
+
   /// Projected values [N or 1, heads, S, pattern_size], appended patterns included.
   at::Tensor projected_patterns(const at::Tensor& projection);
 
@@ -121,6 +136,8 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   Projection state_projection() const;
   Projection stored_projection() const;
   Projection value_projection() const;
+  at::Tensor project(const at::Tensor& patterns, const Projection& projection) const;
+  at::Tensor project_state(const at::Tensor& state) const;
   at::Tensor project_values(const at::Tensor& projection) const;
   at::Tensor normalize(const at::Tensor& heads) const;
   at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row,

@@ -46,6 +46,11 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
   AssociationResult associate_bags(const AssociationInput& input, const at::Tensor& offsets,
                                    const AssociationRequest& request = {});
 
+  /// What associate() (with `offsets`: associate_bags()) gives for {instances, state, instances}, but without forming
+  /// keys and values, which pays for few queries. For AssociationCoreImpl::absorbs() only.
+  AssociationResult associate_instances(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
+                                        const AssociationMasks& masks);
+
   /// Final association [N, num_heads, L, S], without gradient. Appended patterns widen it.
   at::Tensor get_association_matrix(const AssociationInput& input, const AssociationMasks& masks = {});
 

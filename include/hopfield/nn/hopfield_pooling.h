@@ -69,6 +69,8 @@ class HopfieldPoolingImpl : public torch::nn::Cloneable<HopfieldPoolingImpl> {
 
  private:
   AssociationInput with_state(const PoolingInput& input) const;
+  /// Whether keys and values need not be formed.
+  bool absorbs(const AssociationInput& patterns, const AssociationRequest& request) const;
 };
 TORCH_MODULE(HopfieldPooling);
 

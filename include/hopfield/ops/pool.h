@@ -1,0 +1,45 @@
+#pragma once
+
+#include <hopfield/ops/retrieve.h>
+
+#include <optional>
+#include <string>
+
+namespace hopfield {
+
+/// Few queries and raw instances whose keys W_h y + b_h are never formed. N bags, H heads, L queries, S instances.
+struct PoolInput {
+  at::Tensor instances;  ///< y [N, S, d_in]; with offsets: ragged [total, d_in]
+  at::Tensor offsets;    ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
+  at::Tensor state;      ///< queries in association space [N or 1, H, L, d]
+  at::Tensor weight;     ///< W [H, d, d_in]
+  at::Tensor bias;       ///< b [H, d], or undefined
+  at::Tensor association_mask;  ///< [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
+  at::Tensor padding_mask;      ///< [N, S] bool, true: excluded; dense only
+  at::Tensor key_bias;  ///< float, added to every score of an instance, -inf excludes: [N or 1, S]; ragged [total]
+  /// LayerNorm's core, without weight and bias, of each instance comes first, with this eps; nothing: no norm.
+  std::optional<double> normalize_eps;
+};
+
+/// What retrieve() gives, with instances in place of values.
+struct PoolResult : RetrieveResult {
+  // output: sum of the (normalised) instances, weighted by the final association [N, H, L, d_in].
+  at::Tensor mass;  ///< sum of that association [N, H, L]: 1, or 0 for an empty bag, or what dropout makes of it
+};
+
+/// T updates of the queries and the mean instance under the final association. Any projection V = y W_V + b_V is read
+/// out of it: Z = output W_V + mass b_V. Cheaper than retrieve() on projected patterns, in work and in memory, when L
+/// (T + 1) < d d_in / (d_in - d).
+///
+///     auto r = hopfield::pool({instances, offsets, queries, W_K, b_K}, RetrieveOptions().fixed_steps(3));
+///
+/// Source: Ramsauer et al. 2021, equation (10), with W_K moved from the patterns to the queries.
+///
+/// @throws c10::Error naming the argument, what was expected and what came; with_energy() and with_scores() are
+/// refused.
+PoolResult pool(const PoolInput& input, const RetrieveOptions& options = {});
+
+/// Why the fused kernels would not serve this call; nothing if they would.
+std::optional<std::string> why_not_fused(const PoolInput& input, const RetrieveOptions& options = {});
+
+}  // namespace hopfield

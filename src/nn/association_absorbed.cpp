@@ -1,0 +1,100 @@
+#include "nn/association_internal.h"
+#include "ops/retrieve_internal.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include <algorithm>
+
+namespace hopfield::nn {
+namespace {
+
+/// A projection of normalised instances, W (gamma * y + delta) + b, as one of y alone: {W gamma, W delta + b}.
+std::pair<at::Tensor, at::Tensor> without_norm(at::Tensor weight, at::Tensor bias, const at::Tensor& gamma,
+                                               const at::Tensor& delta) {
+  if (delta.defined()) {
+    const auto shift = weight.matmul(delta);
+    bias = bias.defined() ? bias + shift : shift;
+  }
+  if (gamma.defined()) weight = weight * gamma;
+  return {weight, bias};
+}
+
+}  // namespace
+
+bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) const {
+  const auto& s = settings;
+  const auto type = instances.scalar_type();
+  if (!instances.is_cpu() || (type != at::kFloat && type != at::kBFloat16) || detail::is_traced(instances))
+    return false;
+  if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (s.stop_rule != StopRule::per_query || s.gradient.kind() != Gradient::Kind::unrolled) return false;
+  if (s.stored_pattern_as_static || s.pattern_projection_as_static || s.normalize_hopfield_space ||
+      appended_rows() > 0 || sizes_.stored != sizes_.projection) {
+    return false;
+  }
+  if (s.normalize_stored_pattern != s.normalize_pattern_projection) return false;
+  if (s.normalize_stored_pattern && s.normalize_stored_pattern_eps != s.normalize_pattern_projection_eps) return false;
+  const auto& steps = s.update_steps_max.values();
+  if (std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; })) return false;
+  // Products of one instance and one head: projected once and then with d numbers, or every time with the raw width.
+  const auto T = *std::max_element(steps.begin(), steps.end());
+  const auto d_in = sizes_.stored, d = *sizes_.hidden, d_v = *sizes_.pattern;
+  return queries * (2 * (T + 1) * d_in - (2 * T + 1) * d - d_v) < d_in * (d + d_v);
+}
+
+AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instances, const at::Tensor& state,
+                                                        const at::Tensor& offsets, const AssociationMasks& masks,
+                                                        const InstanceNorms& norms) {
+  const auto heads = settings.num_heads, hidden = *sizes_.hidden, pattern = *sizes_.pattern, width = sizes_.stored;
+  const auto keys = stored_projection(), own_values = value_projection();
+  auto [key_weight, key_bias] = without_norm(keys.weight, keys.bias, norms.stored_weight, norms.stored_bias);
+  // Connected values pass the keys' projection first: two projections are one.
+  auto value_weight = own_values.weight, value_bias = own_values.bias;
+  if (settings.pattern_projection_as_connected) {
+    if (keys.bias.defined()) value_bias = own_values.weight.matmul(keys.bias) + own_values.bias;
+    value_weight = own_values.weight.matmul(keys.weight);
+  }
+  std::tie(value_weight, value_bias) =
+      without_norm(value_weight, value_bias, norms.projection_weight, norms.projection_bias);
+
+  PoolInput input;
+  input.instances = instances;
+  input.offsets = offsets;
+  input.state = project_state(state);
+  input.weight = key_weight.view({heads, hidden, width});
+  if (key_bias.defined()) input.bias = key_bias.view({heads, hidden});
+  input.normalize_eps = norms.eps;
+  if (!offsets.defined()) {
+    RetrieveInput shapes;
+    shapes.state = input.state;
+    shapes.stored = instances.unsqueeze(1);
+    set_masks(shapes, masks, instances.size(0), heads, 0);
+    input.association_mask = shapes.association_mask;
+    input.padding_mask = shapes.padding_mask;
+    input.key_bias = shapes.key_bias;
+  }
+  const auto r = pool(
+      input,
+      RetrieveOptions(settings).beta(beta()).dropout(is_training() ? settings.dropout : 0.0).generator(generator_));
+
+  // Z = W_V mean + mass b_V, one product for each head: [H, N * L, d_in] by [H, d_in, d_v].
+  const auto batch = r.output.size(0), queries = r.output.size(2);
+  const auto means = r.output.transpose(0, 1).flatten(1, 2);
+  auto values = means.bmm(value_weight.view({heads, pattern, width}).transpose(1, 2));
+  if (value_bias.defined()) {
+    const auto mass = r.mass.transpose(0, 1).flatten(1, 2).unsqueeze(-1).to(values.scalar_type());
+    values = values + mass * value_bias.view({heads, 1, pattern});
+  }
+  const auto merged = values.view({heads, batch, queries, pattern}).permute({1, 2, 0, 3}).flatten(2);
+  AssociationResult result;
+  result.output = out_proj ? out_proj->forward(merged) : merged;
+  result.state = r.state;
+  result.logsumexp = r.logsumexp;
+  result.steps = r.steps;
+  result.residual = r.residual;
+  result.converged = r.converged;
+  return result;
+}
+
+}  // namespace hopfield::nn

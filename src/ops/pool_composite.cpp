@@ -1,0 +1,27 @@
+#include "ops/pool_internal.h"
+
+#include <ATen/ATen.h>
+
+namespace hopfield::detail {
+
+PoolResult pool_composite(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  const auto heads = input.weight.size(0), depth = input.weight.size(1), width = input.weight.size(2);
+  auto y = input.instances;
+  if (input.normalize_eps) y = at::layer_norm(y, {width}, {}, {}, *input.normalize_eps);
+  const auto weight = input.weight.reshape({heads * depth, width}).to(y.scalar_type());
+  const auto bias = input.bias.defined() ? input.bias.reshape({-1}).to(y.scalar_type()) : at::Tensor();
+  const auto keys = at::linear(y, weight, bias).unflatten(-1, {heads, depth});
+  // A column of ones reads the association's sum out.
+  const auto values = at::cat({y, at::ones_like(y.narrow(-1, 0, 1))}, -1);
+  auto call = as_retrieve_input(input);
+  const bool ragged = input.offsets.defined();
+  call.stored = ragged ? keys : keys.transpose(1, 2);
+  call.projection = values.unsqueeze(1);
+  PoolResult result;
+  static_cast<RetrieveResult&>(result) = retrieve_composite(call, settings, seed);
+  result.mass = result.output.select(-1, width);
+  result.output = result.output.narrow(-1, 0, width);
+  return result;
+}
+
+}  // namespace hopfield::detail

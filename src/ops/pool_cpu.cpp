@@ -1,0 +1,260 @@
+#include "ops/cpu_call.h"
+#include "ops/parallel.h"
+#include "ops/pool_internal.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+namespace hopfield::detail {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// What forward keeps for backward: a few numbers and vectors for each query and step.
+struct Saved {
+  at::Tensor states, sums, means, output, mass;
+};
+
+/// With logsumexp of beta xi . W y alone.
+PoolResult run_forward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
+  const CpuCall call(as_retrieve_input(input), input, settings, seed);
+  const auto& p = call.problem();
+  const auto options = input.instances.options().requires_grad(false);
+  const auto floats = options.dtype(at::kFloat);
+  const std::vector<int64_t> rows{p.batch, p.heads, p.queries};
+  const auto of_width = [&](int64_t width) { return at::empty({p.batch, p.heads, p.queries, width}, options); };
+  PoolResult r;
+  r.output = of_width(p.width);
+  r.state = of_width(p.state_depth());
+  r.logsumexp = at::empty(rows, floats);
+  r.residual = at::empty(rows, floats);
+  r.mass = at::empty(rows, floats);
+  r.steps = at::empty(rows, options.dtype(at::kLong));
+  r.converged = at::empty(rows, options.dtype(at::kBool));
+  kernels::RetrieveOutputs outputs;
+  outputs.output = strides_of(r.output);
+  outputs.state = strides_of(r.state);
+  outputs.logsumexp = r.logsumexp.data_ptr<float>();
+  outputs.residual = r.residual.data_ptr<float>();
+  outputs.mass = r.mass.data_ptr<float>();
+  outputs.steps = r.steps.data_ptr<int64_t>();
+  outputs.converged = r.converged.data_ptr<bool>();
+  if (saved != nullptr) {
+    const auto steps = call.most_steps();
+    saved->states = at::empty({steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
+    saved->sums = at::empty({steps + 1, p.batch, p.heads, p.queries, 2}, floats);
+    saved->means = at::zeros({steps, p.batch, p.heads, p.queries, p.depth}, floats);
+    saved->output = at::empty({p.batch, p.heads, p.queries, p.width}, floats);
+    saved->mass = r.mass;
+    outputs.saved_states = saved->states.data_ptr<float>();
+    outputs.saved_sums = saved->sums.data_ptr<float>();
+    outputs.saved_means = saved->means.data_ptr<float>();
+    outputs.saved_output = saved->output.data_ptr<float>();
+  }
+  kernels::retrieve_forward(p, outputs, on_threads());
+  return r;
+}
+
+struct Gradients {
+  at::Tensor instances, state, weight, bias, beta;
+};
+
+/// [steps, N, H, L, width] as [H, steps * N * L, width].
+at::Tensor by_head(const at::Tensor& rows) { return rows.permute({2, 0, 1, 3, 4}).flatten(1, 3); }
+
+Gradients run_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
+                       const at::Tensor& steps, const PoolResult& incoming) {
+  const auto shapes = as_retrieve_input(input);
+  const CpuCall call(shapes, input, settings, seed);
+  const auto& p = call.problem();
+  const auto plain = [](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
+  };
+  const auto pointer = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; };
+  const auto output = incoming.output.defined() ? plain(incoming.output) : at::zeros_like(saved.output);
+  const auto state = plain(incoming.state), logsumexp = plain(incoming.logsumexp), mass = plain(incoming.mass);
+  const auto floats = saved.output.options();
+  kernels::RetrieveGradients g;
+  g.output = pointer(output);
+  g.state = pointer(state);
+  g.logsumexp = pointer(logsumexp);
+  g.mass = pointer(mass);
+  g.saved_states = pointer(saved.states);
+  g.saved_sums = pointer(saved.sums);
+  g.saved_means = pointer(saved.means);
+  g.saved_output = pointer(saved.output);
+  g.final_mass = pointer(saved.mass);
+  g.steps = steps.data_ptr<int64_t>();
+  g.most_steps = call.most_steps();
+
+  Gradients result;
+  const auto query =
+      at::empty({p.batch, p.heads, p.queries, p.state_depth()}, input.state.options().requires_grad(false));
+  const auto beta = at::empty({p.batch, p.heads, p.queries}, floats);
+  const auto products = at::empty({g.most_steps + 1, p.batch, p.heads, p.queries, p.depth}, floats);
+  const auto states = at::empty({g.most_steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
+  result.instances = gradient_like(input.instances);
+  g.query = strides_of(query);
+  g.stored = strides_of(result.instances.unsqueeze(1));
+  g.beta = pointer(beta);
+  g.products = pointer(products);
+  g.states = pointer(states);
+  kernels::retrieve_backward(p, g, on_threads());
+
+  result.state = input.state.size(0) == p.batch ? query : query.sum(0, /*keepdim=*/true);
+  // Scores are beta xi W y and updates W w + b: each association's state goes with its dS Y, each update's gradient
+  // with its mean.
+  const auto all_states = at::cat({shapes.state.detach().to(at::kFloat).unsqueeze(0), saved.states});
+  const auto head_beta = at::tensor(call.beta(), floats).view({-1, 1, 1});
+  const auto from_scores = (by_head(all_states) * head_beta).transpose(1, 2).bmm(by_head(products));
+  const auto from_updates = by_head(states).transpose(1, 2).bmm(by_head(saved.means));
+  result.weight = (from_scores + from_updates).to(input.weight.scalar_type());
+  if (input.bias.defined()) result.bias = by_head(states).sum(1).to(input.bias.scalar_type());
+  if (settings.beta.defined()) result.beta = beta_gradient(beta, settings.beta);
+  return result;
+}
+
+/// Gradients that can be differentiated again.
+Gradients differentiable_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed,
+                                  const PoolResult& incoming) {
+  const auto r = pool_composite(input, settings, seed);
+  variable_list outputs, gradients, inputs;
+  const auto add = [&](const at::Tensor& output, const at::Tensor& gradient) {
+    if (!gradient.defined() || !output.requires_grad()) return;
+    outputs.push_back(output);
+    gradients.push_back(gradient);
+  };
+  add(r.output, incoming.output);
+  add(r.state, incoming.state);
+  add(r.mass, incoming.mass);
+  if (incoming.logsumexp.defined()) {
+    auto raw = r.logsumexp;
+    if (input.bias.defined()) raw = raw - with_constant_scores(at::zeros_like(raw), r.state, input, settings);
+    add(raw, incoming.logsumexp);
+  }
+  Gradients result;
+  std::vector<at::Tensor*> targets;
+  const auto want = [&](const at::Tensor& tensor, at::Tensor& target) {
+    if (!tensor.defined() || !tensor.requires_grad()) return;
+    inputs.push_back(tensor);
+    targets.push_back(&target);
+  };
+  want(input.instances, result.instances);
+  want(input.state, result.state);
+  want(input.weight, result.weight);
+  want(input.bias, result.bias);
+  want(settings.beta, result.beta);
+  if (outputs.empty() || inputs.empty()) return result;
+  const auto found = torch::autograd::grad(outputs, inputs, gradients, /*retain_graph=*/true, /*create_graph=*/true,
+                                           /*allow_unused=*/true);
+  for (size_t i = 0; i < targets.size(); ++i) *targets[i] = found[i];
+  return result;
+}
+
+/// Everything of a call but the tensors that autograd follows.
+struct Rest : torch::CustomClassHolder {
+  PoolInput input;
+  RetrieveSettings settings;
+  uint64_t seed = 0;
+  bool own_bias = false, own_beta = false;  // otherwise their places hold something that is not looked at
+};
+
+class FusedPool : public torch::autograd::Function<FusedPool> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& instances, const at::Tensor& state,
+                               const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& beta,
+                               const c10::intrusive_ptr<Rest>& rest) {
+    auto [input, settings] = with_followed(*rest, {instances, state, weight, bias, beta});
+    Saved saved;
+    const auto r = run_forward(input, settings, rest->seed, &saved);
+    ctx->save_for_backward(
+        {instances, state, weight, bias, beta, saved.states, saved.sums, saved.means, saved.output, r.mass, r.steps});
+    ctx->saved_data["rest"] = c10::IValue::make_capsule(rest);
+    ctx->set_materialize_grads(false);
+    ctx->mark_non_differentiable({r.residual, r.steps, r.converged});
+    return {r.output, r.state, r.logsumexp, r.mass, r.residual, r.steps, r.converged};
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    const auto tensors = ctx->get_saved_variables();
+    const auto rest = c10::static_intrusive_pointer_cast<Rest>(ctx->saved_data["rest"].toCapsule());
+    const auto [input, settings] = with_followed(*rest, tensors);
+    PoolResult incoming;
+    incoming.output = gradients[0];
+    incoming.state = gradients[1];
+    incoming.logsumexp = gradients[2];
+    incoming.mass = gradients[3];
+    const Saved saved{tensors[5], tensors[6], tensors[7], tensors[8], tensors[9]};
+    const auto g = at::GradMode::is_enabled() ? differentiable_backward(input, settings, rest->seed, incoming)
+                                              : run_backward(input, settings, rest->seed, saved, tensors[10], incoming);
+    return {g.instances, g.state, g.weight, g.bias, g.beta, at::Tensor()};
+  }
+
+ private:
+  static std::pair<PoolInput, RetrieveSettings> with_followed(const Rest& rest, const variable_list& tensors) {
+    auto input = rest.input;
+    auto settings = rest.settings;
+    input.instances = tensors[0];
+    input.state = tensors[1];
+    input.weight = tensors[2];
+    if (rest.own_bias) input.bias = tensors[3];
+    if (rest.own_beta) settings.beta = tensors[4];
+    return {input, settings};
+  }
+};
+
+}  // namespace
+
+at::Tensor with_constant_scores(const at::Tensor& logsumexp, const at::Tensor& state, const PoolInput& input,
+                                const RetrieveSettings& settings) {
+  if (!input.bias.defined()) return logsumexp;
+  auto constants = (state * input.bias.unsqueeze(1)).sum(-1);  // [N, H, L]
+  if (settings.beta.defined()) {
+    constants = constants * (settings.beta.dim() == 1 ? settings.beta.to(state.options()).unsqueeze(1) : settings.beta);
+  } else {
+    constants = constants / std::sqrt(static_cast<double>(std::max<int64_t>(state.size(-1), 1)));
+  }
+  return logsumexp + constants.to(logsumexp.scalar_type());
+}
+
+PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  const auto& s = settings;
+  bool needs_gradient = false;
+  for (const auto* tensor :
+       std::initializer_list<const at::Tensor*>{&input.instances, &input.state, &input.weight, &input.bias, &s.beta}) {
+    needs_gradient |= at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad();
+  }
+  PoolResult r;
+  if (!needs_gradient) {
+    r = run_forward(input, settings, seed, nullptr);
+  } else {
+    auto rest = c10::make_intrusive<Rest>();
+    rest->input = input;
+    rest->settings = settings;
+    rest->seed = seed;
+    rest->own_bias = input.bias.defined();
+    rest->own_beta = s.beta.defined();
+    // The node keeps these as saved variables, which notice changes in place and do not hold the graph in a circle.
+    auto& kept = rest->input;
+    kept.instances = kept.state = kept.weight = kept.bias = rest->settings.beta = at::Tensor();
+    const auto nothing = at::empty({0});
+    const auto outputs =
+        FusedPool::apply(input.instances, input.state, input.weight, rest->own_bias ? input.bias : nothing,
+                         rest->own_beta ? s.beta : nothing, rest);
+    r.output = outputs[0];
+    r.state = outputs[1];
+    r.logsumexp = outputs[2];
+    r.mass = outputs[3];
+    r.residual = outputs[4];
+    r.steps = outputs[5];
+    r.converged = outputs[6];
+  }
+  r.logsumexp = with_constant_scores(r.logsumexp, r.state, input, settings);
+  return r;
+}
+
+}  // namespace hopfield::detail

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "ops/retrieve_internal.h"
+#include <hopfield/ops/pool.h>
+
+namespace hopfield::detail {
+
+/// The whole op in plain LibTorch operations: keys are formed, retrieve_composite() reads the instances out.
+PoolResult pool_composite(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed);
+
+/// The fused kernels of the CPU.
+PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed);
+
+/// The instances as stored patterns that all heads share, with the masks in retrieve's full shapes.
+RetrieveInput as_retrieve_input(const PoolInput& input);
+
+/// Adds beta xi . b of each query to logsumexps of scores without it.
+at::Tensor with_constant_scores(const at::Tensor& logsumexp, const at::Tensor& state, const PoolInput& input,
+                                const RetrieveSettings& settings);
+
+}  // namespace hopfield::detail

@@ -1,0 +1,294 @@
+// pool() against its composite in float64, and against retrieve() on projected patterns.
+
+#include "support/errors.h"
+#include "support/naive.h"
+#include <hopfield/core/bags.h>
+#include <hopfield/ops/pool.h>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hopfield {
+namespace {
+
+using testing::bitwise_equal;
+using testing::expect_error;
+using testing::max_difference;
+using testing::randn;
+using testing::WrongCall;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct Sample {
+  PoolInput input;  // float64
+  RetrieveOptions options;
+  std::string name;
+};
+
+/// A random case: ragged and dense bags, ugly sizes, masks, norms, biases, means far from zero.
+Sample draw(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto pick = [&](std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; };
+  const auto bags = pick({1, 2, 3, 6}), heads = pick({1, 2, 3}), queries = pick({1, 1, 2, 5, 23}),
+             depth = pick({1, 5, 16, 33}), width = pick({2, 3, 16, 20, 48, 64, 70}),
+             most = pick({1, 2, 7, 63, 130, 520, 1100});
+  const bool ragged = random() % 2 == 0;
+  Sample s;
+  auto& in = s.input;
+  at::Tensor shift = (random() % 4 == 0 ? 10.0 : 0.0) * at::ones({1}, at::kDouble);
+  if (ragged) {
+    std::vector<int64_t> offsets{0};
+    for (int64_t n = 0; n < bags; ++n) offsets.push_back(offsets.back() + (n == 1 ? 0 : 1 + random() % most));
+    in.offsets = at::tensor(offsets, at::kLong);
+    in.instances = randn({offsets.back(), width}, seed + 1) + shift;
+    if (random() % 3 == 0) {
+      in.key_bias = randn({offsets.back()}, seed + 2);
+      in.key_bias.slice(0, 0, 1).fill_(-kInfinity);
+    }
+  } else {
+    in.instances = randn({bags, most, width}, seed + 1) + shift;
+    if (random() % 3 == 0) in.padding_mask = randn({bags, most}, seed + 3) > 0.5;
+    if (random() % 4 == 0) in.association_mask = randn({1, heads, queries, most}, seed + 4) > 1.0;
+    if (random() % 4 == 0) in.key_bias = randn({1, most}, seed + 5);
+  }
+  in.state = randn({random() % 2 == 0 ? 1 : bags, heads, queries, depth}, seed + 6);
+  in.weight = randn({heads, depth, width}, seed + 7) / std::sqrt(static_cast<double>(width));
+  if (random() % 3 != 0) in.bias = randn({heads, depth}, seed + 8);
+  if (random() % 3 != 0) in.normalize_eps = 1e-5;
+  const auto steps = pick({0, 1, 3});
+  s.options.update_steps_max(steps).update_steps_eps(0.0);
+  if (random() % 2 == 0)
+    s.options.beta(0.7 / std::sqrt(static_cast<double>(depth)) * (1 + 0.1 * at::arange(heads, at::kDouble)));
+  if (random() % 4 == 0) s.options.dropout(0.4);
+  s.name = c10::str("seed ", seed, ragged ? " ragged" : " dense", " N ", bags, " H ", heads, " L ", queries, " S ",
+                    most, " d_in ", width, " d ", depth, " T ", steps, " dropout ", s.options.dropout(), " norm ",
+                    in.normalize_eps.has_value(), " bias ", in.bias.defined(), " mean ", shift.item<double>());
+  return s;
+}
+
+struct Results {
+  std::vector<at::Tensor> outputs, gradients;
+};
+
+Results run(const Sample& sample, at::ScalarType type, Backend backend) {
+  auto input = sample.input;
+  std::vector<at::Tensor> leaves;
+  for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
+    if (!tensor->defined()) continue;
+    *tensor = tensor->detach().to(type).requires_grad_(true);
+    leaves.push_back(*tensor);
+  }
+  if (input.key_bias.defined()) input.key_bias = input.key_bias.to(type == at::kDouble ? at::kDouble : at::kFloat);
+  auto options = sample.options;
+  options.backend(backend).generator(at::detail::createCPUGenerator(7));
+  if (options.beta().defined()) {
+    options.beta(options.beta().detach().clone().requires_grad_(true));
+    leaves.push_back(options.beta());
+  }
+  const auto r = pool(input, options);
+  Results results{{r.output, r.mass, r.state, r.logsumexp}, {}};
+  std::vector<at::Tensor> weights;
+  for (size_t i = 0; i < results.outputs.size(); ++i) {
+    const auto& output = results.outputs[i];
+    weights.push_back(randn(output.sizes(), 90 + i).to(output.scalar_type()).masked_fill(at::isneginf(output), 0.0));
+  }
+  std::vector<at::Tensor> outputs, gradients;
+  for (size_t i = 0; i < results.outputs.size(); ++i) {
+    if (!results.outputs[i].requires_grad()) continue;
+    outputs.push_back(results.outputs[i]);
+    gradients.push_back(weights[i]);
+  }
+  results.gradients = torch::autograd::grad(outputs, leaves, gradients, std::nullopt, false, true);
+  return results;
+}
+
+/// Largest error relative to the largest number of the reference; infinity where not the same numbers are finite.
+double relative_error(const at::Tensor& found, const at::Tensor& reference) {
+  if (!reference.defined() || reference.numel() == 0) return 0;
+  const auto finite = at::isfinite(reference);
+  if (!at::isfinite(found).eq(finite).all().item<bool>()) return kInfinity;
+  const auto zero = at::zeros_like(reference);
+  const auto difference = at::where(finite, found.to(at::kDouble) - reference, zero).abs().max().item<double>();
+  return difference / (1e-3 + at::where(finite, reference, zero).abs().max().item<double>());
+}
+
+class GeneratedPools : public ::testing::TestWithParam<uint64_t> {};
+
+TEST_P(GeneratedPools, EqualTheComposite) {
+  for (uint64_t i = 0; i < 40 && !HasFailure(); ++i) {
+    const auto sample = draw(GetParam() * 40 + i);
+    const auto reference = run(sample, at::kDouble, Backend::composite);
+    const auto plain = run(sample, at::kFloat, Backend::composite), fused = run(sample, at::kFloat, Backend::fused);
+    const auto check = [&](const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const std::string& name) {
+      EXPECT_LE(relative_error(a, c), 3 * relative_error(b, c) + 1e-5) << sample.name << ": " << name;
+    };
+    for (size_t k = 0; k < 4; ++k)
+      check(fused.outputs[k], plain.outputs[k], reference.outputs[k], "output " + std::to_string(k));
+    for (size_t k = 0; k < reference.gradients.size(); ++k) {
+      check(fused.gradients[k], plain.gradients[k], reference.gradients[k], "gradient " + std::to_string(k));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, 10));
+
+Sample large_bags() {
+  Sample s;
+  s.input.offsets = at::tensor({int64_t{0}, int64_t{9000}, int64_t{9003}, int64_t{15000}});
+  s.input.instances = randn({15000, 32}, 1);
+  s.input.state = randn({1, 2, 3, 8}, 2);
+  s.input.weight = randn({2, 8, 32}, 3) / 5;
+  s.input.bias = randn({2, 8}, 4);
+  s.input.normalize_eps = 1e-5;
+  s.options.fixed_steps(2).beta(1.0);
+  return s;
+}
+
+TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
+  const auto s = large_bags();
+  const auto& in = s.input;
+  const auto y = at::layer_norm(in.instances, {32}, {}, {}, 1e-5);
+  const auto keys = at::linear(y, in.weight.reshape({16, 32}), in.bias.reshape({16})).unflatten(-1, {2, 8});
+  const auto values = y.unsqueeze(1);
+  const auto r = retrieve({in.state.expand({3, -1, -1, -1}), keys, values, in.offsets, {}, {}, {}}, s.options);
+  const auto p = pool(in, s.options);
+  EXPECT_LT(max_difference(p.output, r.output), 1e-12);
+  EXPECT_LT(max_difference(p.logsumexp, r.logsumexp), 1e-12);
+  EXPECT_LT((p.mass - 1).abs().max().item<double>(), 1e-12);
+}
+
+TEST(Pool, GivesTheSameBitsForAnyThreadsAndForABagAlone) {
+  const auto s = large_bags();
+  const auto threads_before = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto alone = run(s, at::kFloat, Backend::fused);
+  for (const int threads : {2, 8}) {
+    at::set_num_threads(threads);
+    const auto more = run(s, at::kFloat, Backend::fused);
+    for (size_t i = 0; i < alone.outputs.size(); ++i) EXPECT_TRUE(bitwise_equal(more.outputs[i], alone.outputs[i]));
+    for (size_t i = 0; i < alone.gradients.size(); ++i)
+      EXPECT_TRUE(bitwise_equal(more.gradients[i], alone.gradients[i]));
+  }
+  at::set_num_threads(threads_before);
+  auto bag = s;
+  bag.input.instances = s.input.instances.slice(0, 9003);
+  bag.input.offsets = at::tensor({int64_t{0}, int64_t{5997}});
+  const auto one = run(bag, at::kFloat, Backend::fused);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(bitwise_equal(one.outputs[i][0], alone.outputs[i][2])) << i;
+}
+
+TEST(Pool, CanBeDifferentiatedTwice) {
+  const auto second = [](Backend backend) {
+    auto in = draw(3).input;
+    in = PoolInput{randn({2, 6, 4}, 1).to(at::kFloat).requires_grad_(true),
+                   {},
+                   randn({1, 1, 2, 3}, 2).to(at::kFloat),
+                   randn({1, 3, 4}, 3).to(at::kFloat).requires_grad_(true),
+                   randn({1, 3}, 4).to(at::kFloat),
+                   {},
+                   {},
+                   {},
+                   1e-5};
+    const auto r = pool(in, RetrieveOptions().fixed_steps(2).backend(backend));
+    const auto first =
+        torch::autograd::grad({r.output.pow(2).sum() + r.logsumexp.sum()}, {in.instances, in.weight}, {}, true, true);
+    return torch::autograd::grad({first[0].pow(2).sum() + first[1].pow(2).sum()}, {in.instances, in.weight});
+  };
+  const auto fused = second(Backend::fused), plain = second(Backend::composite);
+  for (size_t i = 0; i < 2; ++i) EXPECT_LT(relative_error(fused[i], plain[i].to(at::kDouble)), 1e-4);
+}
+
+TEST(Pool, HiddenInstancesMayHoldAnything) {
+  auto in = PoolInput{randn({2, 6, 4}, 1).to(at::kFloat), {}, randn({1, 1, 2, 3}, 2).to(at::kFloat),
+                      randn({1, 3, 4}, 3).to(at::kFloat), {}, {},
+                      at::zeros({2, 6}, at::kBool),       {}, 1e-5};
+  in.padding_mask.slice(1, 4).fill_(true);
+  in.weight.requires_grad_(true);
+  const auto clean = pool(in, RetrieveOptions().fixed_steps(2));
+  auto spoilt = in;
+  spoilt.instances = in.instances.clone();
+  spoilt.instances.slice(1, 4).fill_(std::numeric_limits<double>::quiet_NaN());
+  const auto r = pool(spoilt, RetrieveOptions().fixed_steps(2));
+  EXPECT_LT((r.output - clean.output).abs().max().item<double>(), 1e-6);
+  EXPECT_TRUE(at::isfinite(torch::autograd::grad({r.output.sum()}, {in.weight})[0]).all().item<bool>());
+}
+
+TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
+  const auto sound = [] {
+    return PoolInput{
+        at::zeros({2, 5, 4}), {}, at::zeros({1, 3, 2, 6}), at::zeros({3, 6, 4}), at::zeros({3, 6}), {}, {}, {}, {}};
+  };
+  const auto call = [&](std::function<void(PoolInput&)> change, RetrieveOptions options = {}) {
+    auto input = sound();
+    change(input);
+    return std::function<void()>([=] { pool(input, options); });
+  };
+  using I = PoolInput;
+  for (const auto& wrong :
+       std::vector<WrongCall>{{"nothing", [] { pool({}); }, {"no instances"}},
+                              {"ragged without offsets",
+                               call([](I& i) {
+                                 i.instances = at::zeros({5, 4});
+                               }),
+                               {"instances", "[N, S, d_in]", "[5, 4]"}},
+                              {"dense with offsets",
+                               call([](I& i) {
+                                 i.offsets = at::tensor({0, 2, 5});
+                               }),
+                               {"instances", "[total, d_in]"}},
+                              {"integers",
+                               call([](I& i) {
+                                 i.instances = at::zeros({2, 5, 4}, at::kLong);
+                               }),
+                               {"instances", "floating-point", "Long"}},
+                              {"weight of another width",
+                               call([](I& i) {
+                                 i.weight = at::zeros({3, 6, 5});
+                               }),
+                               {"weight", "d_in = 4", "[3, 6, 5]"}},
+                              {"bias",
+                               call([](I& i) {
+                                 i.bias = at::zeros({3, 5});
+                               }),
+                               {"bias", "[3, 6]", "[3, 5]"}},
+                              {"state of other heads",
+                               call([](I& i) {
+                                 i.state = at::zeros({1, 2, 2, 6});
+                               }),
+                               {"state", "[1, 2, 2, 6]"}},
+                              {"state of another batch",
+                               call([](I& i) {
+                                 i.state = at::zeros({3, 3, 2, 6});
+                               }),
+                               {"state", "[3, 3, 2, 6]"}},
+                              {"types",
+                               call([](I& i) {
+                                 i.weight = at::zeros({3, 6, 4}, at::kDouble);
+                               }),
+                               {"weight", "Float", "Double"}},
+                              {"eps", call([](I& i) { i.normalize_eps = -1.0; }), {"normalize_eps", "-1"}},
+                              {"padding",
+                               call([](I& i) {
+                                 i.padding_mask = at::zeros({2, 4}, at::kBool);
+                               }),
+                               {"padding_mask", "[2, 5]", "[2, 4]"}},
+                              {"offsets",
+                               call([](I& i) {
+                                 i.instances = at::zeros({5, 4});
+                                 i.offsets = at::tensor({0, 2, 4});
+                               }),
+                               {"offsets"}},
+                              {"energy", call([](I&) {}, RetrieveOptions().with_energy()), {"energy", "retrieve"}},
+                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
+    expect_error(wrong);
+  }
+}
+
+}  // namespace
+}  // namespace hopfield
