@@ -451,7 +451,7 @@ class Backward {
           const float* added = sums(groups_[group]).*member + piece.first * room;
           for (int64_t k = 0; k < piece.count * room; ++k) sum[k] += added[k];
         }
-        if (p_.normalize) add_normalization(set, piece.first, piece.count, sum, row);
+        if (p_.normalize) add_normalization(piece.set, piece.first, piece.count, sum, row);
         if (is_direct(set)) return;
         tile_ops().store(sum, row, piece.count, width,
                          address(target, p_.type, set.batch, set.head, set.first + piece.first), p_.type, target.row);
@@ -462,14 +462,12 @@ class Backward {
   }
 
   /// From the gradient of normalised patterns to that of the patterns as they came.
-  void add_normalization(const PatternSet& set, int64_t first, int64_t count, float* gradient, int64_t row) const {
-    const auto rows = stored_.chunk_size();
+  void add_normalization(int64_t set, int64_t first, int64_t count, float* gradient, int64_t row) const {
     workbench.chunk.resize(stored_.scratch_size());
-    for (int64_t i = 0; i < count; i += rows) {
-      const auto some = std::min(rows, count - i);
-      tile_ops().load(address(p_.stored, p_.type, set.batch, set.head, set.first + first + i), p_.type, p_.stored.row,
-                      some, p_.depth, workbench.chunk.data());
-      tile_ops().normalize_gradient(workbench.chunk.data(), some, p_.depth, p_.normalize_eps, gradient + i * row, row);
+    for (int64_t i = 0; i < count; i += stored_.chunk_size()) {
+      const auto chunk = stored_.chunk(set, (first + i) / stored_.chunk_size(), workbench.chunk.data());
+      tile_ops().normalize_gradient(chunk.keys, chunk.count, p_.depth, stored_.moments(stored_.sets()[set], first + i),
+                                    gradient + i * row, row);
     }
   }
 

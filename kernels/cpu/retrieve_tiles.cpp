@@ -61,6 +61,7 @@ Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& pa
       pieces.push_back({static_cast<int64_t>(i), first, std::min(chunk_, set.keys - first)});
     }
   }
+  if (p.normalize) find_moments(parallel);
   if (pieces.empty()) return;
   memory_.resize(size);
   parallel(static_cast<int64_t>(pieces.size()),
@@ -86,9 +87,33 @@ int64_t Stored::chunks_end(const PatternSet& set, int64_t block) const {
   return std::min((set.keys + chunk_ - 1) / chunk_, (block + 1) * kChunksInBlock);
 }
 
-const float* Stored::in_place(const Tensor4& patterns, int64_t width) const {
-  const bool usable = problem_.type == Type::float32 && width == padded(width) && !problem_.normalize;
-  return usable ? static_cast<const float*>(patterns.data) : nullptr;
+void Stored::find_moments(const Parallel& parallel) {
+  const auto& p = problem_;
+  const auto total = p.offsets != nullptr ? p.offsets[p.batch] : (p.batch_shared ? 1 : p.batch) * p.keys;
+  moments_.resize(2 * total);
+  struct Piece {
+    int64_t set, first, count;
+  };
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < sets_.size(); ++i) {
+    for (int64_t first = 0; first < sets_[i].keys; first += chunk_) {
+      pieces.push_back({static_cast<int64_t>(i), first, std::min(chunk_, sets_[i].keys - first)});
+    }
+  }
+  parallel(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const auto& piece = pieces[i];
+    const auto& set = sets_[piece.set];
+    const auto* source = address(p.stored, p.type, set.batch, set.head, set.first + piece.first);
+    float* target = moments_.data() + 2 * (moments_row(set) + piece.first);
+    if (in_place(p.depth)) {
+      tile_ops().moments(reinterpret_cast<const float*>(source), p.stored.row, piece.count, p.depth, p.normalize_eps,
+                         target);
+      return;
+    }
+    const Buffer rows(piece.count * depth_room_);
+    tile_ops().load(source, p.type, p.stored.row, piece.count, p.depth, rows.data());
+    tile_ops().moments(rows.data(), depth_room_, piece.count, p.depth, p.normalize_eps, target);
+  });
 }
 
 void Stored::pack(int64_t set, int64_t first, int64_t count) {
@@ -131,12 +156,15 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
   } else {
     const auto rows = [&](const Tensor4& patterns, int64_t width, float* copy, int64_t& row) {
       const auto* source = address(patterns, problem_.type, s.batch, s.head, s.first + c.first);
-      if (in_place(patterns, width) != nullptr) {
-        row = patterns.row;
-        return reinterpret_cast<const float*>(source);
+      const auto* lying = reinterpret_cast<const float*>(source);
+      row = patterns.row;
+      if (!in_place(width)) {
+        ops.load(source, problem_.type, patterns.row, c.count, width, copy);
+        row = padded(width);
+        lying = copy;
       }
-      ops.load(source, problem_.type, patterns.row, c.count, width, copy);
-      if (problem_.normalize) ops.normalize(copy, c.count, width, problem_.normalize_eps);
+      if (!problem_.normalize) return lying;
+      ops.normalize(lying, row, c.count, width, moments(s, c.first), copy);
       row = padded(width);
       return const_cast<const float*>(copy);
     };

@@ -71,10 +71,19 @@ class Stored {
   /// @param scratch  scratch_size() floats for patterns that cannot be used as they lie in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
   int64_t scratch_size() const { return chunk_ * (depth_room_ + width_room_); }
+  /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them.
+  const float* moments(const PatternSet& set, int64_t first) const {
+    return moments_.data() + 2 * (moments_row(set) + first);
+  }
 
  private:
-  const float* in_place(const Tensor4& patterns, int64_t width) const;
+  /// Whether rows can be used as they lie in memory.
+  bool in_place(int64_t width) const { return problem_.type == Type::float32 && width == padded(width); }
+  int64_t moments_row(const PatternSet& set) const {
+    return problem_.offsets != nullptr ? set.first : set.batch * problem_.keys;
+  }
   void pack(int64_t set, int64_t first, int64_t count);
+  void find_moments(const Parallel& parallel);
 
   const RetrieveProblem& problem_;
   bool backward_, own_values_;
@@ -84,7 +93,7 @@ class Stored {
     int64_t keys, keys_transposed, values, values_transposed;  ///< places in memory_
   };
   std::vector<Packed> packed_;
-  Buffer memory_;
+  Buffer memory_, moments_;
 };
 
 /// Turns an additive or boolean mask into additive float32 scores of a tile's rows [rows, count].

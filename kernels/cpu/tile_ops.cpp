@@ -111,6 +111,7 @@ constexpr int64_t kDepth = 32;
 
 void gemm(const Gemm& g) {
   const auto columns = padded(g.columns);
+  const auto blocks = g.rows < kRows ? 1 : (g.rows + kRows - 1) / kRows;  // of nearly equal height
   if (g.depth == 0 && !g.accumulate) {
     for (int64_t i = 0; i < g.rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) g.c[i * g.c_row + j] = 0.0f;
@@ -127,9 +128,10 @@ void gemm(const Gemm& g) {
       for (int64_t k = 0; k < g.depth; k += kDepth) {
         const auto depth = g.depth - k < kDepth ? g.depth - k : kDepth;
         const bool accumulate = g.accumulate || k > 0;
-        const Block full = block_of(kRows, vectors);
+        const auto height = (g.rows + blocks - 1) / blocks;
+        const Block full = block_of(static_cast<int>(height), vectors);
         int64_t i = 0;
-        for (; i + kRows <= g.rows; i += kRows) {
+        for (; i + height <= g.rows; i += height) {
           full(depth, g.a + i * g.a_row + k * g.a_column, g.a_row, g.a_column, b + k * g.b_row, g.b_row,
                c + i * g.c_row, g.c_row, accumulate);
         }
@@ -225,55 +227,82 @@ HWY_INLINE hn::Mask<D> lanes_below(int64_t count) {
   return hn::FirstN(kTag, static_cast<size_t>(count < kLanes ? count : kLanes));
 }
 
-struct Moments {
-  V mean, scale;
+/// Sum over a row of `term(vector)`, in four sums side by side so that additions need not wait for each other.
+template <typename Term>
+HWY_INLINE float sum_row(const float* x, int64_t width, const Term& term) {
+  V sums[4] = {hn::Zero(kTag), hn::Zero(kTag), hn::Zero(kTag), hn::Zero(kTag)};
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= width; k += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) sums[j] = hn::Add(sums[j], term(hn::LoadU(kTag, x + k + j * kLanes)));
+  }
+  for (; k + kLanes <= width; k += kLanes) sums[0] = hn::Add(sums[0], term(hn::LoadU(kTag, x + k)));
+  float total = hn::GetLane(hn::SumOfLanes(kTag, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+  if (k < width) {
+    float rest[kPadding] = {};
+    for (int64_t i = k; i < width; ++i) rest[i - k] = x[i];
+    const V last = hn::IfThenElseZero(lanes_below(width - k), term(hn::LoadU(kTag, rest)));
+    total += hn::GetLane(hn::SumOfLanes(kTag, last));
+  }
+  return total;
+}
+
+struct Identity {
+  HWY_INLINE V operator()(V x) const { return x; }
 };
 
-HWY_INLINE Moments moments(const float* x, int64_t width, float eps) {
-  V sum = hn::Zero(kTag), squares = hn::Zero(kTag);
-  for (int64_t k = 0; k < width; k += kLanes) sum = hn::Add(sum, hn::LoadU(kTag, x + k));
-  const V mean = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, sum)) / static_cast<float>(width));
-  for (int64_t k = 0; k < width; k += kLanes) {
-    V difference = hn::Sub(hn::LoadU(kTag, x + k), mean);
-    if (width - k < kLanes) difference = hn::IfThenElseZero(lanes_below(width - k), difference);
-    squares = hn::MulAdd(difference, difference, squares);
+struct SquaredDistance {
+  V from;
+  HWY_INLINE V operator()(V x) const {
+    const V difference = hn::Sub(x, from);
+    return hn::Mul(difference, difference);
   }
-  const float variance = hn::GetLane(hn::SumOfLanes(kTag, squares)) / static_cast<float>(width);
-  return {mean, hn::Set(kTag, 1.0f / __builtin_sqrtf(variance + eps))};
+};
+
+void moments(const float* rows, int64_t row, int64_t count, int64_t width, float eps, float* moments) {
+  const float part = 1.0f / static_cast<float>(width);
+  for (int64_t i = 0; i < count; ++i) {
+    const float* x = rows + i * row;
+    const float mean = sum_row(x, width, Identity()) * part;
+    const float variance = sum_row(x, width, SquaredDistance{hn::Set(kTag, mean)}) * part;
+    moments[2 * i] = mean;
+    moments[2 * i + 1] = 1.0f / __builtin_sqrtf(variance + eps);
+  }
 }
 
-void normalize(float* rows, int64_t count, int64_t width, float eps) {
+void normalize(const float* rows, int64_t row, int64_t count, int64_t width, const float* moments, float* target) {
   const auto room = padded(width);
   for (int64_t i = 0; i < count; ++i) {
-    float* HWY_RESTRICT x = rows + i * room;
-    const auto m = moments(x, width, eps);
-    for (int64_t k = 0; k < width; k += kLanes) {
-      hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale), kTag, x + k);
-    }
-    for (int64_t k = width; k < room; ++k) x[k] = 0.0f;
+    const float* x = rows + i * row;
+    float* y = target + i * room;
+    const V mean = hn::Set(kTag, moments[2 * i]), scale = hn::Set(kTag, moments[2 * i + 1]);
+    int64_t k = 0;
+    for (; k + kLanes <= width; k += kLanes)
+      hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), mean), scale), kTag, y + k);
+    for (; k < width; ++k) y[k] = (x[k] - moments[2 * i]) * moments[2 * i + 1];
+    for (; k < room; ++k) y[k] = 0.0f;
   }
 }
 
-void normalize_gradient(const float* rows, int64_t count, int64_t width, float eps, float* gradient,
+void normalize_gradient(const float* normalized, int64_t count, int64_t width, const float* moments, float* gradient,
                         int64_t gradient_row) {
   const auto room = padded(width);
+  const float part = 1.0f / static_cast<float>(width);
   for (int64_t i = 0; i < count; ++i) {
-    const float* HWY_RESTRICT x = rows + i * room;
-    float* HWY_RESTRICT g = gradient + i * gradient_row;
-    const auto m = moments(x, width, eps);
+    const float* y = normalized + i * room;
+    float* g = gradient + i * gradient_row;
     V sum = hn::Zero(kTag), product = hn::Zero(kTag);
-    for (int64_t k = 0; k < width; k += kLanes) {  // the gradient's padding holds zeros
+    for (int64_t k = 0; k < room; k += kLanes) {
       const V value = hn::LoadU(kTag, g + k);
       sum = hn::Add(sum, value);
-      product = hn::MulAdd(value, hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale), product);
+      product = hn::MulAdd(value, hn::LoadU(kTag, y + k), product);
     }
-    const auto part = 1.0f / static_cast<float>(width);
     const V mean = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, sum)) * part);
     const V along = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, product)) * part);
-    for (int64_t k = 0; k < width; k += kLanes) {
-      const V normal = hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), m.mean), m.scale);
-      const V value = hn::NegMulAdd(normal, along, hn::Sub(hn::LoadU(kTag, g + k), mean));
-      hn::StoreU(hn::Mul(value, m.scale), kTag, g + k);
+    const V scale = hn::Set(kTag, moments[2 * i + 1]);
+    for (int64_t k = 0; k < room; k += kLanes) {
+      const V value = hn::NegMulAdd(hn::LoadU(kTag, y + k), along, hn::Sub(hn::LoadU(kTag, g + k), mean));
+      hn::StoreU(hn::Mul(value, scale), kTag, g + k);
     }
   }
 }
@@ -479,6 +508,7 @@ TileOps operations() {
   ops.gemm = gemm;
   ops.dot = dot;
   ops.load = load;
+  ops.moments = moments;
   ops.normalize = normalize;
   ops.normalize_gradient = normalize_gradient;
   ops.store = store;

@@ -47,11 +47,13 @@ struct TileOps {
               float* scores, int64_t score_row);
   /// Rows [rows, width] of `type` at a distance of `stride` elements, as float32 at a distance of padded(width).
   void (*load)(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target);
-  /// Rows as load() leaves them, minus their mean and divided by sqrt(variance + eps).
-  void (*normalize)(float* rows, int64_t count, int64_t width, float eps);
-  /// Turns the gradient of normalised rows, at a distance of gradient_row, into that of the rows as load() left them.
-  void (*normalize_gradient)(const float* rows, int64_t count, int64_t width, float eps, float* gradient,
-                             int64_t gradient_row);
+  /// Mean and 1 / sqrt(variance + eps) of rows: [count, 2].
+  void (*moments)(const float* rows, int64_t row, int64_t count, int64_t width, float eps, float* moments);
+  /// Rows minus their mean and times their scale, at a distance of padded(width); in place too.
+  void (*normalize)(const float* rows, int64_t row, int64_t count, int64_t width, const float* moments, float* target);
+  /// Turns the gradient of normalised rows into that of the rows. The gradient's padding holds zeros.
+  void (*normalize_gradient)(const float* normalized, int64_t count, int64_t width, const float* moments,
+                             float* gradient, int64_t gradient_row);
   /// The reverse, without the padding.
   void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
                 int64_t stride);
