@@ -2,7 +2,6 @@
 #include "kernels/cpu/retrieve_tiles.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 // With P = softmax(beta xi_t K^T), g the gradient of what the association gave (Z, or xi_{t+1}), dP = g V^T (or g K^T):
@@ -22,11 +21,11 @@ namespace hopfield::kernels {
 namespace {
 
 struct Workbench {
-  Buffer weights, gradients, pair, dropped, chunk, block;
+  Buffer weights, gradients, pair, chunk, block, all_weights, all_rows;
 
   void fit(const Stored& stored, int64_t room) {
     const auto keys = padded(stored.chunk_size());
-    for (auto* buffer : {&weights, &gradients, &pair, &dropped}) buffer->resize(kTileRows * keys);
+    for (auto* buffer : {&weights, &gradients, &pair}) buffer->resize(kTileRows * keys);
     block.resize(kTileRows * room);
     chunk.resize(stored.scratch_size());
   }
@@ -40,9 +39,18 @@ struct PatternGradients {
   int64_t key_row, value_row;
 };
 
+/// One association of a tile's rows: what made it, and the gradient of what it gave.
+struct Association {
+  int64_t step;
+  int64_t incoming_row;
+  Buffer scaled, incoming;  ///< beta xi_t (W), [rows, depth]; g [rows, width or depth]
+  float largest[kTileRows], sum[kTileRows], mean[kTileRows], extra[kTileRows];
+};
+
 class Tile {
  public:
-  Tile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored)
+  /// @param keep_all  associations stay until the end, for add_all_patterns()
+  Tile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored, bool keep_all)
       : p_(problem),
         g_(gradients),
         stored_(stored),
@@ -51,8 +59,13 @@ class Tile {
         width_room_(padded(p_.width)),
         state_depth_(p_.state_depth()),
         state_room_(padded(state_depth_)),
-        room_(std::max({depth_room_, width_room_, state_room_})) {
-    for (auto* buffer : {&state_, &scaled_, &carried_, &incoming_, &total_}) buffer->resize(kTileRows * room_);
+        room_(std::max({depth_room_, width_room_, state_room_})),
+        associations_(static_cast<size_t>(keep_all ? g_.most_steps + 1 : 1)) {
+    for (auto* buffer : {&state_, &carried_, &total_, &mapped_}) buffer->resize(kTileRows * room_);
+    for (auto& association : associations_) {
+      association.scaled.resize(kTileRows * room_);
+      association.incoming.resize(kTileRows * room_);
+    }
   }
 
   void begin(int64_t set, int64_t first_row, int64_t end_row) {
@@ -72,90 +85,103 @@ class Tile {
   /// Prepares the association that made the output (step T) or the state after `step`.
   void begin_step(int64_t step) {
     step_ = step;
+    auto& a = current();
+    a.step = step;
+    a.incoming_row = is_last() ? width_room_ : depth_room_;
     const auto& ops = tile_ops();
-    float* scaled = p_.map != nullptr ? total_.data() : scaled_.data();
+    float* scaled = p_.map != nullptr ? mapped_.data() : a.scaled.data();
     for (int64_t i = 0; i < count_; ++i) {
       load_state(i, step, state_.data() + i * state_room_);
       ops.scale(scaled + i * state_room_, state_.data() + i * state_room_, beta_[i], state_room_);
     }
-    if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, scaled_.data());
-    if (!is_last()) take_carried();
+    if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, a.scaled.data());
+    if (!is_last()) take_carried(a.incoming.data());
     for (int64_t i = 0; i < count_; ++i) {
       const auto number = rows_[i].index;
-      largest_[i] = g_.saved_sums[2 * (step * rows() + number)];
-      sum_[i] = g_.saved_sums[2 * (step * rows() + number) + 1];
-      extra_[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
+      a.largest[i] = g_.saved_sums[2 * (step * rows() + number)];
+      a.sum[i] = g_.saved_sums[2 * (step * rows() + number) + 1];
+      a.extra[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
+      float* incoming = a.incoming.data() + i * a.incoming_row;
       if (is_last()) {
-        float* incoming = incoming_.data() + i * width_room_;
         ops.load(g_.output + number * p_.width, Type::float32, 0, 1, p_.width, incoming);
         ops.load(g_.saved_output + number * p_.width, Type::float32, 0, 1, p_.width, total_.data());
-        mean_[i] = product(incoming, total_.data(), p_.width);
-        if (g_.mass != nullptr && p_.dropout > 0) mean_[i] += g_.mass[number] * g_.final_mass[number];
+        a.mean[i] = product(incoming, total_.data(), p_.width);
+        if (g_.mass != nullptr && p_.dropout > 0) a.mean[i] += g_.mass[number] * g_.final_mass[number];
       } else if (moved(i)) {
         if (p_.map != nullptr) {
           ops.load(g_.saved_means + (step * rows() + number) * p_.depth, Type::float32, 0, 1, p_.depth, total_.data());
         } else {
           load_state(i, step + 1, total_.data());
         }
-        mean_[i] = product(incoming_.data() + i * depth_room_, total_.data(), p_.depth);
+        a.mean[i] = product(incoming, total_.data(), p_.depth);
       } else {
-        mean_[i] = 0.0f;
-        sum_[i] = 0.0f;  // no association
+        a.mean[i] = 0.0f;
+        a.sum[i] = 0.0f;  // no association
       }
     }
   }
 
-  /// One block of keys: adds to the patterns' gradients and gives dS K of the rows in `product` [rows, depth_room].
-  void add_block(int64_t block, const PatternGradients& gradients, float* product) const {
+  /// One block of keys: adds to the patterns' gradients, if they are given, and gives dS K of the rows in `product`
+  /// [rows, depth_room].
+  void add_block(int64_t block, const PatternGradients* gradients, float* product) {
+    const auto& ops = tile_ops();
+    auto& w = workbench;
+    w.fit(stored_, room_);
+    const auto& a = current();
+    const auto row = padded(stored_.chunk_size());
+    const auto end = stored_.chunks_end(stored_.sets()[set_], block);
+    for (auto number = stored_.chunks_begin(block); number < end; ++number) {
+      const auto chunk = stored_.chunk(set_, number, w.chunk.data());
+      associate(a, chunk, w.weights.data(), w.gradients.data());
+      if (gradients != nullptr) {
+        // Through what was read: dV += P^T g, or dK for an update.
+        const bool to_values = is_last() && own_values_;
+        const auto target_row = to_values ? gradients->value_row : gradients->key_row;
+        float* target = (to_values ? gradients->values : gradients->keys) + chunk.first * target_row;
+        ops.gemm({chunk.count, is_last() ? p_.width : p_.depth, count_, w.weights.data(), 1, row, a.incoming.data(),
+                  a.incoming_row, ops.panel, target, target_row, true});
+        // Through the scores: dK += beta dS^T xi.
+        ops.gemm({chunk.count, p_.depth, count_, w.gradients.data(), 1, row, a.scaled.data(), depth_room_, ops.panel,
+                  gradients->keys + chunk.first * gradients->key_row, gradients->key_row, true});
+      }
+      ops.gemm({count_, p_.depth, chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
+                product, depth_room_, number != stored_.chunks_begin(block)});
+    }
+  }
+
+  /// For kept associations of a pool: in one pass over a block's instances their gradient for all steps, written to
+  /// rows at a distance of gradient_row, and dS K of step 0.
+  void add_all_patterns(int64_t block, float* gradient, int64_t gradient_row, float* product) {
     const auto& ops = tile_ops();
     auto& w = workbench;
     w.fit(stored_, room_);
     const auto row = padded(stored_.chunk_size());
-    const bool paired = p_.pair.kind != PairMask::Kind::none, dropping = is_last() && p_.dropout > 0;
-    const auto incoming_row = is_last() ? width_room_ : depth_room_, width = is_last() ? p_.width : p_.depth;
-    const auto end = stored_.chunks_end(stored_.sets()[set_], block);
+    const auto stacked = 2 * count_;  // rows of an association: P, then dS
+    const auto all = stacked * static_cast<int64_t>(associations_.size());
+    w.all_weights.resize(all * row);
+    w.all_rows.resize(all * depth_room_);
+    for (const auto& a : associations_) {
+      float* to = w.all_rows.data() + a.step * stacked * depth_room_;
+      std::copy_n(a.incoming.data(), count_ * depth_room_, to);
+      std::copy_n(a.scaled.data(), count_ * depth_room_, to + count_ * depth_room_);
+    }
+    const auto& set = stored_.sets()[set_];
+    const auto end = stored_.chunks_end(set, block);
     for (auto number = stored_.chunks_begin(block); number < end; ++number) {
       const auto chunk = stored_.chunk(set_, number, w.chunk.data());
-      // P
-      products(scaled_.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
-               w.weights.data(), row);
-      if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
-      ops.association(
-          {w.weights.data(), row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row}, largest_,
-          sum_);
-      // dP
-      if (is_last()) {
-        products(incoming_.data(), incoming_row, width, chunk.values, chunk.value_row, chunk.values_transposed,
-                 chunk.count, w.gradients.data(), row);
-      } else {
-        products(incoming_.data(), incoming_row, width, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
-                 w.gradients.data(), row);
+      for (const auto& a : associations_) {
+        float* weights = w.all_weights.data() + a.step * stacked * row;
+        associate(a, chunk, weights, weights + count_ * row);
       }
-      const float* read_out = w.weights.data();  // with dropout, if there is any
-      if (dropping) {
-        std::memcpy(w.dropped.data(), w.weights.data(), static_cast<size_t>(count_ * row) * sizeof(float));
-        apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.dropped.data(), row);
-        for (int64_t i = 0; i < count_ && g_.mass != nullptr; ++i) {
-          const auto more = g_.mass[rows_[i].index];
-          for (int64_t j = 0; j < chunk.count; ++j) w.gradients.data()[i * row + j] += more;
-        }
-        apply_dropout(p_, rows_, count_, chunk.first, chunk.count, w.gradients.data(), row);
-        read_out = w.dropped.data();
+      float* target = gradient + chunk.first * gradient_row;
+      ops.gemm({chunk.count, p_.depth, all, w.all_weights.data(), 1, row, w.all_rows.data(), depth_room_, ops.panel,
+                target, gradient_row, false});
+      if (p_.normalize) {
+        ops.normalize_gradient(chunk.keys, chunk.count, p_.depth, stored_.moments(set, chunk.first), target,
+                               gradient_row);
       }
-      // Through what was read: dV += P^T g, or dK for an update.
-      const bool to_values = is_last() && own_values_;
-      const auto target_row = to_values ? gradients.value_row : gradients.key_row;
-      float* target = (to_values ? gradients.values : gradients.keys) + chunk.first * target_row;
-      ops.gemm({chunk.count, width, count_, read_out, 1, row, incoming_.data(), incoming_row, ops.panel, target,
-                target_row, true});
-      const bool whole = chunk.count == stored_.sets()[set_].keys;
-      ops.softmax_gradient(w.weights.data(), w.gradients.data(), row, count_, chunk.count, whole ? nullptr : mean_,
-                           extra_);
-      // Through the scores: dK += beta dS^T xi, and dS K.
-      ops.gemm({chunk.count, p_.depth, count_, w.gradients.data(), 1, row, scaled_.data(), depth_room_, ops.panel,
-                gradients.keys + chunk.first * gradients.key_row, gradients.key_row, true});
-      ops.gemm({count_, p_.depth, chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
-                product, depth_room_, number != stored_.chunks_begin(block)});
+      ops.gemm({count_, p_.depth, chunk.count, w.all_weights.data() + count_ * row, row, 1, chunk.keys, chunk.key_row,
+                ops.panel, product, depth_room_, number != stored_.chunks_begin(block)});
     }
   }
 
@@ -174,8 +200,8 @@ class Tile {
         const float* product = total_.data() + i * depth_room_;
         for (int64_t k = 0; k < p_.depth; ++k) to[k] = is_last() || moved(i) ? product[k] : 0.0f;
       }
-      to_states(p_, rows_, count_, total_.data(), incoming_.data());
-      products = incoming_.data();
+      to_states(p_, rows_, count_, total_.data(), mapped_.data());
+      products = mapped_.data();
     }
     for (int64_t i = 0; i < count_; ++i) {
       if (!is_last() && !moved(i)) continue;
@@ -195,26 +221,15 @@ class Tile {
     }
   }
 
-  /// One thread for all blocks of a step.
-  void run_step(int64_t step, const PatternGradients& gradients) {
-    begin_step(step);
-    clear_product();
-    const auto blocks = stored_.blocks(stored_.sets()[set_]);
-    for (int64_t block = 0; block < blocks; ++block) {
-      workbench.fit(stored_, room_);
-      add_block(block, gradients, workbench.block.data());
-      add_product(workbench.block.data());
-    }
-    finish_step();
-  }
-
  private:
   bool is_last() const { return step_ == g_.most_steps; }
   bool moved(int64_t i) const { return g_.steps[rows_[i].index] > step_; }
+  int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
+  Association& current() { return associations_[associations_.size() > 1 ? static_cast<size_t>(step_) : 0]; }
 
   /// The gradient of the states after the update becomes that of what the association gave.
-  void take_carried() {
-    float* taken = p_.map != nullptr ? total_.data() : incoming_.data();
+  void take_carried(float* incoming) {
+    float* taken = p_.map != nullptr ? mapped_.data() : incoming;
     for (int64_t i = 0; i < count_; ++i) {
       float* to = taken + i * state_room_;
       if (moved(i)) {
@@ -226,10 +241,39 @@ class Tile {
         std::copy_n(to, state_depth_, g_.states + (step_ * rows() + rows_[i].index) * state_depth_);
       }
     }
-    if (p_.map != nullptr) to_instances(p_, rows_, count_, taken, incoming_.data());
+    if (p_.map != nullptr) to_instances(p_, rows_, count_, taken, incoming);
   }
 
-  int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
+  /// P of a chunk, as it was read out (after dropout), and dS.
+  void associate(const Association& a, const Chunk& chunk, float* weights, float* gradients) const {
+    const auto& ops = tile_ops();
+    auto& w = workbench;
+    const auto row = padded(stored_.chunk_size());
+    const bool last = a.step == g_.most_steps, paired = p_.pair.kind != PairMask::Kind::none;
+    products(a.scaled.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
+             weights, row);
+    if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
+    ops.association({weights, row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row},
+                    a.largest, a.sum);
+    if (last) {
+      products(a.incoming.data(), a.incoming_row, p_.width, chunk.values, chunk.value_row, chunk.values_transposed,
+               chunk.count, gradients, row);
+    } else {
+      products(a.incoming.data(), a.incoming_row, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed,
+               chunk.count, gradients, row);
+    }
+    const bool dropping = last && p_.dropout > 0;
+    if (dropping) {
+      for (int64_t i = 0; i < count_ && g_.mass != nullptr; ++i) {
+        const auto more = g_.mass[rows_[i].index];
+        for (int64_t j = 0; j < chunk.count; ++j) gradients[i * row + j] += more;
+      }
+      apply_dropout(p_, rows_, count_, chunk.first, chunk.count, gradients, row);
+    }
+    const bool whole = chunk.count == stored_.sets()[set_].keys;
+    ops.softmax_gradient(weights, gradients, row, count_, chunk.count, whole ? nullptr : a.mean, a.extra);
+    if (dropping) apply_dropout(p_, rows_, count_, chunk.first, chunk.count, weights, row);
+  }
 
   void load_state(int64_t i, int64_t step, float* target) const {
     const auto& row = rows_[i];
@@ -264,9 +308,9 @@ class Tile {
   const int64_t depth_room_, width_room_, state_depth_, state_room_, room_;
   int64_t set_ = 0, count_ = 0, step_ = 0;
   Row rows_[kTileRows];
-  float beta_[kTileRows], largest_[kTileRows], sum_[kTileRows], mean_[kTileRows], extra_[kTileRows];
-  float beta_gradient_[kTileRows];
-  Buffer state_, scaled_, carried_, incoming_, total_;
+  float beta_[kTileRows], beta_gradient_[kTileRows];
+  Buffer state_, carried_, total_, mapped_;
+  std::vector<Association> associations_;
 };
 
 /// Tiles of one set that share a sum of pattern gradients; a large set has several, added up at the end.
@@ -318,7 +362,7 @@ class Backward {
       return group.end_row - group.first_row <= kTilesTogether * kTileRows;
     });
     constexpr size_t kFewGroups = 16;
-    // Either way gives the same bits.
+    // Any way gives the same bits.
     if (groups_.size() < kFewGroups && blocks > 1 && all_small) {
       run_together();
     } else {
@@ -354,16 +398,47 @@ class Backward {
     }
   }
 
+  /// Whether the gradient of all steps is written in one last pass: for a pool's few rows.
+  bool is_in_one_pass(const PatternSet& set) const {
+    constexpr int64_t kMostRows = 512;
+    return p_.map != nullptr && set.rows <= kTileRows && 2 * set.rows * (g_.most_steps + 1) <= kMostRows;
+  }
+
+  /// What a block adds in one step of one tile.
+  void add_block(Tile& tile, const Group& group, int64_t step, int64_t block, float* product) const {
+    const auto to = sums(group);
+    if (!is_in_one_pass(stored_.sets()[group.set])) {
+      tile.add_block(block, &to, product);
+    } else if (step > 0) {
+      tile.add_block(block, nullptr, product);
+    } else {
+      tile.add_all_patterns(block, to.keys, to.key_row, product);
+    }
+  }
+
   void run_group(const Group& group) const {
-    clear(group, 0, stored_.sets()[group.set].keys);
+    const auto& set = stored_.sets()[group.set];
+    if (!is_in_one_pass(set)) clear(group, 0, set.keys);
     std::vector<Tile> tiles;
     for (int64_t row = group.first_row; row < group.end_row; row += kTilesTogether * kTileRows) {
       begin_tiles(group, row, tiles);
       for (int64_t step = g_.most_steps; step >= 0; --step) {
-        for (auto& tile : tiles) tile.run_step(step, sums(group));
+        for (auto& tile : tiles) run_step(tile, group, step);
       }
       for (const auto& tile : tiles) tile.finish();
     }
+  }
+
+  void run_step(Tile& tile, const Group& group, int64_t step) const {
+    tile.begin_step(step);
+    tile.clear_product();
+    const auto blocks = stored_.blocks(stored_.sets()[group.set]);
+    for (int64_t block = 0; block < blocks; ++block) {
+      workbench.fit(stored_, std::max(depth_room_, padded(p_.width)));
+      add_block(tile, group, step, block, workbench.block.data());
+      tile.add_product(workbench.block.data());
+    }
+    tile.finish_step();
   }
 
   /// The next tiles of a group, reusing the memory of those before.
@@ -371,7 +446,7 @@ class Backward {
     const auto rows = std::min(group.end_row - row, kTilesTogether * kTileRows);
     const auto count = static_cast<size_t>((rows + kTileRows - 1) / kTileRows);
     while (tiles.size() > count) tiles.pop_back();
-    while (tiles.size() < count) tiles.emplace_back(p_, g_, stored_);
+    while (tiles.size() < count) tiles.emplace_back(p_, g_, stored_, is_in_one_pass(stored_.sets()[group.set]));
     for (size_t i = 0; i < count; ++i) {
       tiles[i].begin(group.set, row + static_cast<int64_t>(i) * kTileRows, group.end_row);
     }
@@ -407,10 +482,11 @@ class Backward {
         const auto& part = parts[i];
         const auto& group = groups_[part.group];
         const auto first = part.block * block_rows;
-        if (step == g_.most_steps) clear(group, first, std::min(block_rows, stored_.sets()[group.set].keys - first));
+        const auto& set = stored_.sets()[group.set];
+        if (step == g_.most_steps && !is_in_one_pass(set)) clear(group, first, std::min(block_rows, set.keys - first));
         for (size_t j = 0; j < tiles[part.group].size(); ++j) {
-          tiles[part.group][j].add_block(part.block, sums(group),
-                                         products.data() + (part.product + static_cast<int64_t>(j)) * size);
+          add_block(tiles[part.group][j], group, step, part.block,
+                    products.data() + (part.product + static_cast<int64_t>(j)) * size);
         }
       });
       for_all_tiles([](Tile& tile) { tile.clear_product(); });
@@ -433,7 +509,8 @@ class Backward {
     const auto rows = stored_.chunk_size() * kChunksInBlock;
     for (size_t i = 0; i < stored_.sets().size(); ++i) {
       const auto keys = stored_.sets()[i].keys;
-      if (is_direct(stored_.sets()[i]) && !p_.normalize) continue;  // written already
+      const auto& set = stored_.sets()[i];
+      if (is_direct(set) && (!p_.normalize || is_in_one_pass(set))) continue;  // written already
       for (int64_t first = 0; first < keys; first += rows) {
         pieces.push_back({static_cast<int64_t>(i), first, std::min(rows, keys - first)});
       }
@@ -451,7 +528,7 @@ class Backward {
           const float* added = sums(groups_[group]).*member + piece.first * room;
           for (int64_t k = 0; k < piece.count * room; ++k) sum[k] += added[k];
         }
-        if (p_.normalize) add_normalization(piece.set, piece.first, piece.count, sum, row);
+        if (p_.normalize && !is_in_one_pass(set)) add_normalization(piece.set, piece.first, piece.count, sum, row);
         if (is_direct(set)) return;
         tile_ops().store(sum, row, piece.count, width,
                          address(target, p_.type, set.batch, set.head, set.first + piece.first), p_.type, target.row);
