@@ -35,22 +35,22 @@ struct Setup {
     } else {
       batch = s[0], heads = s[1], queries = s[2], keys = s[3], depth = s[4], steps = s[5];
     }
-    const auto data = at::TensorOptions().dtype(c.dtype).requires_grad(c.train);
+    const auto data = torch::TensorOptions().dtype(c.dtype).requires_grad(c.train);
     if (c.kind == "retrieve") {
-      input = at::randn({batch, heads, queries, depth}, data);
-      stored = at::randn({batch, heads, keys, depth}, data);
+      input = torch::randn({batch, heads, queries, depth}, data);
+      stored = torch::randn({batch, heads, keys, depth}, data);
     } else if (c.kind == "ragged") {
       std::mt19937 random(7);
       std::uniform_int_distribution<int64_t> size(5, keys);
       std::vector<int64_t> offsets{0};
       for (int64_t i = 0; i < batch; ++i) offsets.push_back(offsets.back() + size(random));
       bags.offsets = at::tensor(offsets, at::kLong);
-      bags.values = at::randn({offsets.back(), width}, data);
+      bags.values = torch::randn({offsets.back(), width}, data);
       const auto padded = bags.padded();
       input = padded.values.detach().requires_grad_(c.train);
       padding = padded.padding_mask;
     } else {
-      input = at::randn({batch, c.kind == "pooling" ? keys : queries, width}, data);
+      input = torch::randn({batch, c.kind == "pooling" ? keys : queries, width}, data);
     }
   }
 

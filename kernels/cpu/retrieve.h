@@ -93,9 +93,9 @@ struct RetrieveGradients {
   const int64_t* steps = nullptr;
   int64_t most_steps = 0;
   // Written.
-  Tensor4 query;          ///< of the problem's type
-  Tensor4 stored;         ///< of the problem's type, laid out like the patterns but with strides of its own
-  Tensor4 values;         ///< likewise, if own_values
+  Tensor4 query;   ///< of the problem's type
+  Tensor4 stored;  ///< of the problem's type, laid out like the patterns but with strides of its own; or without data
+  Tensor4 values;  ///< likewise, if own_values: both or none
   float* beta = nullptr;  ///< [rows], a row's share
   // With a map only: what its gradient is made of. dS Y of the T + 1 associations [T + 1, rows, depth], and the
   // gradient of the states after 1 .. T updates [T, rows, state depth]; zeros where a row made no such update.

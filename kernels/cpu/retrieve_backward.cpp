@@ -90,8 +90,12 @@ class Tile {
     a.incoming_row = is_last() ? width_room_ : depth_room_;
     const auto& ops = tile_ops();
     float* scaled = p_.map != nullptr ? mapped_.data() : a.scaled.data();
+    if (step == 0) {
+      load_rows(p_.state, p_.type, rows_, count_, state_depth_, state_.data());
+    } else {
+      for (int64_t i = 0; i < count_; ++i) load_state(i, step, state_.data() + i * state_room_);
+    }
     for (int64_t i = 0; i < count_; ++i) {
-      load_state(i, step, state_.data() + i * state_room_);
       ops.scale(scaled + i * state_room_, state_.data() + i * state_room_, beta_[i], state_room_);
     }
     if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, a.scaled.data());
@@ -215,10 +219,9 @@ class Tile {
   void finish() const {
     for (int64_t i = 0; i < count_; ++i) {
       const auto& row = rows_[i];
-      tile_ops().store(carried_.data() + i * state_room_, state_room_, 1, state_depth_,
-                       address(g_.query, p_.type, row.batch, row.head, row.query), p_.type, 0);
       g_.beta[row.index] = beta_gradient_[i];
     }
+    store_rows(carried_.data(), g_.query, p_.type, rows_, count_, state_depth_);
   }
 
  private:
@@ -275,14 +278,10 @@ class Tile {
     if (dropping) apply_dropout(p_, rows_, count_, chunk.first, chunk.count, weights, row);
   }
 
+  /// The state after `step` > 0 updates.
   void load_state(int64_t i, int64_t step, float* target) const {
-    const auto& row = rows_[i];
-    if (step == 0) {
-      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, state_depth_, target);
-    } else {
-      tile_ops().load(g_.saved_states + ((step - 1) * rows() + row.index) * state_depth_, Type::float32, 0, 1,
-                      state_depth_, target);
-    }
+    tile_ops().load(g_.saved_states + ((step - 1) * rows() + rows_[i].index) * state_depth_, Type::float32, 0, 1,
+                    state_depth_, target);
   }
 
   /// x . y, in the order in which products() sums.
@@ -348,7 +347,7 @@ class Backward {
       for (int64_t j = 0; j < count; ++j) {
         groups_.push_back({static_cast<int64_t>(i), tiles * j / count * kTileRows,
                            std::min(set.rows, tiles * (j + 1) / count * kTileRows), size});
-        if (!is_direct(set)) size += padded(set.keys * (depth_room_ + width_room_));
+        if (wants_patterns() && !is_direct(set)) size += padded(set.keys * (depth_room_ + width_room_));
       }
     }
     first_group_.push_back(static_cast<int64_t>(groups_.size()));
@@ -368,10 +367,12 @@ class Backward {
     } else {
       parallel_(static_cast<int64_t>(groups_.size()), [this](int64_t group) { run_group(groups_[group]); });
     }
-    write_patterns();
+    if (wants_patterns()) write_patterns();
   }
 
  private:
+  bool wants_patterns() const { return g_.stored.data != nullptr; }
+
   /// Whether the sums can stand in the result's own memory.
   bool is_direct(const PatternSet& set) const {
     return p_.type == Type::float32 && groups_of(set) == 1 && p_.depth == depth_room_ &&
@@ -406,6 +407,10 @@ class Backward {
 
   /// What a block adds in one step of one tile.
   void add_block(Tile& tile, const Group& group, int64_t step, int64_t block, float* product) const {
+    if (!wants_patterns()) {
+      tile.add_block(block, nullptr, product);
+      return;
+    }
     const auto to = sums(group);
     if (!is_in_one_pass(stored_.sets()[group.set])) {
       tile.add_block(block, &to, product);
@@ -418,7 +423,7 @@ class Backward {
 
   void run_group(const Group& group) const {
     const auto& set = stored_.sets()[group.set];
-    if (!is_in_one_pass(set)) clear(group, 0, set.keys);
+    if (wants_patterns() && !is_in_one_pass(set)) clear(group, 0, set.keys);
     std::vector<Tile> tiles;
     for (int64_t row = group.first_row; row < group.end_row; row += kTilesTogether * kTileRows) {
       begin_tiles(group, row, tiles);
@@ -446,7 +451,8 @@ class Backward {
     const auto rows = std::min(group.end_row - row, kTilesTogether * kTileRows);
     const auto count = static_cast<size_t>((rows + kTileRows - 1) / kTileRows);
     while (tiles.size() > count) tiles.pop_back();
-    while (tiles.size() < count) tiles.emplace_back(p_, g_, stored_, is_in_one_pass(stored_.sets()[group.set]));
+    while (tiles.size() < count)
+      tiles.emplace_back(p_, g_, stored_, wants_patterns() && is_in_one_pass(stored_.sets()[group.set]));
     for (size_t i = 0; i < count; ++i) {
       tiles[i].begin(group.set, row + static_cast<int64_t>(i) * kTileRows, group.end_row);
     }
@@ -483,7 +489,8 @@ class Backward {
         const auto& group = groups_[part.group];
         const auto first = part.block * block_rows;
         const auto& set = stored_.sets()[group.set];
-        if (step == g_.most_steps && !is_in_one_pass(set)) clear(group, first, std::min(block_rows, set.keys - first));
+        if (wants_patterns() && step == g_.most_steps && !is_in_one_pass(set))
+          clear(group, first, std::min(block_rows, set.keys - first));
         for (size_t j = 0; j < tiles[part.group].size(); ++j) {
           add_block(tiles[part.group][j], group, step, part.block,
                     products.data() + (part.product + static_cast<int64_t>(j)) * size);

@@ -93,14 +93,12 @@ class Tile {
     count_ = std::min(kTileRows, s.rows - first_row);
     for (int64_t i = 0; i < count_; ++i) {
       rows_[i] = stored_.row(s, first_row + i);
-      const auto& row = rows_[i];
-      tile_ops().load(address(p_.state, p_.type, row.batch, row.head, row.query), p_.type, 0, 1, state_depth_,
-                      state_.data() + i * state_room_);
-      beta_[i] = p_.beta[row.head];
+      beta_[i] = p_.beta[rows_[i].head];
       steps_[i] = 0;
       residual_[i] = std::numeric_limits<float>::quiet_NaN();
       frozen_[i] = false;
     }
+    load_rows(p_.state, p_.type, rows_, count_, state_depth_, state_.data());
   }
 
   int64_t set() const { return set_; }
@@ -206,7 +204,7 @@ class Tile {
         if (is_dead(i)) {
           die(i);
         } else {
-          residual_[i] = ops.distance(next, state, state_depth_);
+          residual_[i] = ops.distance(next, state, state_room_);
           std::copy(next, next + state_room_, state);
           ++steps_[i];
           const auto eps = p_.eps[rows_[i].head];
@@ -243,10 +241,6 @@ class Tile {
       } else {
         ops.divide(output, sums.sum[i], width_room_);
       }
-      ops.store(output, width_room_, 1, p_.width, address(out_.output, p_.type, row.batch, row.head, row.query),
-                p_.type, 0);
-      ops.store(state_.data() + i * state_room_, state_room_, 1, state_depth_,
-                address(out_.state, p_.type, row.batch, row.head, row.query), p_.type, 0);
       if (out_.saved_output != nullptr) std::copy(output, output + p_.width, out_.saved_output + row.index * p_.width);
       save_sums(i, most_steps_of_all_);
       if (out_.mass != nullptr) out_.mass[row.index] = is_dead(i) ? 0.0f : sums.kept[i] / sums.sum[i];
@@ -255,6 +249,8 @@ class Tile {
       out_.steps[row.index] = steps_[i];
       out_.converged[row.index] = residual_[i] <= p_.eps[row.head] || is_dead(i);
     }
+    store_rows(sums.values, out_.output, p_.type, rows_, count_, p_.width);
+    store_rows(state_.data(), out_.state, p_.type, rows_, count_, state_depth_);
   }
 
  private:

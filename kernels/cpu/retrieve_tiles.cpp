@@ -25,6 +25,9 @@ Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& pa
   chunk_ = chunk_rows(std::max(p.depth, p.width));
   depth_room_ = padded(p.depth);
   width_room_ = padded(p.width);
+  const auto steps = p.heads > 0 ? *std::max_element(p.steps_max, p.steps_max + p.heads) : 0;
+  packed_rows_ =
+      p.map != nullptr ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(kRowsWorthPacking / (steps + 1), 4);
   const auto batches = p.batch_shared ? std::min<int64_t>(p.batch, 1) : p.batch;
   const auto heads = p.heads_shared ? std::min<int64_t>(p.heads, 1) : p.heads;
   const auto rows = (p.batch_shared ? p.batch : 1) * (p.heads_shared ? p.heads : 1) * p.queries;
@@ -223,6 +226,37 @@ void for_each_head(const Row* rows, int64_t row_count, const Call& call) {
 }
 
 }  // namespace
+
+namespace {
+
+/// Calls `call(first, count)` for rows that follow each other in a tensor.
+template <typename Call>
+void for_each_run(const Row* rows, int64_t row_count, const Call& call) {
+  for (int64_t begin = 0, end = 0; begin < row_count; begin = end) {
+    ++end;
+    while (end < row_count && rows[end].index == rows[end - 1].index + 1 && rows[end].query > rows[begin].query) ++end;
+    call(begin, end - begin);
+  }
+}
+
+}  // namespace
+
+void load_rows(const Tensor4& tensor, Type type, const Row* rows, int64_t row_count, int64_t width, float* target) {
+  for_each_run(rows, row_count, [&](int64_t first, int64_t count) {
+    const auto& row = rows[first];
+    tile_ops().load(address(tensor, type, row.batch, row.head, row.query), type, tensor.row, count, width,
+                    target + first * padded(width));
+  });
+}
+
+void store_rows(const float* source, const Tensor4& tensor, Type type, const Row* rows, int64_t row_count,
+                int64_t width) {
+  for_each_run(rows, row_count, [&](int64_t first, int64_t count) {
+    const auto& row = rows[first];
+    tile_ops().store(source + first * padded(width), padded(width), count, width,
+                     address(tensor, type, row.batch, row.head, row.query), type, tensor.row);
+  });
+}
 
 void to_instances(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target) {
   const auto depth = problem.map->depth, state_room = padded(depth), room = padded(problem.depth);

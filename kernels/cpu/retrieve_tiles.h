@@ -9,8 +9,9 @@ namespace hopfield::kernels {
 
 /// Query rows of a tile.
 constexpr int64_t kTileRows = 64;
-/// Up to this many rows a tile works on the patterns as they lie in memory; more rows pay for packing them first.
-constexpr int64_t kFewRows = 16;
+/// This many rows, all steps counted, pay for packing the patterns they retrieve from; fewer work on them as they lie
+/// in memory.
+constexpr int64_t kRowsWorthPacking = 40;
 /// Keys are cut at multiples of chunk_rows(): partial sums are merged in the order of the chunks and blocks, so that
 /// results do not depend on who computed them.
 constexpr int64_t kChunksInBlock = 16;
@@ -62,7 +63,7 @@ class Stored {
   const std::vector<PatternSet>& sets() const { return sets_; }
   Row row(const PatternSet& set, int64_t number) const;
   /// Whether its tiles work on packed copies; bags of instances are too large for that.
-  bool is_packed(const PatternSet& set) const { return set.rows > kFewRows && problem_.map == nullptr; }
+  bool is_packed(const PatternSet& set) const { return set.rows >= packed_rows_; }
   int64_t chunk_size() const { return chunk_; }
   int64_t blocks(const PatternSet& set) const;
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
@@ -87,7 +88,7 @@ class Stored {
 
   const RetrieveProblem& problem_;
   bool backward_, own_values_;
-  int64_t chunk_, depth_room_, width_room_;
+  int64_t chunk_, depth_room_, width_room_, packed_rows_;
   std::vector<PatternSet> sets_;
   struct Packed {
     int64_t keys, keys_transposed, values, values_transposed;  ///< places in memory_
@@ -108,6 +109,11 @@ void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_
 void to_instances(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
 /// x W^T for rows [rows, padded(depth)]: [rows, padded(state depth)].
 void to_states(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
+
+/// Loads (stores) a tile's rows from (to) a tensor [batch, heads, queries, width]: [rows, padded(width)].
+void load_rows(const Tensor4& tensor, Type type, const Row* rows, int64_t row_count, int64_t width, float* target);
+void store_rows(const float* source, const Tensor4& tensor, Type type, const Row* rows, int64_t row_count,
+                int64_t width);
 
 /// Address of row `query` of a tensor [batch, heads, rows, width].
 inline char* address(const Tensor4& tensor, Type type, int64_t batch, int64_t head, int64_t row) {

@@ -207,13 +207,18 @@ HWY_INLINE uint16_t narrow(float value) {
   return static_cast<uint16_t>((word + 0x7FFF + ((word >> 16) & 1)) >> 16);  // to nearest, ties to even
 }
 
+HWY_INLINE void copy(const float* from, int64_t width, float* to) {
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) hn::StoreU(hn::LoadU(kTag, from + k), kTag, to + k);
+  for (; k < width; ++k) to[k] = from[k];
+}
+
 void load(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target) {
   const auto room = padded(width);
   for (int64_t i = 0; i < rows; ++i) {
     float* HWY_RESTRICT out = target + i * room;
     if (type == Type::float32) {
-      const float* HWY_RESTRICT in = static_cast<const float*>(source) + i * stride;
-      for (int64_t k = 0; k < width; ++k) out[k] = in[k];
+      copy(static_cast<const float*>(source) + i * stride, width, out);
     } else {
       const uint16_t* HWY_RESTRICT in = static_cast<const uint16_t*>(source) + i * stride;
       for (int64_t k = 0; k < width; ++k) out[k] = widen(in[k]);
@@ -312,8 +317,7 @@ void store(const float* source, int64_t source_row, int64_t rows, int64_t width,
   for (int64_t i = 0; i < rows; ++i) {
     const float* HWY_RESTRICT in = source + i * source_row;
     if (type == Type::float32) {
-      float* HWY_RESTRICT out = static_cast<float*>(target) + i * stride;
-      for (int64_t k = 0; k < width; ++k) out[k] = in[k];
+      copy(in, width, static_cast<float*>(target) + i * stride);
     } else {
       uint16_t* HWY_RESTRICT out = static_cast<uint16_t*>(target) + i * stride;
       for (int64_t k = 0; k < width; ++k) out[k] = narrow(in[k]);
@@ -473,12 +477,12 @@ float sum(const float* x, int64_t width) {
 }
 
 float distance(const float* x, const float* y, int64_t width) {
-  double sum = 0;
-  for (int64_t k = 0; k < width; ++k) {
-    const double difference = static_cast<double>(x[k]) - static_cast<double>(y[k]);
-    sum += difference * difference;
+  V squares = hn::Zero(kTag);
+  for (int64_t k = 0; k < width; k += kLanes) {
+    const V difference = hn::Sub(hn::LoadU(kTag, x + k), hn::LoadU(kTag, y + k));
+    squares = hn::MulAdd(difference, difference, squares);
   }
-  return static_cast<float>(__builtin_sqrt(sum));
+  return __builtin_sqrtf(hn::GetLane(hn::SumOfLanes(kTag, squares)));
 }
 
 float inner(const float* x, const float* y, int64_t width) {

@@ -76,7 +76,7 @@ struct TileOps {
   /// y <- a * y + b * x
   void (*combine)(float* y, float a, const float* x, float b, int64_t width);
   float (*sum)(const float* x, int64_t width);
-  /// |x - y|_2, summed in float64.
+  /// |x - y|_2, widths padded.
   float (*distance)(const float* x, const float* y, int64_t width);
   /// x . y, widths padded.
   float (*inner)(const float* x, const float* y, int64_t width);

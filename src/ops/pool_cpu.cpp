@@ -67,7 +67,7 @@ struct Gradients {
 at::Tensor by_head(const at::Tensor& rows) { return rows.permute({2, 0, 1, 3, 4}).flatten(1, 3); }
 
 Gradients run_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                       const at::Tensor& steps, const PoolResult& incoming) {
+                       const at::Tensor& steps, const PoolResult& incoming, bool wants_instances) {
   const auto shapes = as_retrieve_input(input);
   const CpuCall call(shapes, input, settings, seed);
   const auto& p = call.problem();
@@ -97,9 +97,11 @@ Gradients run_backward(const PoolInput& input, const RetrieveSettings& settings,
   const auto beta = at::empty({p.batch, p.heads, p.queries}, floats);
   const auto products = at::empty({g.most_steps + 1, p.batch, p.heads, p.queries, p.depth}, floats);
   const auto states = at::empty({g.most_steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
-  result.instances = gradient_like(input.instances);
   g.query = strides_of(query);
-  g.stored = strides_of(result.instances.unsqueeze(1));
+  if (wants_instances) {
+    result.instances = gradient_like(input.instances);
+    g.stored = strides_of(result.instances.unsqueeze(1));
+  }
   g.beta = pointer(beta);
   g.products = pointer(products);
   g.states = pointer(states);
@@ -190,7 +192,8 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
     incoming.mass = gradients[3];
     const Saved saved{tensors[5], tensors[6], tensors[7], tensors[8], tensors[9]};
     const auto g = at::GradMode::is_enabled() ? differentiable_backward(input, settings, rest->seed, incoming)
-                                              : run_backward(input, settings, rest->seed, saved, tensors[10], incoming);
+                                              : run_backward(input, settings, rest->seed, saved, tensors[10], incoming,
+                                                             ctx->needs_input_grad(0));
     return {g.instances, g.state, g.weight, g.bias, g.beta, at::Tensor()};
   }
 

@@ -61,7 +61,7 @@ struct Gradients {
 };
 
 Gradients run_backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                       const at::Tensor& steps, const RetrieveResult& incoming) {
+                       const at::Tensor& steps, const RetrieveResult& incoming, bool wants_patterns) {
   const CpuCall call(input, settings, seed);
   const auto& p = call.problem();
   const auto plain = [](const at::Tensor& tensor) {
@@ -82,11 +82,13 @@ Gradients run_backward(const RetrieveInput& input, const RetrieveSettings& setti
 
   Gradients result;
   result.state = gradient_like(input.state);
-  result.stored = gradient_like(input.stored);
   const auto beta = at::empty({p.batch, p.heads, p.queries}, saved.output.options());
   g.query = strides_of(result.state);
-  g.stored = strides_of(result.stored);
-  if (input.projection.defined()) {
+  if (wants_patterns) {
+    result.stored = gradient_like(input.stored);
+    g.stored = strides_of(result.stored);
+  }
+  if (wants_patterns && input.projection.defined()) {
     result.projection = gradient_like(input.projection);
     g.values = strides_of(result.projection);
   }
@@ -163,7 +165,8 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
     const Saved saved{saved_tensors[4], saved_tensors[5], saved_tensors[6]};
     const auto result = at::GradMode::is_enabled()
                             ? differentiable_backward(input, settings, rest->seed, incoming)
-                            : run_backward(input, settings, rest->seed, saved, saved_tensors[7], incoming);
+                            : run_backward(input, settings, rest->seed, saved, saved_tensors[7], incoming,
+                                           ctx->needs_input_grad(1) || ctx->needs_input_grad(2));
     return {result.state, result.stored, result.projection, result.beta, at::Tensor()};
   }
 
