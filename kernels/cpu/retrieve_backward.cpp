@@ -80,6 +80,10 @@ class Tile {
       std::fill(carried, carried + state_room_, 0.0f);
       if (g_.state != nullptr) std::copy_n(g_.state + rows_[i].index * state_depth_, state_depth_, carried);
     }
+    if (stored_.is_one_chunk(s)) {
+      kept_memory_.resize(stored_.scratch_size());
+      kept_ = stored_.chunk(set, 0, kept_memory_.data());
+    }
   }
 
   /// Prepares the association that made the output (step T) or the state after `step`.
@@ -135,7 +139,7 @@ class Tile {
     const auto row = padded(stored_.chunk_size());
     const auto end = stored_.chunks_end(stored_.sets()[set_], block);
     for (auto number = stored_.chunks_begin(block); number < end; ++number) {
-      const auto chunk = stored_.chunk(set_, number, w.chunk.data());
+      const auto chunk = take_chunk(number);
       associate(a, chunk, w.weights.data(), w.gradients.data());
       if (gradients != nullptr) {
         // Through what was read: dV += P^T g, or dK for an update.
@@ -172,7 +176,7 @@ class Tile {
     const auto& set = stored_.sets()[set_];
     const auto end = stored_.chunks_end(set, block);
     for (auto number = stored_.chunks_begin(block); number < end; ++number) {
-      const auto chunk = stored_.chunk(set_, number, w.chunk.data());
+      const auto chunk = take_chunk(number);
       for (const auto& a : associations_) {
         float* weights = w.all_weights.data() + a.step * stacked * row;
         associate(a, chunk, weights, weights + count_ * row);
@@ -247,23 +251,27 @@ class Tile {
     if (p_.map != nullptr) to_instances(p_, rows_, count_, taken, incoming);
   }
 
+  Chunk take_chunk(int64_t number) const {
+    return stored_.is_one_chunk(stored_.sets()[set_]) ? kept_ : stored_.chunk(set_, number, workbench.chunk.data());
+  }
+
   /// P of a chunk, as it was read out (after dropout), and dS.
   void associate(const Association& a, const Chunk& chunk, float* weights, float* gradients) const {
     const auto& ops = tile_ops();
     auto& w = workbench;
     const auto row = padded(stored_.chunk_size());
     const bool last = a.step == g_.most_steps, paired = p_.pair.kind != PairMask::Kind::none;
-    products(a.scaled.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.count,
-             weights, row);
+    products(a.scaled.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.panel_row,
+             chunk.count, weights, row);
     if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
     ops.association({weights, row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row},
                     a.largest, a.sum);
     if (last) {
       products(a.incoming.data(), a.incoming_row, p_.width, chunk.values, chunk.value_row, chunk.values_transposed,
-               chunk.count, gradients, row);
+               chunk.panel_row, chunk.count, gradients, row);
     } else {
       products(a.incoming.data(), a.incoming_row, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed,
-               chunk.count, gradients, row);
+               chunk.panel_row, chunk.count, gradients, row);
     }
     const bool dropping = last && p_.dropout > 0;
     if (dropping) {
@@ -291,10 +299,10 @@ class Tile {
   }
 
   void products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row, const float* transposed,
-                int64_t keys, float* target, int64_t target_row) const {
+                int64_t panel_row, int64_t keys, float* target, int64_t target_row) const {
     const auto& ops = tile_ops();
     if (transposed != nullptr) {
-      ops.gemm({count_, keys, width, x, x_row, 1, transposed, ops.panel, width * ops.panel, target, target_row, false});
+      ops.gemm({count_, keys, width, x, x_row, 1, transposed, panel_row, width * panel_row, target, target_row, false});
     } else {
       ops.dot(x, x_row, count_, y, y_row, keys, width, target, target_row);
     }
@@ -310,6 +318,8 @@ class Tile {
   float beta_[kTileRows], beta_gradient_[kTileRows];
   Buffer state_, carried_, total_, mapped_;
   std::vector<Association> associations_;
+  Buffer kept_memory_;
+  Chunk kept_{};
 };
 
 /// Tiles of one set that share a sum of pattern gradients; a large set has several, added up at the end.

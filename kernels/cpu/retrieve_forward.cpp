@@ -99,6 +99,10 @@ class Tile {
       frozen_[i] = false;
     }
     load_rows(p_.state, p_.type, rows_, count_, state_depth_, state_.data());
+    if (stored_.is_one_chunk(s)) {
+      kept_memory_.resize(stored_.scratch_size());
+      kept_ = stored_.chunk(set, 0, kept_memory_.data());
+    }
   }
 
   int64_t set() const { return set_; }
@@ -115,14 +119,16 @@ class Tile {
     const auto room = last ? width_room_ : depth_room_;
     auto& w = workbench;
     w.fit(stored_, std::max(depth_room_, width_room_));
-    const auto part = Partial::in(w.values.data());
+    const auto& set = stored_.sets()[set_];
+    const bool is_kept = stored_.is_one_chunk(set);
     const auto keys_row = padded(stored_.chunk_size());
-    const auto begin = stored_.chunks_begin(block), end = stored_.chunks_end(stored_.sets()[set_], block);
+    const auto begin = stored_.chunks_begin(block), end = stored_.chunks_end(set, block);
+    const auto part = end - begin == 1 ? partial : Partial::in(w.values.data());
     for (int64_t number = begin; number < end; ++number) {
-      const auto chunk = stored_.chunk(set_, number, w.chunk.data());
+      const auto chunk = is_kept ? kept_ : stored_.chunk(set_, number, w.chunk.data());
       if (chunk.keys_transposed != nullptr) {
-        ops.gemm({count_, chunk.count, p_.depth, scaled_.data(), depth_room_, 1, chunk.keys_transposed, ops.panel,
-                  p_.depth * ops.panel, w.scores.data(), keys_row, false});
+        ops.gemm({count_, chunk.count, p_.depth, scaled_.data(), depth_room_, 1, chunk.keys_transposed, chunk.panel_row,
+                  p_.depth * chunk.panel_row, w.scores.data(), keys_row, false});
       } else {
         ops.dot(scaled_.data(), depth_room_, count_, chunk.keys, chunk.key_row, chunk.count, p_.depth, w.scores.data(),
                 keys_row);
@@ -142,7 +148,7 @@ class Tile {
       ops.gemm({count_, last ? p_.width : p_.depth, chunk.count, w.scores.data(), keys_row, 1,
                 last ? chunk.values : chunk.keys, last ? chunk.value_row : chunk.key_row, ops.panel, part.values, room,
                 false});
-      merge(partial, part, count_, room, number == begin);
+      if (end - begin > 1) merge(partial, part, count_, room, number == begin);
     }
   }
 
@@ -154,6 +160,7 @@ class Tile {
   void sum_all_blocks(bool last) {
     const auto blocks = stored_.blocks(stored_.sets()[set_]);
     begin_pass();
+    if (blocks == 1) return sum_block(0, last, total());
     for (int64_t block = 0; block < blocks; ++block) {
       workbench.fit(stored_, std::max(depth_room_, width_room_));
       const auto partial = Partial::in(workbench.block.data());
@@ -172,7 +179,9 @@ class Tile {
     std::fill(total().largest, total().largest + count_, -kInfinity);
     std::fill(total().sum, total().sum + count_, 0.0f);
     std::fill(total().kept, total().kept + count_, 0.0f);
-    std::fill(total().values, total().values + count_ * std::max(depth_room_, width_room_), 0.0f);
+    if (stored_.sets()[set_].keys == 0) {
+      std::fill(total().values, total().values + count_ * std::max(depth_room_, width_room_), 0.0f);
+    }
   }
 
   /// Moves the states that are still on their way to softmax(beta xi K^T) K.
@@ -278,7 +287,8 @@ class Tile {
   float beta_[kTileRows], residual_[kTileRows];
   int64_t steps_[kTileRows];
   bool frozen_[kTileRows];
-  Buffer state_, next_, scaled_, total_;
+  Buffer state_, next_, scaled_, total_, kept_memory_;
+  Chunk kept_{};
 };
 
 struct TileNumber {

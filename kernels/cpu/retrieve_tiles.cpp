@@ -38,7 +38,6 @@ Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& pa
   }
 
   // Memory for the packed sets, then the packing, in pieces that are whole panels.
-  const auto& ops = tile_ops();
   struct Piece {
     int64_t set, first, count;
   };
@@ -52,8 +51,9 @@ Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& pa
   packed_.resize(sets_.size());
   for (size_t i = 0; i < sets_.size(); ++i) {
     const auto& set = sets_[i];
-    if (!is_packed(set)) continue;
-    const auto panels = (set.keys + ops.panel - 1) / ops.panel * ops.panel;
+    if (!is_packed_before(set)) continue;
+    const auto row = panel_row(set);
+    const auto panels = (set.keys + row - 1) / row * row;
     packed_[i].keys = reserve(set.keys * depth_room_);
     packed_[i].keys_transposed = reserve(panels * p.depth);
     if (own_values_) {
@@ -128,7 +128,9 @@ void Stored::pack(int64_t set, int64_t first, int64_t count) {
     float* rows = memory_.data() + rows_at + first * room;
     ops.load(address(patterns, problem_.type, s.batch, s.head, s.first + first), problem_.type, patterns.row, count,
              width, rows);
-    if (transposed) ops.pack_transposed(rows, room, count, width, memory_.data() + transposed_at + first * width);
+    if (transposed) {
+      ops.pack_transposed(rows, room, count, width, memory_.data() + transposed_at + first * width, panel_row(s));
+    }
   };
   pack_one(problem_.stored, problem_.depth, packed_[set].keys, packed_[set].keys_transposed, true);
   if (own_values_) {
@@ -146,7 +148,8 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
     c.key_bias =
         problem_.key_bias + (problem_.offsets != nullptr ? s.first : s.batch * problem_.key_bias_batch) + c.first;
   }
-  if (is_packed(s)) {
+  c.panel_row = panel_row(s);
+  if (is_packed_before(s)) {
     const auto& at = packed_[set];
     c.keys = memory_.data() + at.keys + c.first * depth_room_;
     c.key_row = depth_room_;
@@ -157,22 +160,22 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
       c.values_transposed = backward_ ? memory_.data() + at.values_transposed + c.first * problem_.width : nullptr;
     }
   } else {
-    const auto rows = [&](const Tensor4& patterns, int64_t width, float* copy, int64_t& row) {
-      const auto* source = address(patterns, problem_.type, s.batch, s.head, s.first + c.first);
-      const auto* lying = reinterpret_cast<const float*>(source);
-      row = patterns.row;
-      if (!in_place(width)) {
-        ops.load(source, problem_.type, patterns.row, c.count, width, copy);
-        row = padded(width);
-        lying = copy;
-      }
-      if (!problem_.normalize) return lying;
-      ops.normalize(lying, row, c.count, width, moments(s, c.first), copy);
-      row = padded(width);
-      return const_cast<const float*>(copy);
+    const auto take = [&](int64_t floats) {
+      float* memory = scratch;
+      scratch += chunk_ * floats;
+      return memory;
     };
-    c.keys = rows(problem_.stored, problem_.depth, scratch, c.key_row);
-    if (own_values_) c.values = rows(problem_.values, problem_.width, scratch + chunk_ * depth_room_, c.value_row);
+    const auto transposed = [&](const float* rows, int64_t row, int64_t width) {
+      float* panels = take(padded(width));
+      ops.pack_transposed(rows, row, c.count, width, panels, c.panel_row);
+      return const_cast<const float*>(panels);
+    };
+    c.keys = rows(problem_.stored, s, c, problem_.depth, take(depth_room_), c.key_row);
+    if (is_packed(s)) c.keys_transposed = transposed(c.keys, c.key_row, problem_.depth);
+    if (own_values_) {
+      c.values = rows(problem_.values, s, c, problem_.width, take(width_room_), c.value_row);
+      if (is_packed(s) && backward_) c.values_transposed = transposed(c.values, c.value_row, problem_.width);
+    }
   }
   if (!own_values_) {
     c.values = c.keys;
@@ -180,6 +183,23 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
     c.values_transposed = c.keys_transposed;
   }
   return c;
+}
+
+const float* Stored::rows(const Tensor4& patterns, const PatternSet& set, const Chunk& chunk, int64_t width,
+                          float* copy, int64_t& row) const {
+  const auto& ops = tile_ops();
+  const auto* source = address(patterns, problem_.type, set.batch, set.head, set.first + chunk.first);
+  const auto* lying = reinterpret_cast<const float*>(source);
+  row = patterns.row;
+  if (!in_place(width)) {
+    ops.load(source, problem_.type, patterns.row, chunk.count, width, copy);
+    row = padded(width);
+    lying = copy;
+  }
+  if (!problem_.normalize) return lying;
+  ops.normalize(lying, row, chunk.count, width, moments(set, chunk.first), copy);
+  row = padded(width);
+  return copy;
 }
 
 void load_pair_mask(const PairMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,

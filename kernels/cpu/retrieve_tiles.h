@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/retrieve.h"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct Chunk {
   const float *keys, *values;  ///< rows
   int64_t key_row, value_row;
   const float *keys_transposed, *values_transposed;  ///< panels, or null: few rows
+  int64_t panel_row;                                 ///< columns of those panels
   const float* key_bias;                             ///< or null
 };
 
@@ -62,8 +64,10 @@ class Stored {
 
   const std::vector<PatternSet>& sets() const { return sets_; }
   Row row(const PatternSet& set, int64_t number) const;
-  /// Whether its tiles work on packed copies; bags of instances are too large for that.
+  /// Whether its tiles work on packed copies.
   bool is_packed(const PatternSet& set) const { return set.rows >= packed_rows_; }
+  /// Whether a tile does best to take its set's only chunk once for all steps.
+  bool is_one_chunk(const PatternSet& set) const { return set.keys > 0 && set.keys <= chunk_; }
   int64_t chunk_size() const { return chunk_; }
   int64_t blocks(const PatternSet& set) const;
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
@@ -71,18 +75,26 @@ class Stored {
 
   /// @param scratch  scratch_size() floats for patterns that cannot be used as they lie in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
-  int64_t scratch_size() const { return chunk_ * (depth_room_ + width_room_); }
+  int64_t scratch_size() const { return 2 * chunk_ * (depth_room_ + width_room_); }
   /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them.
   const float* moments(const PatternSet& set, int64_t first) const {
     return moments_.data() + 2 * (moments_row(set) + first);
   }
 
  private:
+  /// A chunk's rows as they lie in memory, or in `copy`.
+  const float* rows(const Tensor4& patterns, const PatternSet& set, const Chunk& chunk, int64_t width, float* copy,
+                    int64_t& row) const;
   /// Whether rows can be used as they lie in memory.
   bool in_place(int64_t width) const { return problem_.type == Type::float32 && width == padded(width); }
   int64_t moments_row(const PatternSet& set) const {
     return problem_.offsets != nullptr ? set.first : set.batch * problem_.keys;
   }
+  /// Packed by the constructor: when several tiles share it, or it is large. Otherwise chunk() packs.
+  bool is_packed_before(const PatternSet& set) const {
+    return is_packed(set) && (set.rows > kTileRows || set.keys > chunk_);
+  }
+  int64_t panel_row(const PatternSet& set) const { return std::clamp(padded(set.keys), kPadding, tile_ops().panel); }
   void pack(int64_t set, int64_t first, int64_t count);
   void find_moments(const Parallel& parallel);
 

@@ -325,20 +325,21 @@ void store(const float* source, int64_t source_row, int64_t rows, int64_t width,
   }
 }
 
-void pack_transposed(const float* source, int64_t source_row, int64_t rows, int64_t width, float* target) {
-  for (int64_t panel = 0; panel * kPanel < rows; ++panel) {
-    const auto count = rows - panel * kPanel < kPanel ? rows - panel * kPanel : kPanel;
-    float* HWY_RESTRICT out = target + panel * width * kPanel;
-    const float* HWY_RESTRICT in = source + panel * kPanel * source_row;
+void pack_transposed(const float* source, int64_t source_row, int64_t rows, int64_t width, float* target,
+                     int64_t panel_row) {
+  for (int64_t first = 0; first < rows; first += panel_row) {
+    const auto count = rows - first < panel_row ? rows - first : panel_row;
+    float* HWY_RESTRICT out = target + first * width;
+    const float* HWY_RESTRICT in = source + first * source_row;
     // Sixteen columns at a time: their cache lines are read once and the lines written stay near.
     for (int64_t k0 = 0; k0 < width; k0 += 16) {
       const auto k1 = k0 + 16 < width ? k0 + 16 : width;
       for (int64_t i = 0; i < count; ++i) {
-        for (int64_t k = k0; k < k1; ++k) out[k * kPanel + i] = in[i * source_row + k];
+        for (int64_t k = k0; k < k1; ++k) out[k * panel_row + i] = in[i * source_row + k];
       }
     }
-    for (int64_t i = count; i < kPanel; ++i) {
-      for (int64_t k = 0; k < width; ++k) out[k * kPanel + i] = 0.0f;
+    for (int64_t k = 0; k < width; ++k) {
+      for (int64_t i = count; i < panel_row; ++i) out[k * panel_row + i] = 0.0f;
     }
   }
 }

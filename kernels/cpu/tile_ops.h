@@ -58,7 +58,9 @@ struct TileOps {
   void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
                 int64_t stride);
   /// The transposed rows as panels: target[row / panel][width][panel].
-  void (*pack_transposed)(const float* source, int64_t source_row, int64_t rows, int64_t width, float* target);
+  /// Fewer rows than a panel: panel_row columns, padded(rows), in its place.
+  void (*pack_transposed)(const float* source, int64_t source_row, int64_t rows, int64_t width, float* target,
+                          int64_t panel_row);
 
   /// Scores become exp(score + bias - largest); `largest` and `sum` [rows] describe them. A row without keys
   /// to attend to: zeros, -inf and 0. NaN shows in the sum.
