@@ -52,6 +52,16 @@ at::Tensor softmax_from(const at::Tensor& scores, const at::Tensor& logsumexp) {
 
 }  // namespace
 
+std::pair<at::Tensor, at::Tensor> without_norm(at::Tensor weight, at::Tensor bias, const at::Tensor& gamma,
+                                               const at::Tensor& delta) {
+  if (delta.defined()) {
+    const auto shift = weight.matmul(delta);
+    bias = bias.defined() ? bias + shift : shift;
+  }
+  if (gamma.defined()) weight = weight * gamma;
+  return {weight, bias};
+}
+
 AssociationCoreImpl::AssociationCoreImpl(AssociationSettings given) : settings(std::move(given)) { reset(); }
 
 void AssociationCoreImpl::reset() {
@@ -192,8 +202,8 @@ at::Tensor AssociationCoreImpl::project_state(const at::Tensor& state) const {
   return normalize(project(state, state_projection())).expand({-1, settings.num_heads, -1, -1});
 }
 
-RetrieveInput AssociationCoreImpl::retrieve_input(const AssociationInput& patterns, const at::Tensor& offsets,
-                                                  const AssociationMasks& masks) const {
+RetrieveInput AssociationCoreImpl::retrieve_input(const Projected& projected, const AssociationInput& patterns,
+                                                  const at::Tensor& offsets, const AssociationMasks& masks) const {
   const auto batch = batch_size(patterns, offsets);
   const auto heads = settings.num_heads;
   std::vector<int64_t> sizes;
@@ -201,9 +211,9 @@ RetrieveInput AssociationCoreImpl::retrieve_input(const AssociationInput& patter
 
   RetrieveInput input;
   // Queries shared by the batch or by the heads are projected once; expand() repeats them without copying.
-  input.state = project_state(patterns.state).expand({batch, -1, -1, -1});
-  input.stored = append(normalize(project(patterns.stored, stored_projection())), bias_k, sizes);
-  input.projection = append(project_values(patterns.projection), bias_v, sizes);
+  input.state = projected.state.expand({batch, -1, -1, -1});
+  input.stored = append(projected.stored, bias_k, sizes);
+  input.projection = append(projected.values, bias_v, sizes);
   if (offsets.defined()) {
     input.offsets = offsets + at::arange(offsets.numel(), offsets.options()) * appended_rows();
   } else {
@@ -214,7 +224,45 @@ RetrieveInput AssociationCoreImpl::retrieve_input(const AssociationInput& patter
 
 AssociationResult AssociationCoreImpl::forward(const AssociationInput& patterns, const at::Tensor& offsets,
                                                const AssociationMasks& masks, const AssociationRequest& request) {
-  const auto input = retrieve_input(patterns, offsets, masks);
+  const Projected projected{project_state(patterns.state), normalize(project(patterns.stored, stored_projection())),
+                            project_values(patterns.projection)};
+  return associate(projected, patterns, offsets, masks, request);
+}
+
+bool AssociationCoreImpl::projects_together() const {
+  const auto& s = settings;
+  return sizes_.fused_weights && !s.state_pattern_as_static && !s.stored_pattern_as_static &&
+         !s.pattern_projection_as_static;
+}
+
+AssociationResult AssociationCoreImpl::forward_together(const at::Tensor& patterns, const InputNorms& norms,
+                                                        const AssociationMasks& masks,
+                                                        const AssociationRequest& request) {
+  std::vector<at::Tensor> weights, biases;
+  const Projection projections[] = {state_projection(), stored_projection(), value_projection()};
+  const InputNorms::Affine* affine[] = {&norms.state, &norms.stored, &norms.projection};
+  for (size_t i = 0; i < 3; ++i) {
+    const auto [weight, bias] =
+        without_norm(projections[i].weight, projections[i].bias, affine[i]->weight, affine[i]->bias);
+    weights.push_back(weight);
+    if (bias.defined()) biases.push_back(bias);
+  }
+  const bool plain = !norms.state.weight.defined();
+  const auto all = at::linear(patterns, plain ? in_proj_weight : at::cat(weights),
+                              plain            ? in_proj_bias
+                              : biases.empty() ? at::Tensor()
+                                               : at::cat(biases));
+  const auto parts = all.split_with_sizes({weights[0].size(0), weights[1].size(0), weights[2].size(0)}, -1);
+  const auto heads = settings.num_heads;
+  const Projected projected{normalize(split_heads(parts[0], heads)), normalize(split_heads(parts[1], heads)),
+                            split_heads(parts[2], heads)};
+  return associate(projected, {patterns, patterns, patterns}, {}, masks, request);
+}
+
+AssociationResult AssociationCoreImpl::associate(const Projected& projected, const AssociationInput& patterns,
+                                                 const at::Tensor& offsets, const AssociationMasks& masks,
+                                                 const AssociationRequest& request) {
+  const auto input = retrieve_input(projected, patterns, offsets, masks);
   const auto r = retrieve(input, RetrieveOptions(settings)
                                      .beta(beta())
                                      .dropout(is_training() ? settings.dropout : 0.0)

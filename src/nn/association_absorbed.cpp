@@ -7,26 +7,12 @@
 #include <algorithm>
 
 namespace hopfield::nn {
-namespace {
-
-/// A projection of normalised instances, W (gamma * y + delta) + b, as one of y alone: {W gamma, W delta + b}.
-std::pair<at::Tensor, at::Tensor> without_norm(at::Tensor weight, at::Tensor bias, const at::Tensor& gamma,
-                                               const at::Tensor& delta) {
-  if (delta.defined()) {
-    const auto shift = weight.matmul(delta);
-    bias = bias.defined() ? bias + shift : shift;
-  }
-  if (gamma.defined()) weight = weight * gamma;
-  return {weight, bias};
-}
-
-}  // namespace
-
 bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) const {
   const auto& s = settings;
   const auto type = instances.scalar_type();
   if (!instances.is_cpu() || (type != at::kFloat && type != at::kBFloat16) || detail::is_traced(instances))
     return false;
+  if (s.backend == Backend::composite) return false;
   if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
   if (s.stop_rule != StopRule::per_query || s.gradient.kind() != Gradient::Kind::unrolled) return false;
   if (s.stored_pattern_as_static || s.pattern_projection_as_static || s.normalize_hopfield_space ||
@@ -45,10 +31,10 @@ bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) 
 
 AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instances, const at::Tensor& state,
                                                         const at::Tensor& offsets, const AssociationMasks& masks,
-                                                        const InstanceNorms& norms) {
+                                                        const InputNorms& norms) {
   const auto heads = settings.num_heads, hidden = *sizes_.hidden, pattern = *sizes_.pattern, width = sizes_.stored;
   const auto keys = stored_projection(), own_values = value_projection();
-  auto [key_weight, key_bias] = without_norm(keys.weight, keys.bias, norms.stored_weight, norms.stored_bias);
+  auto [key_weight, key_bias] = without_norm(keys.weight, keys.bias, norms.stored.weight, norms.stored.bias);
   // Connected values pass the keys' projection first: two projections are one.
   auto value_weight = own_values.weight, value_bias = own_values.bias;
   if (settings.pattern_projection_as_connected) {
@@ -56,7 +42,7 @@ AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instan
     value_weight = own_values.weight.matmul(keys.weight);
   }
   std::tie(value_weight, value_bias) =
-      without_norm(value_weight, value_bias, norms.projection_weight, norms.projection_bias);
+      without_norm(value_weight, value_bias, norms.projection.weight, norms.projection.bias);
 
   PoolInput input;
   input.instances = instances;

@@ -162,10 +162,42 @@ at::Tensor HopfieldImpl::forward(const at::Tensor& input, const at::Tensor& stor
   return associate({input, state, input}, {stored_pattern_padding_mask, association_mask, {}}).output;
 }
 
+/// One LayerNorm and one product serve all three roles. Padding instances are states too, and their zeroes as stored
+/// patterns are not: masks keep the roles apart.
+bool HopfieldImpl::projects_together(const AssociationInput& input, const AssociationMasks& masks) const {
+  const auto& s = options.settings();
+  const bool masked =
+      masks.stored_pattern_padding_mask.defined() || masks.association_mask.defined() || masks.key_bias.defined();
+  const bool same_norms = s.normalize_stored_pattern == s.normalize_state_pattern &&
+                          s.normalize_stored_pattern == s.normalize_pattern_projection &&
+                          s.normalize_stored_pattern_eps == s.normalize_state_pattern_eps &&
+                          s.normalize_stored_pattern_eps == s.normalize_pattern_projection_eps &&
+                          s.normalize_stored_pattern_affine == s.normalize_state_pattern_affine &&
+                          s.normalize_stored_pattern_affine == s.normalize_pattern_projection_affine;
+  return !masked && same_norms && input.stored.is_same(input.state) && input.projection.is_same(input.state) &&
+         association_core->projects_together();
+}
+
+AssociationResult HopfieldImpl::associate_with_itself(const at::Tensor& patterns, const AssociationMasks& masks,
+                                                      const AssociationRequest& request) {
+  AssociationCoreImpl::InputNorms norms;
+  auto normalized = patterns;
+  if (norm_state_pattern) {
+    normalized = at::layer_norm(patterns, {patterns.size(-1)}, {}, {}, options.normalize_state_pattern_eps());
+    norms.state = {norm_state_pattern->weight, norm_state_pattern->bias};
+    norms.stored = {norm_stored_pattern->weight, norm_stored_pattern->bias};
+    norms.projection = {norm_pattern_projection->weight, norm_pattern_projection->bias};
+  }
+  return association_core->forward_together(normalized, norms, masks, request);
+}
+
 AssociationResult HopfieldImpl::associate(const AssociationInput& input, const AssociationMasks& masks,
                                           const AssociationRequest& request) {
   association_core->check_patterns(input, {});
-  auto result = association_core->forward(normalize(batch_first(input), masks), {}, masks, request);
+  const auto patterns = batch_first(input);
+  auto result = projects_together(input, masks)
+                    ? associate_with_itself(patterns.state, masks, request)
+                    : association_core->forward(normalize(patterns, masks), {}, masks, request);
   result.output = activate(options.batch_first() ? result.output : result.output.transpose(0, 1));
   return result;
 }
@@ -183,13 +215,11 @@ AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances,
   AssociationInput input{instances, state, instances};
   association_core->check_patterns(input, offsets);
   if (!offsets.defined()) input = batch_first(input);
-  AssociationCoreImpl::InstanceNorms norms;
+  AssociationCoreImpl::InputNorms norms;
   if (norm_stored_pattern) {
     norms.eps = options.normalize_stored_pattern_eps();
-    norms.stored_weight = norm_stored_pattern->weight;
-    norms.stored_bias = norm_stored_pattern->bias;
-    norms.projection_weight = norm_pattern_projection->weight;
-    norms.projection_bias = norm_pattern_projection->bias;
+    norms.stored = {norm_stored_pattern->weight, norm_stored_pattern->bias};
+    norms.projection = {norm_pattern_projection->weight, norm_pattern_projection->bias};
   }
   auto result = association_core->forward_absorbed(input.stored, apply_norm(norm_state_pattern, input.state, "state"),
                                                    offsets, masks, norms);

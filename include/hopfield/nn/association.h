@@ -85,16 +85,26 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   /// options' cost, the instances' type and device alone.
   bool absorbs(int64_t queries, const at::Tensor& instances) const;
 
-  /// LayerNorms of instances, by their parameters: undefined where there are none.
-  struct InstanceNorms {
+  /// LayerNorms that have the same core, by their parameters: undefined where there are none.
+  struct InputNorms {
+    struct Affine {
+      at::Tensor weight, bias;
+    };
     std::optional<double> eps;
-    at::Tensor stored_weight, stored_bias, projection_weight, projection_bias;
+    Affine state, stored, projection;
   };
 
   /// What forward() gives for patterns {instances, state, instances}, where absorbs(). Instances come before their
   /// norms, [N, S, size] or with `offsets` [total, size].
   AssociationResult forward_absorbed(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                     const AssociationMasks& masks, const InstanceNorms& norms);
+                                     const AssociationMasks& masks, const InputNorms& norms);
+
+  /// Whether one product projects patterns that are stored, state and projection at once.
+  bool projects_together() const;
+  /// What forward() gives for {patterns, patterns, patterns} and the norms' affine parts, where projects_together().
+  /// Patterns come without those parts.
+  AssociationResult forward_together(const at::Tensor& patterns, const InputNorms& norms, const AssociationMasks& masks,
+                                     const AssociationRequest& request);
 
   /// Projected values [N or 1, heads, S, pattern_size], appended patterns included.
   at::Tensor projected_patterns(const at::Tensor& projection);
@@ -131,6 +141,11 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
     at::Tensor weight, bias;
   };
 
+  /// Patterns in association space [N or 1, heads or 1, rows, width], ragged [total, heads or 1, width].
+  struct Projected {
+    at::Tensor state, stored, values;
+  };
+
   static Sizes resolve(const AssociationSettings& settings);
   void register_weights();
   Projection state_projection() const;
@@ -145,8 +160,10 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   int64_t appended_rows() const;
   int64_t batch_size(const AssociationInput& patterns, const at::Tensor& offsets) const;
   double default_beta() const;
-  RetrieveInput retrieve_input(const AssociationInput& patterns, const at::Tensor& offsets,
+  RetrieveInput retrieve_input(const Projected& projected, const AssociationInput& patterns, const at::Tensor& offsets,
                                const AssociationMasks& masks) const;
+  AssociationResult associate(const Projected& projected, const AssociationInput& patterns, const at::Tensor& offsets,
+                              const AssociationMasks& masks, const AssociationRequest& request);
 
   Sizes sizes_;
   at::Generator generator_;

@@ -70,6 +70,9 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
  private:
   AssociationInput batch_first(const AssociationInput& input) const;
   AssociationInput normalize(const AssociationInput& input, const AssociationMasks& masks);
+  bool projects_together(const AssociationInput& input, const AssociationMasks& masks) const;
+  AssociationResult associate_with_itself(const at::Tensor& patterns, const AssociationMasks& masks,
+                                          const AssociationRequest& request);
   at::Tensor activate(const at::Tensor& output) const { return activation_ ? activation_(output) : output; }
 
   std::function<at::Tensor(const at::Tensor&)> activation_;

@@ -1,0 +1,172 @@
+// The kernels by themselves, without LibTorch: against loops in float64, and with many threads (the preset tsan).
+
+#include <gtest/gtest.h>
+#include <kernels/cpu/retrieve.h>
+#include <kernels/cpu/tile_ops.h>
+
+#include <atomic>
+#include <cmath>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace hopfield::kernels {
+namespace {
+
+Parallel threads(int count) {
+  return [count](int64_t tasks, const std::function<void(int64_t)>& call) {
+    std::atomic<int64_t> next{0};
+    std::vector<std::thread> pool;
+    for (int i = 0; i < count; ++i) {
+      pool.emplace_back([&] {
+        for (auto task = next++; task < tasks; task = next++) call(task);
+      });
+    }
+    for (auto& thread : pool) thread.join();
+  };
+}
+
+std::vector<float> random_numbers(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> numbers(static_cast<size_t>(count));
+  for (auto& number : numbers) number = normal(random);
+  return numbers;
+}
+
+/// A dense call of everything in float32, and memory for its results.
+struct Call {
+  Call(int64_t batch, int64_t heads, int64_t queries, int64_t keys, int64_t depth, int64_t width, int64_t steps,
+       bool shared)
+      : rows(batch * heads * queries),
+        steps_of_heads(static_cast<size_t>(heads), steps),
+        beta(static_cast<size_t>(heads), 0.5f),
+        eps(static_cast<size_t>(heads), 0.0f) {
+    const auto sets = shared ? 1 : batch * heads;
+    state = random_numbers(rows * depth, 1);
+    stored = random_numbers(sets * keys * depth, 2);
+    values = random_numbers(sets * keys * width, 3);
+    gradient = random_numbers(rows * width, 4);
+    p.batch = batch, p.heads = heads, p.queries = queries, p.keys = keys, p.depth = depth, p.width = width;
+    p.batch_shared = p.heads_shared = shared;
+    p.own_values = true;
+    p.state = {state.data(), heads * queries * depth, queries * depth, depth};
+    const auto shared_tensor = [&](std::vector<float>& data, int64_t size) {
+      return shared ? Tensor4{data.data(), 0, 0, size} : Tensor4{data.data(), heads * keys * size, keys * size, size};
+    };
+    p.stored = shared_tensor(stored, depth);
+    p.values = shared_tensor(values, width);
+    p.beta = beta.data(), p.steps_max = steps_of_heads.data(), p.eps = eps.data();
+    const auto make = [&](std::vector<float>& data, int64_t size) { data.assign(static_cast<size_t>(size), NAN); };
+    make(output, rows * width), make(final_state, rows * depth), make(logsumexp, rows), make(residual, rows);
+    make(saved_states, steps * rows * depth), make(saved_sums, (steps + 1) * rows * 2),
+        make(saved_output, rows * width);
+    make(query_gradient, rows * depth), make(stored_gradient, sets * keys * depth);
+    make(values_gradient, sets * keys * width), make(beta_gradient, rows);
+    step_counts.assign(static_cast<size_t>(rows), -1);
+    converged.reset(new bool[static_cast<size_t>(rows)]);
+    o.output = {output.data(), heads * queries * width, queries * width, width};
+    o.state = {final_state.data(), heads * queries * depth, queries * depth, depth};
+    o.logsumexp = logsumexp.data(), o.residual = residual.data(), o.steps = step_counts.data();
+    o.converged = converged.get();
+    o.saved_states = saved_states.data(), o.saved_sums = saved_sums.data(), o.saved_output = saved_output.data();
+    g.output = gradient.data();
+    g.saved_states = saved_states.data(), g.saved_sums = saved_sums.data(), g.saved_output = saved_output.data();
+    g.steps = step_counts.data(), g.most_steps = steps;
+    g.query = {query_gradient.data(), heads * queries * depth, queries * depth, depth};
+    g.stored = shared_tensor(stored_gradient, depth);
+    g.values = shared_tensor(values_gradient, width);
+    g.beta = beta_gradient.data();
+  }
+
+  void run(const Parallel& parallel) {
+    retrieve_forward(p, o, parallel);
+    retrieve_backward(p, g, parallel);
+  }
+
+  std::vector<const std::vector<float>*> results() const {
+    return {&output, &final_state, &logsumexp, &query_gradient, &stored_gradient, &values_gradient, &beta_gradient};
+  }
+
+  int64_t rows;
+  std::vector<int64_t> steps_of_heads, step_counts;
+  std::vector<float> beta, eps, state, stored, values, gradient, output, final_state, logsumexp, residual, saved_states,
+      saved_sums, saved_output, query_gradient, stored_gradient, values_gradient, beta_gradient;
+  std::unique_ptr<bool[]> converged;
+  RetrieveProblem p;
+  RetrieveOutputs o;
+  RetrieveGradients g;
+};
+
+struct Sizes {
+  int64_t batch, heads, queries, keys, depth, width, steps;
+  bool shared;
+};
+
+// One tile and many keys; many tiles; patterns shared by all; a few rows; sizes off every edge.
+const Sizes kSizes[] = {{1, 1, 3, 9000, 16, 16, 2, false},
+                        {2, 2, 70, 130, 20, 7, 2, false},
+                        {5, 2, 40, 600, 16, 16, 1, true},
+                        {3, 2, 1, 17, 5, 3, 3, false},
+                        {1, 1, 300, 1100, 16, 24, 1, false}};
+
+TEST(RetrieveKernels, GiveTheSameBitsWithEightThreadsAsWithOne) {
+  for (const auto& s : kSizes) {
+    Call one(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    Call eight(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    one.run(threads(1));
+    eight.run(threads(8));
+    for (size_t i = 0; i < one.results().size(); ++i) EXPECT_EQ(*one.results()[i], *eight.results()[i]) << i;
+  }
+}
+
+/// The output by plain loops.
+template <typename T>
+std::vector<T> plain_output(const Call& call, const Sizes& s) {
+  std::vector<T> output;
+  for (int64_t row = 0; row < call.rows; ++row) {
+    const auto set = s.shared ? 0 : row / s.queries;
+    const float* keys = call.stored.data() + set * s.keys * s.depth;
+    const float* values = call.values.data() + set * s.keys * s.width;
+    std::vector<T> state(call.state.begin() + row * s.depth, call.state.begin() + (row + 1) * s.depth);
+    for (int64_t step = 0; step <= s.steps; ++step) {
+      const bool last = step == s.steps;
+      std::vector<T> weights(static_cast<size_t>(s.keys)), next(static_cast<size_t>(last ? s.width : s.depth));
+      T sum = 0;
+      for (int64_t j = 0; j < s.keys; ++j) {
+        T score = 0;
+        for (int64_t k = 0; k < s.depth; ++k) score += T(0.5) * state[k] * keys[j * s.depth + k];
+        sum += weights[j] = std::exp(score);
+      }
+      for (int64_t j = 0; j < s.keys; ++j) {
+        for (size_t k = 0; k < next.size(); ++k) {
+          next[k] += weights[j] / sum * (last ? values[j * s.width + k] : keys[j * s.depth + k]);
+        }
+      }
+      state = next;
+    }
+    output.insert(output.end(), state.begin(), state.end());
+  }
+  return output;
+}
+
+TEST(RetrieveKernels, AreAsExactAsPlainLoops) {
+  for (const auto& s : kSizes) {
+    Call call(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    call.run(threads(2));
+    const auto exact = plain_output<double>(call, s);
+    const auto plain = plain_output<float>(call, s);
+    double error = 0, plain_error = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      error = std::max(error, std::abs(exact[i] - call.output[i]));
+      plain_error = std::max(plain_error, std::abs(exact[i] - plain[i]));
+    }
+    EXPECT_LE(error, 2 * plain_error);
+    EXPECT_GT(plain_error, 0);
+  }
+}
+
+TEST(TileOps, NameTheirInstructionSet) { EXPECT_NE(tile_ops().target, nullptr); }
+
+}  // namespace
+}  // namespace hopfield::kernels
