@@ -65,6 +65,9 @@ struct RetrieveOutputs {
   float* residual = nullptr;
   int64_t* steps = nullptr;
   bool* converged = nullptr;
+  /// Scores of the final association with their biases, or null, by strides; ragged patterns have no batch stride.
+  float* scores = nullptr;
+  int64_t score_batch = 0, score_head = 0, score_query = 0, score_key = 0;
   // For the backward pass, or null: states after 1 .. T updates [T, rows, depth]; largest score and sum of exponentials
   // of the T + 1 associations [T + 1, rows, 2], more exact than their logsumexp; the output in float32 [rows, width].
   float* saved_states = nullptr;

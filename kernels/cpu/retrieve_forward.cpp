@@ -135,6 +135,7 @@ class Tile {
       }
       const bool paired = p_.pair.kind != PairMask::Kind::none;
       if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), keys_row);
+      if (last && out_.scores != nullptr) write_scores(chunk, keys_row);
       ops.exponentials(
           {w.scores.data(), keys_row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, keys_row},
           part.largest, part.sum);
@@ -271,6 +272,23 @@ class Tile {
     residual_[i] = 0.0f;
     frozen_[i] = true;
   }
+  void write_scores(const Chunk& chunk, int64_t keys_row) const {
+    const auto& set = stored_.sets()[set_];
+    const bool paired = p_.pair.kind != PairMask::Kind::none;
+    for (int64_t i = 0; i < count_; ++i) {
+      const auto& row = rows_[i];
+      float* to = out_.scores + row.batch * out_.score_batch + row.head * out_.score_head +
+                  row.query * out_.score_query + (set.first + chunk.first) * out_.score_key;
+      for (int64_t j = 0; j < chunk.count; ++j) {
+        const float key_bias = chunk.key_bias != nullptr ? chunk.key_bias[j] : 0.0f;
+        const float pair = paired ? workbench.pair.data()[i * keys_row + j] : 0.0f;
+        const bool excluded = key_bias == -kInfinity || pair == -kInfinity;
+        const float score = workbench.scores.data()[i * keys_row + j] + key_bias + pair;
+        to[j * out_.score_key] = excluded ? -kInfinity : score;
+      }
+    }
+  }
+
   void save_sums(int64_t i, int64_t step) const {
     if (out_.saved_sums == nullptr) return;
     float* to = out_.saved_sums + 2 * (step * total_rows() + rows_[i].index);

@@ -31,7 +31,7 @@ bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) 
 
 AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instances, const at::Tensor& state,
                                                         const at::Tensor& offsets, const AssociationMasks& masks,
-                                                        const InputNorms& norms) {
+                                                        const InputNorms& norms, const AssociationRequest& request) {
   const auto heads = settings.num_heads, hidden = *sizes_.hidden, pattern = *sizes_.pattern, width = sizes_.stored;
   const auto keys = stored_projection(), own_values = value_projection();
   auto [key_weight, key_bias] = without_norm(keys.weight, keys.bias, norms.stored.weight, norms.stored.bias);
@@ -60,9 +60,11 @@ AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instan
     input.padding_mask = shapes.padding_mask;
     input.key_bias = shapes.key_bias;
   }
-  const auto r = pool(
-      input,
-      RetrieveOptions(settings).beta(beta()).dropout(is_training() ? settings.dropout : 0.0).generator(generator_));
+  const auto r = pool(input, RetrieveOptions(settings)
+                                 .beta(beta())
+                                 .dropout(is_training() ? settings.dropout : 0.0)
+                                 .generator(generator_)
+                                 .with_scores(request.association()));
 
   // Z = W_V mean + mass b_V, one product for each head: [H, N * L, d_in] by [H, d_in, d_v].
   const auto batch = r.output.size(0), queries = r.output.size(2);
@@ -80,6 +82,7 @@ AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instan
   result.steps = r.steps;
   result.residual = r.residual;
   result.converged = r.converged;
+  if (request.association()) set_association(result, r.scores, offsets, instances.size(0), 0);
   return result;
 }
 

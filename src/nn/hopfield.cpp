@@ -211,7 +211,8 @@ AssociationResult HopfieldImpl::associate_bags(const AssociationInput& input, co
 }
 
 AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances, const at::Tensor& state,
-                                                    const at::Tensor& offsets, const AssociationMasks& masks) {
+                                                    const at::Tensor& offsets, const AssociationMasks& masks,
+                                                    const AssociationRequest& request) {
   AssociationInput input{instances, state, instances};
   association_core->check_patterns(input, offsets);
   if (!offsets.defined()) input = batch_first(input);
@@ -222,7 +223,7 @@ AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances,
     norms.projection = {norm_pattern_projection->weight, norm_pattern_projection->bias};
   }
   auto result = association_core->forward_absorbed(input.stored, apply_norm(norm_state_pattern, input.state, "state"),
-                                                   offsets, masks, norms);
+                                                   offsets, masks, norms, request);
   result.output = activate(offsets.defined() || options.batch_first() ? result.output : result.output.transpose(0, 1));
   return result;
 }

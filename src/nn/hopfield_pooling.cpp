@@ -36,7 +36,7 @@ AssociationInput HopfieldPoolingImpl::with_state(const PoolingInput& input) cons
 
 bool HopfieldPoolingImpl::absorbs(const AssociationInput& patterns, const AssociationRequest& request) const {
   return patterns.stored.defined() && patterns.projection.is_same(patterns.stored) && !request.energy() &&
-         !request.association() && hopfield->association_core->absorbs(options.quantity(), patterns.stored);
+         hopfield->association_core->absorbs(options.quantity(), patterns.stored);
 }
 
 at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
@@ -47,8 +47,9 @@ at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tenso
 AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const AssociationMasks& masks,
                                                  const AssociationRequest& request) {
   const auto patterns = with_state(input);
-  auto result = absorbs(patterns, request) ? hopfield->associate_instances(patterns.stored, patterns.state, {}, masks)
-                                           : hopfield->associate(patterns, masks, request);
+  auto result = absorbs(patterns, request)
+                    ? hopfield->associate_instances(patterns.stored, patterns.state, {}, masks, request)
+                    : hopfield->associate(patterns, masks, request);
   result.output = (options.batch_first() ? result.output : result.output.transpose(0, 1)).flatten(1);
   return result;
 }
@@ -65,7 +66,7 @@ AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, cons
   auto patterns = with_state({bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
   auto result = absorbs(patterns, request)
-                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, {})
+                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, {}, request)
                     : hopfield->associate_bags(patterns, bags.offsets, request);
   result.output = result.output.flatten(1);
   return result;
@@ -78,7 +79,8 @@ InstanceScores HopfieldPoolingImpl::instance_scores(const BagBatch& bags, const 
 }
 
 at::Tensor HopfieldPoolingImpl::get_association_matrix(const PoolingInput& input, const AssociationMasks& masks) {
-  return hopfield->get_association_matrix(with_state(input), masks);
+  const at::NoGradGuard no_grad;
+  return associate(input, masks, AssociationRequest().with_association()).association;
 }
 
 at::Tensor HopfieldPoolingImpl::get_projected_pattern_matrix(const PoolingInput& input) {

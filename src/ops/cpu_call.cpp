@@ -136,6 +136,19 @@ void CpuCall::set_masks(const RetrieveInput& input) {
   }
 }
 
+at::Tensor make_scores(const kernels::RetrieveProblem& p, const at::TensorOptions& options,
+                       kernels::RetrieveOutputs& outputs) {
+  const bool ragged = p.offsets != nullptr;
+  const auto scores = ragged ? at::empty({p.keys, p.heads, p.queries}, options)
+                             : at::empty({p.batch, p.heads, p.queries, p.keys}, options);
+  outputs.scores = scores.data_ptr<float>();
+  outputs.score_batch = ragged ? 0 : scores.stride(0);
+  outputs.score_head = scores.stride(1);
+  outputs.score_query = scores.stride(2);
+  outputs.score_key = scores.stride(ragged ? 0 : 3);
+  return scores;
+}
+
 at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta) {
   const bool per_head = beta.dim() == 1 && beta.size(0) > 1;
   const auto summed = per_head ? shares.sum(at::IntArrayRef{0, 2}, false, at::kDouble) : shares.sum(at::kDouble);

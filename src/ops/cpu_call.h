@@ -37,6 +37,9 @@ class CpuCall {
   kernels::RetrieveProblem p_;
 };
 
+/// An uninitialised tensor for the scores of a problem, [N, H, L, S] or ragged [total, H, L], made known to `outputs`.
+at::Tensor make_scores(const kernels::RetrieveProblem& problem, const at::TensorOptions& options,
+                       kernels::RetrieveOutputs& outputs);
 /// dL/dbeta from each row's share [N, H, L], in the form of the option.
 at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta);
 /// An uninitialised gradient of patterns, with contiguous rows.

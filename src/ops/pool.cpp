@@ -39,8 +39,8 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   }
   HOPFIELD_CHECK(!input.normalize_eps || (std::isfinite(*input.normalize_eps) && *input.normalize_eps >= 0),
                  "expected normalize_eps to be finite and not negative, got ", input.normalize_eps.value_or(0));
-  HOPFIELD_CHECK(!settings.with_energy && !settings.with_scores,
-                 "expected neither energy nor scores to be asked for; use retrieve on projected patterns");
+  HOPFIELD_CHECK(!settings.with_energy,
+                 "expected no energy to be asked for: it needs the keys' norms; use retrieve on projected patterns");
   // Masks, offsets, beta and the iteration are retrieve's: a call of its shapes has them checked.
   RetrieveInput shapes = detail::as_retrieve_input(input);
   const auto probe = at::empty({1}, y.options().requires_grad(false));

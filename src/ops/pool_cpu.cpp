@@ -19,6 +19,16 @@ struct Saved {
   at::Tensor states, sums, means, output, mass;
 };
 
+/// beta xi . b of each query [N, H, L], in float32: what the kernels leave out of all its scores.
+at::Tensor constant_scores(const at::Tensor& state, const PoolInput& input, const RetrieveSettings& settings) {
+  const auto constants = (state.to(at::kFloat) * input.bias.to(at::kFloat).unsqueeze(1)).sum(-1);
+  const auto& beta = settings.beta;
+  if (!beta.defined()) return constants / std::sqrt(static_cast<double>(std::max<int64_t>(state.size(-1), 1)));
+  return constants * (beta.dim() == 1 ? beta.to(at::kFloat).unsqueeze(1) : beta.to(at::kFloat));
+}
+
+at::Tensor bag_lengths(const PoolInput& input) { return at::diff(input.offsets.to(at::kLong)); }
+
 /// With logsumexp of beta xi . W y alone.
 PoolResult run_forward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
   const CpuCall call(as_retrieve_input(input), input, settings, seed);
@@ -43,6 +53,7 @@ PoolResult run_forward(const PoolInput& input, const RetrieveSettings& settings,
   outputs.mass = r.mass.data_ptr<float>();
   outputs.steps = r.steps.data_ptr<int64_t>();
   outputs.converged = r.converged.data_ptr<bool>();
+  if (settings.with_scores) r.scores = make_scores(p, floats, outputs);
   if (saved != nullptr) {
     const auto steps = call.most_steps();
     saved->states = at::empty({steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
@@ -135,7 +146,7 @@ Gradients differentiable_backward(const PoolInput& input, const RetrieveSettings
   add(r.mass, incoming.mass);
   if (incoming.logsumexp.defined()) {
     auto raw = r.logsumexp;
-    if (input.bias.defined()) raw = raw - with_constant_scores(at::zeros_like(raw), r.state, input, settings);
+    if (input.bias.defined()) raw = raw - constant_scores(r.state, input, settings);
     add(raw, incoming.logsumexp);
   }
   Gradients result;
@@ -212,18 +223,6 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
 
 }  // namespace
 
-at::Tensor with_constant_scores(const at::Tensor& logsumexp, const at::Tensor& state, const PoolInput& input,
-                                const RetrieveSettings& settings) {
-  if (!input.bias.defined()) return logsumexp;
-  auto constants = (state * input.bias.unsqueeze(1)).sum(-1);  // [N, H, L]
-  if (settings.beta.defined()) {
-    constants = constants * (settings.beta.dim() == 1 ? settings.beta.to(state.options()).unsqueeze(1) : settings.beta);
-  } else {
-    constants = constants / std::sqrt(static_cast<double>(std::max<int64_t>(state.size(-1), 1)));
-  }
-  return logsumexp + constants.to(logsumexp.scalar_type());
-}
-
 PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
   const auto& s = settings;
   bool needs_gradient = false;
@@ -256,7 +255,14 @@ PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, ui
     r.steps = outputs[5];
     r.converged = outputs[6];
   }
-  r.logsumexp = with_constant_scores(r.logsumexp, r.state, input, settings);
+  if (input.bias.defined()) {
+    const auto constants = constant_scores(r.state, input, settings);
+    r.logsumexp = r.logsumexp + constants;
+    if (r.scores.defined()) {
+      r.scores = r.scores + (input.offsets.defined() ? at::repeat_interleave(constants, bag_lengths(input), 0)
+                                                     : constants.unsqueeze(-1));
+    }
+  }
   return r;
 }
 

@@ -14,8 +14,4 @@ PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, ui
 /// The instances as stored patterns that all heads share, with the masks in retrieve's full shapes.
 RetrieveInput as_retrieve_input(const PoolInput& input);
 
-/// Adds beta xi . b of each query to logsumexps of scores without it.
-at::Tensor with_constant_scores(const at::Tensor& logsumexp, const at::Tensor& state, const PoolInput& input,
-                                const RetrieveSettings& settings);
-
 }  // namespace hopfield::detail

@@ -79,7 +79,7 @@ Reason gradient_of_masks(const FusedCall& call) {
 }
 
 Reason wanted_results(const FusedCall& call) {
-  if (call.settings.with_scores) return "scores are asked for, which the fused kernels never hold";
+  if (call.settings.with_scores && call.needs_gradient()) return "scores are asked for that have a gradient";
   if (call.settings.with_energy && call.input.offsets.defined()) return "energies of ragged patterns are asked for";
   return std::nullopt;
 }

@@ -43,6 +43,7 @@ RetrieveResult run_forward(const RetrieveInput& input, const RetrieveSettings& s
   outputs.residual = r.residual.data_ptr<float>();
   outputs.steps = r.steps.data_ptr<int64_t>();
   outputs.converged = r.converged.data_ptr<bool>();
+  if (settings.with_scores) r.scores = make_scores(p, floats, outputs);
   if (saved != nullptr) {
     const auto steps = call.most_steps();
     saved->states = at::empty({steps, p.batch, p.heads, p.queries, p.depth}, floats);

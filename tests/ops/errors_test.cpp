@@ -173,7 +173,9 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
       {"dropout above 1", call(RetrieveOptions().dropout(1.5)), {"dropout", "between 0 and 1", "1.5"}},
       {"negative dropout", call(RetrieveOptions().dropout(-0.1)), {"dropout", "between 0 and 1"}},
       {"NaN dropout", call(RetrieveOptions().dropout(kNaN)), {"dropout", "nan"}},
-      {"fused backend", call(RetrieveOptions().with_scores().backend(Backend::fused)), {"fused", "backend automatic"}},
+      {"fused backend",
+       call(RetrieveOptions().fixed_steps(1).stop_rule(StopRule::per_head).backend(Backend::fused)),
+       {"fused", "backend automatic"}},
       {"until converged on meta",
        [=] {
          retrieve(at::zeros({2, 2}, meta), at::zeros({3, 2}, meta), RetrieveOptions().until_converged());

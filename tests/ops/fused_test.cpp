@@ -417,7 +417,7 @@ TEST(Fused, SaysWhyNot) {
   EXPECT_FALSE(reason(RetrieveOptions().fixed_steps(3)));
   EXPECT_FALSE(reason(RetrieveOptions().until_converged()));
   EXPECT_TRUE(reason(RetrieveOptions().fixed_steps(3).stop_rule(StopRule::per_head)));
-  EXPECT_TRUE(reason(RetrieveOptions().with_scores()));
+  EXPECT_FALSE(reason(RetrieveOptions().with_scores()));
   EXPECT_TRUE(why_not_fused({x.to(at::kDouble), y.to(at::kDouble), {}, {}, {}, {}, {}}));
   auto spoilt = y.clone();
   spoilt[0][0][4].fill_(kInfinity);

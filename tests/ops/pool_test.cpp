@@ -183,6 +183,21 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
   EXPECT_LT((p.mass - 1).abs().max().item<double>(), 1e-12);
 }
 
+TEST(Pool, GivesTheScoresOfItsFinalAssociation) {
+  for (uint64_t seed = 500; seed < 540; ++seed) {
+    const auto s = draw(seed);
+    auto in = s.input;
+    for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias, &in.key_bias}) {
+      if (tensor->defined()) *tensor = tensor->to(at::kFloat);
+    }
+    auto options = s.options;
+    options.with_scores();
+    const auto fused = pool(in, options.backend(Backend::fused));
+    const auto plain = pool(s.input, options.backend(Backend::composite));
+    EXPECT_LT(relative_error(fused.scores, plain.scores), 1e-4) << s.name;
+  }
+}
+
 TEST(Pool, GivesTheSameBitsForAnyThreadsAndForABagAlone) {
   const auto s = large_bags();
   const auto threads_before = at::get_num_threads();

@@ -97,7 +97,8 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   /// What forward() gives for patterns {instances, state, instances}, where absorbs(). Instances come before their
   /// norms, [N, S, size] or with `offsets` [total, size].
   AssociationResult forward_absorbed(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                     const AssociationMasks& masks, const InputNorms& norms);
+                                     const AssociationMasks& masks, const InputNorms& norms,
+                                     const AssociationRequest& request);
 
   /// Whether one product projects patterns that are stored, state and projection at once.
   bool projects_together() const;

@@ -49,7 +49,7 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
   /// What associate() (with `offsets`: associate_bags()) gives for {instances, state, instances}, but without forming
   /// keys and values, which pays for few queries. For AssociationCoreImpl::absorbs() only.
   AssociationResult associate_instances(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                        const AssociationMasks& masks);
+                                        const AssociationMasks& masks, const AssociationRequest& request);
 
   /// Final association [N, num_heads, L, S], without gradient. Appended patterns widen it.
   at::Tensor get_association_matrix(const AssociationInput& input, const AssociationMasks& masks = {});
