@@ -1,9 +1,11 @@
 #include "ops/cpu_call.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 namespace hopfield::detail {
@@ -153,6 +155,27 @@ at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta) {
   const bool per_head = beta.dim() == 1 && beta.size(0) > 1;
   const auto summed = per_head ? shares.sum(at::IntArrayRef{0, 2}, false, at::kDouble) : shares.sum(at::kDouble);
   return summed.view(beta.sizes()).to(beta.options().requires_grad(false));
+}
+
+std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& outputs,
+                                                 const std::vector<at::Tensor>& incoming,
+                                                 const std::vector<at::Tensor>& inputs) {
+  std::vector<at::Tensor> reached, gradients, wanted;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!incoming[i].defined() || !outputs[i].requires_grad()) continue;
+    reached.push_back(outputs[i]);
+    gradients.push_back(incoming[i]);
+  }
+  const auto wants = [](const at::Tensor& input) { return input.defined() && input.requires_grad(); };
+  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(wanted), wants);
+  std::vector<at::Tensor> result(inputs.size());
+  if (reached.empty() || wanted.empty()) return result;
+  const auto found = torch::autograd::grad(reached, wanted, gradients, /*retain_graph=*/true, /*create_graph=*/true,
+                                           /*allow_unused=*/true);
+  for (size_t i = 0, next = 0; i < inputs.size(); ++i) {
+    if (wants(inputs[i])) result[i] = found[next++];
+  }
+  return result;
 }
 
 at::Tensor gradient_like(const at::Tensor& patterns) {

@@ -42,6 +42,12 @@ at::Tensor make_scores(const kernels::RetrieveProblem& problem, const at::Tensor
                        kernels::RetrieveOutputs& outputs);
 /// dL/dbeta from each row's share [N, H, L], in the form of the option.
 at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta);
+/// Gradients that can be differentiated again, one for each input: undefined where it asks for none, or is undefined.
+/// @param incoming  gradients of the outputs, or undefined
+std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& outputs,
+                                                 const std::vector<at::Tensor>& incoming,
+                                                 const std::vector<at::Tensor>& inputs);
+
 /// An uninitialised gradient of patterns, with contiguous rows.
 at::Tensor gradient_like(const at::Tensor& patterns);
 

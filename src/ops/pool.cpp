@@ -52,9 +52,11 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
 
 std::optional<std::string> reason_against(const PoolInput& input, const RetrieveSettings& settings) {
   auto call = detail::as_retrieve_input(input);
-  // Whoever asks for a gradient, the same gradient modes can serve.
   for (const auto* tensor : {&input.weight, &input.bias}) {
-    if (tensor->defined() && tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
+    if (!tensor->defined()) continue;
+    if (detail::is_traced(*tensor)) return "the tensors are being traced or transformed (meta, vmap, compile)";
+    // Whoever asks for a gradient, the same gradient modes can serve.
+    if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
   }
   return detail::reason_against_fusing(call, settings);
 }
@@ -92,7 +94,8 @@ PoolResult pool(const PoolInput& input, const RetrieveOptions& options) {
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
   auto call = input;
-  if (input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined()) {
+  const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
+  if (masked && !detail::is_traced(input.instances)) {
     // Their keys would pass NaN on to the gradient of the weight.
     if (const auto clean = detail::without_hidden_nonfinite(detail::as_retrieve_input(input))) {
       call.instances = clean->stored.squeeze(1);

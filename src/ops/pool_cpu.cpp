@@ -3,7 +3,6 @@
 #include "ops/pool_internal.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -135,37 +134,11 @@ Gradients run_backward(const PoolInput& input, const RetrieveSettings& settings,
 Gradients differentiable_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed,
                                   const PoolResult& incoming) {
   const auto r = pool_composite(input, settings, seed);
-  variable_list outputs, gradients, inputs;
-  const auto add = [&](const at::Tensor& output, const at::Tensor& gradient) {
-    if (!gradient.defined() || !output.requires_grad()) return;
-    outputs.push_back(output);
-    gradients.push_back(gradient);
-  };
-  add(r.output, incoming.output);
-  add(r.state, incoming.state);
-  add(r.mass, incoming.mass);
-  if (incoming.logsumexp.defined()) {
-    auto raw = r.logsumexp;
-    if (input.bias.defined()) raw = raw - constant_scores(r.state, input, settings);
-    add(raw, incoming.logsumexp);
-  }
-  Gradients result;
-  std::vector<at::Tensor*> targets;
-  const auto want = [&](const at::Tensor& tensor, at::Tensor& target) {
-    if (!tensor.defined() || !tensor.requires_grad()) return;
-    inputs.push_back(tensor);
-    targets.push_back(&target);
-  };
-  want(input.instances, result.instances);
-  want(input.state, result.state);
-  want(input.weight, result.weight);
-  want(input.bias, result.bias);
-  want(settings.beta, result.beta);
-  if (outputs.empty() || inputs.empty()) return result;
-  const auto found = torch::autograd::grad(outputs, inputs, gradients, /*retain_graph=*/true, /*create_graph=*/true,
-                                           /*allow_unused=*/true);
-  for (size_t i = 0; i < targets.size(); ++i) *targets[i] = found[i];
-  return result;
+  const auto raw = input.bias.defined() ? r.logsumexp - constant_scores(r.state, input, settings) : r.logsumexp;
+  const auto g = differentiable_gradients({r.output, r.state, r.mass, raw},
+                                          {incoming.output, incoming.state, incoming.mass, incoming.logsumexp},
+                                          {input.instances, input.state, input.weight, input.bias, settings.beta});
+  return {g[0], g[1], g[2], g[3], g[4]};
 }
 
 /// Everything of a call but the tensors that autograd follows.

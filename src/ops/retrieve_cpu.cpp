@@ -3,7 +3,6 @@
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <vector>
@@ -104,28 +103,10 @@ Gradients differentiable_backward(const RetrieveInput& input, RetrieveSettings s
                                   const RetrieveResult& incoming) {
   settings.with_energy = false;
   const auto r = retrieve_composite(input, settings, seed);
-  variable_list outputs, gradients, inputs;
-  for (auto member : {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp}) {
-    if (!(incoming.*member).defined() || !(r.*member).requires_grad()) continue;
-    outputs.push_back(r.*member);
-    gradients.push_back(incoming.*member);
-  }
-  Gradients result;
-  std::vector<at::Tensor*> targets;
-  const auto want = [&](const at::Tensor& tensor, at::Tensor& target) {
-    if (!tensor.defined() || !tensor.requires_grad()) return;
-    inputs.push_back(tensor);
-    targets.push_back(&target);
-  };
-  want(input.state, result.state);
-  want(input.stored, result.stored);
-  want(input.projection, result.projection);
-  want(settings.beta, result.beta);
-  if (outputs.empty() || inputs.empty()) return result;
-  const auto found = torch::autograd::grad(outputs, inputs, gradients, /*retain_graph=*/true, /*create_graph=*/true,
-                                           /*allow_unused=*/true);
-  for (size_t i = 0; i < targets.size(); ++i) *targets[i] = found[i];
-  return result;
+  const auto g =
+      differentiable_gradients({r.output, r.state, r.logsumexp}, {incoming.output, incoming.state, incoming.logsumexp},
+                               {input.state, input.stored, input.projection, settings.beta});
+  return {g[0], g[1], g[2], g[3]};
 }
 
 /// Everything of a call but the tensors that autograd follows.
