@@ -23,10 +23,9 @@ namespace {
 struct Workbench {
   Buffer weights, gradients, pair, chunk, block, all_weights, all_rows;
 
-  void fit(const Stored& stored, int64_t room) {
+  void fit(const Stored& stored) {
     const auto keys = padded(stored.chunk_size());
     for (auto* buffer : {&weights, &gradients, &pair}) buffer->resize(kTileRows * keys);
-    block.resize(kTileRows * room);
     chunk.resize(stored.scratch_size());
   }
 };
@@ -134,7 +133,7 @@ class Tile {
   void add_block(int64_t block, const PatternGradients* gradients, float* product) {
     const auto& ops = tile_ops();
     auto& w = workbench;
-    w.fit(stored_, room_);
+    w.fit(stored_);
     const auto& a = current();
     const auto row = padded(stored_.chunk_size());
     const auto end = stored_.chunks_end(stored_.sets()[set_], block);
@@ -162,7 +161,7 @@ class Tile {
   void add_all_patterns(int64_t block, float* gradient, int64_t gradient_row, float* product) {
     const auto& ops = tile_ops();
     auto& w = workbench;
-    w.fit(stored_, room_);
+    w.fit(stored_);
     const auto row = padded(stored_.chunk_size());
     const auto stacked = 2 * count_;  // rows of an association: P, then dS
     const auto all = stacked * static_cast<int64_t>(associations_.size());
@@ -448,8 +447,8 @@ class Backward {
     tile.begin_step(step);
     tile.clear_product();
     const auto blocks = stored_.blocks(stored_.sets()[group.set]);
+    workbench.block.resize(kTileRows * depth_room_);  // here only: add_block() writes to it
     for (int64_t block = 0; block < blocks; ++block) {
-      workbench.fit(stored_, std::max(depth_room_, padded(p_.width)));
       add_block(tile, group, step, block, workbench.block.data());
       tile.add_product(workbench.block.data());
     }
