@@ -4,6 +4,7 @@
 #include "kernels/cpu/tile_ops.h"
 
 #include <cstdint>
+#include <limits>
 
 namespace hopfield::kernels {
 
@@ -48,6 +49,9 @@ struct RetrieveProblem {
   PairMask pair;
   const int64_t* steps_max = nullptr;  ///< [heads]
   const float* eps = nullptr;          ///< [heads]; 0 or less: no early stop
+  /// The stop rule: eps is compared with |xi_{t+1} - xi_t| of each query, or with the Frobenius norm of the change of a
+  /// head's associations, the largest of the batch.
+  bool compares_heads = false;
   double dropout = 0.0;
   uint64_t seed = 0;
   const KeyMap* map = nullptr;
@@ -95,6 +99,7 @@ struct RetrieveGradients {
   const float* final_mass = nullptr;
   const int64_t* steps = nullptr;
   int64_t most_steps = 0;
+  int64_t last_steps = std::numeric_limits<int64_t>::max();  ///< gradients pass only so many last updates
   // Written.
   Tensor4 query;   ///< of the problem's type
   Tensor4 stored;  ///< of the problem's type, laid out like the patterns but with strides of its own; or without data

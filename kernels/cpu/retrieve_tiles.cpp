@@ -145,8 +145,11 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
   c.first = number * chunk_;
   c.count = std::min(chunk_, s.keys - c.first);
   if (problem_.key_bias != nullptr) {
-    c.key_bias =
+    const auto* bias =
         problem_.key_bias + (problem_.offsets != nullptr ? s.first : s.batch * problem_.key_bias_batch) + c.first;
+    // Whole vectors are loaded, and nobody promises memory behind the last key.
+    c.key_bias = c.count % kPadding == 0 ? bias : std::copy_n(bias, c.count, scratch) - c.count;
+    scratch += chunk_;
   }
   c.panel_row = panel_row(s);
   if (is_packed_before(s)) {

@@ -73,9 +73,9 @@ class Stored {
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
   int64_t chunks_end(const PatternSet& set, int64_t block) const;
 
-  /// @param scratch  scratch_size() floats for patterns that cannot be used as they lie in memory
+  /// @param scratch  scratch_size() floats for what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
-  int64_t scratch_size() const { return 2 * chunk_ * (depth_room_ + width_room_); }
+  int64_t scratch_size() const { return chunk_ * (2 * (depth_room_ + width_room_) + 1); }
   /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them.
   const float* moments(const PatternSet& set, int64_t first) const {
     return moments_.data() + 2 * (moments_row(set) + first);

@@ -6,8 +6,11 @@
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile_ops.cpp"
-#include <hwy/foreach_target.h>  // compiles this file once for each instruction set
+// clang-format off
+#include <hwy/foreach_target.h>  // first: compiles this file once for each instruction set
 #include <hwy/highway.h>
+#include <hwy/contrib/math/math-inl.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace hopfield::kernels {
@@ -425,6 +428,32 @@ void association(const ScoreTile& t, const float* largest, const float* sum) {
   }
 }
 
+void association_change(const ScoreTile& t, const float* delta, const float* before, const float* expected, float* sums,
+                        int64_t sums_row) {
+  const V excluded = hn::Set(kTag, -kInfinity), most = hn::Set(kTag, 40.0f);  // exp(2 * 40) is a float still
+  for (int64_t i = 0; i < t.rows; ++i) {
+    const float* HWY_RESTRICT s = t.scores + i * t.row_stride;
+    const float* HWY_RESTRICT shift = delta + i * t.row_stride;
+    const float* pair = t.pair != nullptr ? t.pair + i * t.pair_stride : nullptr;
+    const V norm = hn::Set(kTag, before[i]), mean = hn::Set(kTag, expected[i]);
+    V u1 = hn::Zero(kTag), a2 = u1, a2u = u1, a2u2 = u1;
+    for (int64_t j = 0; j < t.keys; j += kLanes) {
+      V score = biased(hn::LoadU(kTag, s + j), t.key_bias, pair, j);
+      if (t.keys - j < kLanes) score = hn::IfThenElse(lanes_below(t.keys - j), score, excluded);
+      const V change = hn::LoadU(kTag, shift + j);
+      const V a = exponential(hn::Sub(hn::Sub(score, change), norm));
+      const V u = hn::IfThenZeroElse(hn::Eq(score, excluded), hn::Expm1(kTag, hn::Min(hn::Sub(change, mean), most)));
+      const V au = hn::Mul(a, u);
+      u1 = hn::Add(u1, au);
+      a2 = hn::MulAdd(a, a, a2);
+      a2u = hn::MulAdd(a, au, a2u);
+      a2u2 = hn::MulAdd(au, au, a2u2);
+    }
+    const V all[] = {u1, a2, a2u, a2u2};
+    for (int k = 0; k < 4; ++k) sums[k * sums_row + i] += hn::GetLane(hn::SumOfLanes(kTag, all[k]));
+  }
+}
+
 void softmax_gradient(const float* p, float* dp, int64_t row_stride, int64_t rows, int64_t keys, const float* mean,
                       const float* extra) {
   for (int64_t i = 0; i < rows; ++i) {
@@ -520,6 +549,7 @@ TileOps operations() {
   ops.pack_transposed = pack_transposed;
   ops.exponentials = exponentials;
   ops.association = association;
+  ops.association_change = association_change;
   ops.softmax_gradient = softmax_gradient;
   ops.scale = scale;
   ops.divide = divide;

@@ -67,6 +67,16 @@ struct TileOps {
   void (*exponentials)(const ScoreTile&, float* largest, float* sum);
   /// Scores become exp(score + bias - largest) / sum, the association; a row whose sum is 0: zeros.
   void (*association)(const ScoreTile&, const float* largest, const float* sum);
+  /// How an association changes while the scores move by `delta`, laid out like them, to what the tile holds. Adds to
+  /// `sums` [4, rows] the sums over keys of a u, a^2, a^2 u and (a u)^2, with a = exp(score + bias - delta - before),
+  /// the association before by its logsumexp `before` [rows], and u = expm1(delta - expected), `expected` [rows] being
+  /// the mean of delta under a. From
+  ///
+  ///     p = a (1 + u) / (1 + sum a u)
+  ///
+  /// follows |p - a|^2 without subtracting numbers that are nearly equal.
+  void (*association_change)(const ScoreTile&, const float* delta, const float* before, const float* expected,
+                             float* sums, int64_t sums_row);
   /// dp <- p * (dp - mean + extra), with mean [rows] or, if that is null, the sum of p * dp.
   void (*softmax_gradient)(const float* p, float* dp, int64_t row_stride, int64_t rows, int64_t keys, const float* mean,
                            const float* extra);

@@ -1,11 +1,9 @@
 #include "ops/cpu_call.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 
 namespace hopfield::detail {
@@ -59,6 +57,7 @@ CpuCall::CpuCall(const RetrieveInput& input, const RetrieveSettings& settings, u
   if (p_.own_values) p_.values = strides_of(projection_);
   set_iteration(settings);
   set_masks(input);
+  p_.compares_heads = settings.stop_rule == StopRule::per_head;
   p_.dropout = settings.dropout;
   p_.seed = seed;
 }
@@ -136,51 +135,6 @@ void CpuCall::set_masks(const RetrieveInput& input) {
     p_.pair.query = stride(2);
     p_.pair.key = stride(3);
   }
-}
-
-at::Tensor make_scores(const kernels::RetrieveProblem& p, const at::TensorOptions& options,
-                       kernels::RetrieveOutputs& outputs) {
-  const bool ragged = p.offsets != nullptr;
-  const auto scores = ragged ? at::empty({p.keys, p.heads, p.queries}, options)
-                             : at::empty({p.batch, p.heads, p.queries, p.keys}, options);
-  outputs.scores = scores.data_ptr<float>();
-  outputs.score_batch = ragged ? 0 : scores.stride(0);
-  outputs.score_head = scores.stride(1);
-  outputs.score_query = scores.stride(2);
-  outputs.score_key = scores.stride(ragged ? 0 : 3);
-  return scores;
-}
-
-at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta) {
-  const bool per_head = beta.dim() == 1 && beta.size(0) > 1;
-  const auto summed = per_head ? shares.sum(at::IntArrayRef{0, 2}, false, at::kDouble) : shares.sum(at::kDouble);
-  return summed.view(beta.sizes()).to(beta.options().requires_grad(false));
-}
-
-std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& outputs,
-                                                 const std::vector<at::Tensor>& incoming,
-                                                 const std::vector<at::Tensor>& inputs) {
-  std::vector<at::Tensor> reached, gradients, wanted;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!incoming[i].defined() || !outputs[i].requires_grad()) continue;
-    reached.push_back(outputs[i]);
-    gradients.push_back(incoming[i]);
-  }
-  const auto wants = [](const at::Tensor& input) { return input.defined() && input.requires_grad(); };
-  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(wanted), wants);
-  std::vector<at::Tensor> result(inputs.size());
-  if (reached.empty() || wanted.empty()) return result;
-  const auto found = torch::autograd::grad(reached, wanted, gradients, /*retain_graph=*/true, /*create_graph=*/true,
-                                           /*allow_unused=*/true);
-  for (size_t i = 0, next = 0; i < inputs.size(); ++i) {
-    if (wants(inputs[i])) result[i] = found[next++];
-  }
-  return result;
-}
-
-at::Tensor gradient_like(const at::Tensor& patterns) {
-  const auto result = at::empty_like(patterns.detach());
-  return result.stride(-1) == 1 || result.size(-1) <= 1 ? result : at::empty(patterns.sizes(), result.options());
 }
 
 }  // namespace hopfield::detail

@@ -23,6 +23,7 @@ class CpuCall {
 
   const kernels::RetrieveProblem& problem() const { return p_; }
   int64_t most_steps() const;
+  const at::Tensor& state() const { return state_; }
   /// [heads]
   const std::vector<float>& beta() const { return beta_; }
 
@@ -36,19 +37,5 @@ class CpuCall {
   kernels::KeyMap map_;
   kernels::RetrieveProblem p_;
 };
-
-/// An uninitialised tensor for the scores of a problem, [N, H, L, S] or ragged [total, H, L], made known to `outputs`.
-at::Tensor make_scores(const kernels::RetrieveProblem& problem, const at::TensorOptions& options,
-                       kernels::RetrieveOutputs& outputs);
-/// dL/dbeta from each row's share [N, H, L], in the form of the option.
-at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta);
-/// Gradients that can be differentiated again, one for each input: undefined where it asks for none, or is undefined.
-/// @param incoming  gradients of the outputs, or undefined
-std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& outputs,
-                                                 const std::vector<at::Tensor>& incoming,
-                                                 const std::vector<at::Tensor>& inputs);
-
-/// An uninitialised gradient of patterns, with contiguous rows.
-at::Tensor gradient_like(const at::Tensor& patterns);
 
 }  // namespace hopfield::detail

@@ -1,5 +1,4 @@
-#include "ops/cpu_call.h"
-#include "ops/parallel.h"
+#include "ops/cpu_passes.h"
 #include "ops/pool_internal.h"
 
 #include <ATen/ATen.h>
@@ -13,11 +12,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// What forward keeps for backward: a few numbers and vectors for each query and step.
-struct Saved {
-  at::Tensor states, sums, means, output, mass;
-};
-
 /// beta xi . b of each query [N, H, L], in float32: what the kernels leave out of all its scores.
 at::Tensor constant_scores(const at::Tensor& state, const PoolInput& input, const RetrieveSettings& settings) {
   const auto constants = (state.to(at::kFloat) * input.bias.to(at::kFloat).unsqueeze(1)).sum(-1);
@@ -28,47 +22,6 @@ at::Tensor constant_scores(const at::Tensor& state, const PoolInput& input, cons
 
 at::Tensor bag_lengths(const PoolInput& input) { return at::diff(input.offsets.to(at::kLong)); }
 
-/// With logsumexp of beta xi . W y alone.
-PoolResult run_forward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
-  const CpuCall call(as_retrieve_input(input), input, settings, seed);
-  const auto& p = call.problem();
-  const auto options = input.instances.options().requires_grad(false);
-  const auto floats = options.dtype(at::kFloat);
-  const std::vector<int64_t> rows{p.batch, p.heads, p.queries};
-  const auto of_width = [&](int64_t width) { return at::empty({p.batch, p.heads, p.queries, width}, options); };
-  PoolResult r;
-  r.output = of_width(p.width);
-  r.state = of_width(p.state_depth());
-  r.logsumexp = at::empty(rows, floats);
-  r.residual = at::empty(rows, floats);
-  r.mass = at::empty(rows, floats);
-  r.steps = at::empty(rows, options.dtype(at::kLong));
-  r.converged = at::empty(rows, options.dtype(at::kBool));
-  kernels::RetrieveOutputs outputs;
-  outputs.output = strides_of(r.output);
-  outputs.state = strides_of(r.state);
-  outputs.logsumexp = r.logsumexp.data_ptr<float>();
-  outputs.residual = r.residual.data_ptr<float>();
-  outputs.mass = r.mass.data_ptr<float>();
-  outputs.steps = r.steps.data_ptr<int64_t>();
-  outputs.converged = r.converged.data_ptr<bool>();
-  if (settings.with_scores) r.scores = make_scores(p, floats, outputs);
-  if (saved != nullptr) {
-    const auto steps = call.most_steps();
-    saved->states = at::empty({steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
-    saved->sums = at::empty({steps + 1, p.batch, p.heads, p.queries, 2}, floats);
-    saved->means = at::zeros({steps, p.batch, p.heads, p.queries, p.depth}, floats);
-    saved->output = at::empty({p.batch, p.heads, p.queries, p.width}, floats);
-    saved->mass = r.mass;
-    outputs.saved_states = saved->states.data_ptr<float>();
-    outputs.saved_sums = saved->sums.data_ptr<float>();
-    outputs.saved_means = saved->means.data_ptr<float>();
-    outputs.saved_output = saved->output.data_ptr<float>();
-  }
-  kernels::retrieve_forward(p, outputs, on_threads());
-  return r;
-}
-
 struct Gradients {
   at::Tensor instances, state, weight, bias, beta;
 };
@@ -76,57 +29,28 @@ struct Gradients {
 /// [steps, N, H, L, width] as [H, steps * N * L, width].
 at::Tensor by_head(const at::Tensor& rows) { return rows.permute({2, 0, 1, 3, 4}).flatten(1, 3); }
 
-Gradients run_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
+Gradients run_backward(const PoolInput& input, RetrieveSettings settings, uint64_t seed, Saved saved,
                        const at::Tensor& steps, const PoolResult& incoming, bool wants_instances) {
   const auto shapes = as_retrieve_input(input);
+  const bool again = !keeps_states(settings);
+  if (again) settings = replay_settings(std::move(settings), steps);
   const CpuCall call(shapes, input, settings, seed);
-  const auto& p = call.problem();
-  const auto plain = [](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
-  };
-  const auto pointer = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; };
-  const auto output = incoming.output.defined() ? plain(incoming.output) : at::zeros_like(saved.output);
-  const auto state = plain(incoming.state), logsumexp = plain(incoming.logsumexp), mass = plain(incoming.mass);
-  const auto floats = saved.output.options();
-  kernels::RetrieveGradients g;
-  g.output = pointer(output);
-  g.state = pointer(state);
-  g.logsumexp = pointer(logsumexp);
-  g.mass = pointer(mass);
-  g.saved_states = pointer(saved.states);
-  g.saved_sums = pointer(saved.sums);
-  g.saved_means = pointer(saved.means);
-  g.saved_output = pointer(saved.output);
-  g.final_mass = pointer(saved.mass);
-  g.steps = steps.data_ptr<int64_t>();
-  g.most_steps = call.most_steps();
-
+  if (again) forward_pass(call, settings, &saved);
   Gradients result;
-  const auto query =
-      at::empty({p.batch, p.heads, p.queries, p.state_depth()}, input.state.options().requires_grad(false));
-  const auto beta = at::empty({p.batch, p.heads, p.queries}, floats);
-  const auto products = at::empty({g.most_steps + 1, p.batch, p.heads, p.queries, p.depth}, floats);
-  const auto states = at::empty({g.most_steps, p.batch, p.heads, p.queries, p.state_depth()}, floats);
-  g.query = strides_of(query);
-  if (wants_instances) {
-    result.instances = gradient_like(input.instances);
-    g.stored = strides_of(result.instances.unsqueeze(1));
-  }
-  g.beta = pointer(beta);
-  g.products = pointer(products);
-  g.states = pointer(states);
-  kernels::retrieve_backward(p, g, on_threads());
-
-  result.state = input.state.size(0) == p.batch ? query : query.sum(0, /*keepdim=*/true);
+  if (wants_instances) result.instances = gradient_like(input.instances);
+  const auto passed = backward_pass(call, settings, saved, steps, incoming,
+                                    wants_instances ? result.instances.unsqueeze(1) : at::Tensor(), at::Tensor());
+  const bool is_shared = input.state.size(0) != call.problem().batch;
+  result.state = is_shared ? passed.state.sum(0, /*keepdim=*/true) : passed.state;
   // Scores are beta xi W y and updates W w + b: each association's state goes with its dS Y, each update's gradient
   // with its mean.
   const auto all_states = at::cat({shapes.state.detach().to(at::kFloat).unsqueeze(0), saved.states});
-  const auto head_beta = at::tensor(call.beta(), floats).view({-1, 1, 1});
-  const auto from_scores = (by_head(all_states) * head_beta).transpose(1, 2).bmm(by_head(products));
-  const auto from_updates = by_head(states).transpose(1, 2).bmm(by_head(saved.means));
+  const auto head_beta = at::tensor(call.beta(), passed.beta.options()).view({-1, 1, 1});
+  const auto from_scores = (by_head(all_states) * head_beta).transpose(1, 2).bmm(by_head(passed.products));
+  const auto from_updates = by_head(passed.states).transpose(1, 2).bmm(by_head(saved.means));
   result.weight = (from_scores + from_updates).to(input.weight.scalar_type());
-  if (input.bias.defined()) result.bias = by_head(states).sum(1).to(input.bias.scalar_type());
-  if (settings.beta.defined()) result.beta = beta_gradient(beta, settings.beta);
+  if (input.bias.defined()) result.bias = by_head(passed.states).sum(1).to(input.bias.scalar_type());
+  if (settings.beta.defined()) result.beta = beta_gradient(passed.beta, settings.beta);
   return result;
 }
 
@@ -156,7 +80,8 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
                                const c10::intrusive_ptr<Rest>& rest) {
     auto [input, settings] = with_followed(*rest, {instances, state, weight, bias, beta});
     Saved saved;
-    const auto r = run_forward(input, settings, rest->seed, &saved);
+    const auto r = forward_pass({as_retrieve_input(input), input, settings, rest->seed}, settings,
+                                keeps_states(settings) ? &saved : nullptr);
     ctx->save_for_backward(
         {instances, state, weight, bias, beta, saved.states, saved.sums, saved.means, saved.output, r.mass, r.steps});
     ctx->saved_data["rest"] = c10::IValue::make_capsule(rest);
@@ -174,7 +99,7 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
     incoming.state = gradients[1];
     incoming.logsumexp = gradients[2];
     incoming.mass = gradients[3];
-    const Saved saved{tensors[5], tensors[6], tensors[7], tensors[8], tensors[9]};
+    const Saved saved{tensors[5], tensors[6], tensors[8], tensors[7], tensors[9]};
     const auto g = at::GradMode::is_enabled() ? differentiable_backward(input, settings, rest->seed, incoming)
                                               : run_backward(input, settings, rest->seed, saved, tensors[10], incoming,
                                                              ctx->needs_input_grad(0));
@@ -198,14 +123,9 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
 
 PoolResult pool_cpu(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
   const auto& s = settings;
-  bool needs_gradient = false;
-  for (const auto* tensor :
-       std::initializer_list<const at::Tensor*>{&input.instances, &input.state, &input.weight, &input.bias, &s.beta}) {
-    needs_gradient |= at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad();
-  }
   PoolResult r;
-  if (!needs_gradient) {
-    r = run_forward(input, settings, seed, nullptr);
+  if (!any_needs_gradient({input.instances, input.state, input.weight, input.bias, s.beta})) {
+    r = forward_pass({as_retrieve_input(input), input, settings, seed}, settings, nullptr);
   } else {
     auto rest = c10::make_intrusive<Rest>();
     rest->input = input;

@@ -26,10 +26,6 @@ struct FusedCall {
     const auto& steps = settings.update_steps_max.values();
     return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
   }
-  bool until_converged() const {
-    const auto& steps = settings.update_steps_max.values();
-    return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; });
-  }
 };
 
 using Reason = std::optional<std::string>;
@@ -55,18 +51,10 @@ Reason no_kernel_for_type(const FusedCall& call) {
   return c10::str("the fused kernels of the CPU take float32 and bfloat16, not ", type);
 }
 
-Reason stop_rule_of_heads(const FusedCall& call) {
-  if (call.settings.stop_rule == StopRule::per_query || !call.updates()) return std::nullopt;
-  return "the stop rule per_head compares whole association matrices";
-}
-
 Reason gradient_mode(const FusedCall& call) {
   if (!call.needs_gradient() || !call.updates()) return std::nullopt;
-  if (call.settings.gradient.kind() != Gradient::Kind::unrolled) {
-    return c10::str("the gradient ", to_string(call.settings.gradient), " goes through the composite");
-  }
-  if (call.until_converged()) return "the gradient of until_converged would keep the states of all steps up to the cap";
-  return std::nullopt;
+  if (call.settings.gradient.kind() != Gradient::Kind::implicit) return std::nullopt;
+  return "the implicit gradient goes through the composite";
 }
 
 Reason gradient_of_masks(const FusedCall& call) {
@@ -123,8 +111,8 @@ bool is_traced(const at::Tensor& tensor) {
 
 Reason reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, stop_rule_of_heads, gradient_mode,
-                               gradient_of_masks, wanted_results, differently_shared}) {
+  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, gradient_mode, gradient_of_masks,
+                               wanted_results, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
   if (call.is_masked() && !without_hidden_nonfinite(input)) return "patterns that are not finite may be attended to";

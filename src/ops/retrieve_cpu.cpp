@@ -1,5 +1,4 @@
-#include "ops/cpu_call.h"
-#include "ops/parallel.h"
+#include "ops/cpu_passes.h"
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>
@@ -13,94 +12,30 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// What forward keeps for backward: states, and two numbers for each association's row.
-struct Saved {
-  at::Tensor states, sums, output;
-};
-
-RetrieveResult run_forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
-  const CpuCall call(input, settings, seed);
-  const auto& p = call.problem();
-  const auto options = input.state.options().requires_grad(false);
-  const auto floats = options.dtype(at::kFloat);
-  const std::vector<int64_t> rows{p.batch, p.heads, p.queries};
-  // Heads next to widths: layers merge them without a copy.
-  const auto merged = [&](int64_t width) {
-    return at::empty({p.batch, p.queries, p.heads, width}, options).transpose(1, 2);
-  };
-  RetrieveResult r;
-  r.output = merged(p.width);
-  r.state = merged(p.depth);
-  r.logsumexp = at::empty(rows, floats);
-  r.residual = at::empty(rows, floats);
-  r.steps = at::empty(rows, options.dtype(at::kLong));
-  r.converged = at::empty(rows, options.dtype(at::kBool));
-  kernels::RetrieveOutputs outputs;
-  outputs.output = strides_of(r.output);
-  outputs.state = strides_of(r.state);
-  outputs.logsumexp = r.logsumexp.data_ptr<float>();
-  outputs.residual = r.residual.data_ptr<float>();
-  outputs.steps = r.steps.data_ptr<int64_t>();
-  outputs.converged = r.converged.data_ptr<bool>();
-  if (settings.with_scores) r.scores = make_scores(p, floats, outputs);
-  if (saved != nullptr) {
-    const auto steps = call.most_steps();
-    saved->states = at::empty({steps, p.batch, p.heads, p.queries, p.depth}, floats);
-    saved->sums = at::empty({steps + 1, p.batch, p.heads, p.queries, 2}, floats);
-    saved->output = at::empty({p.batch, p.heads, p.queries, p.width}, floats);
-    outputs.saved_states = saved->states.data_ptr<float>();
-    outputs.saved_sums = saved->sums.data_ptr<float>();
-    outputs.saved_output = saved->output.data_ptr<float>();
-  }
-  kernels::retrieve_forward(p, outputs, on_threads());
-  return r;
-}
-
 struct Gradients {
   at::Tensor state, stored, projection, beta;
 };
 
-Gradients run_backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                       const at::Tensor& steps, const RetrieveResult& incoming, bool wants_patterns) {
+Gradients run_backward(const RetrieveInput& input, RetrieveSettings settings, uint64_t seed, Saved saved,
+                       const at::Tensor& steps, const PoolResult& incoming, bool wants_patterns) {
+  const bool again = !keeps_states(settings);
+  if (again) settings = replay_settings(std::move(settings), steps);
   const CpuCall call(input, settings, seed);
-  const auto& p = call.problem();
-  const auto plain = [](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
-  };
-  const auto pointer = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; };
-  const auto output = incoming.output.defined() ? plain(incoming.output) : at::zeros_like(saved.output);
-  const auto state = plain(incoming.state), logsumexp = plain(incoming.logsumexp);
-  kernels::RetrieveGradients g;
-  g.output = pointer(output);
-  g.state = pointer(state);
-  g.logsumexp = pointer(logsumexp);
-  g.saved_states = pointer(saved.states);
-  g.saved_sums = pointer(saved.sums);
-  g.saved_output = pointer(saved.output);
-  g.steps = steps.data_ptr<int64_t>();
-  g.most_steps = call.most_steps();
-
+  if (again) forward_pass(call, settings, &saved);
   Gradients result;
-  result.state = gradient_like(input.state);
-  const auto beta = at::empty({p.batch, p.heads, p.queries}, saved.output.options());
-  g.query = strides_of(result.state);
   if (wants_patterns) {
     result.stored = gradient_like(input.stored);
-    g.stored = strides_of(result.stored);
+    if (input.projection.defined()) result.projection = gradient_like(input.projection);
   }
-  if (wants_patterns && input.projection.defined()) {
-    result.projection = gradient_like(input.projection);
-    g.values = strides_of(result.projection);
-  }
-  g.beta = beta.data_ptr<float>();
-  kernels::retrieve_backward(p, g, on_threads());
-  if (settings.beta.defined()) result.beta = beta_gradient(beta, settings.beta);
+  const auto passed = backward_pass(call, settings, saved, steps, incoming, result.stored, result.projection);
+  result.state = passed.state;
+  if (settings.beta.defined()) result.beta = beta_gradient(passed.beta, settings.beta);
   return result;
 }
 
 /// Gradients that can be differentiated again.
 Gradients differentiable_backward(const RetrieveInput& input, RetrieveSettings settings, uint64_t seed,
-                                  const RetrieveResult& incoming) {
+                                  const PoolResult& incoming) {
   settings.with_energy = false;
   const auto r = retrieve_composite(input, settings, seed);
   const auto g =
@@ -126,7 +61,7 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
     auto input = rest->input;
     auto settings = rest->settings;
     with_followed(*rest, input, settings, state, stored, projection, beta);
-    const auto r = run_forward(input, settings, rest->seed, &saved);
+    const auto r = forward_pass({input, settings, rest->seed}, settings, keeps_states(settings) ? &saved : nullptr);
     ctx->save_for_backward({state, stored, projection, beta, saved.states, saved.sums, saved.output, r.steps});
     ctx->saved_data["rest"] = c10::IValue::make_capsule(rest);
     ctx->set_materialize_grads(false);
@@ -140,11 +75,11 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
     auto input = rest->input;
     auto settings = rest->settings;
     with_followed(*rest, input, settings, saved_tensors[0], saved_tensors[1], saved_tensors[2], saved_tensors[3]);
-    RetrieveResult incoming;
+    PoolResult incoming;
     incoming.output = gradients[0];
     incoming.state = gradients[1];
     incoming.logsumexp = gradients[2];
-    const Saved saved{saved_tensors[4], saved_tensors[5], saved_tensors[6]};
+    const Saved saved{saved_tensors[4], saved_tensors[5], saved_tensors[6], {}, {}};
     const auto result = at::GradMode::is_enabled()
                             ? differentiable_backward(input, settings, rest->seed, incoming)
                             : run_backward(input, settings, rest->seed, saved, saved_tensors[7], incoming,
@@ -171,14 +106,9 @@ RetrieveResult retrieve_cpu(const RetrieveInput& input, const RetrieveSettings& 
     call = *without_hidden_nonfinite(call);
   }
   const auto& s = settings;
-  bool needs_gradient = false;
-  for (const auto* tensor :
-       std::initializer_list<const at::Tensor*>{&call.state, &call.stored, &call.projection, &s.beta}) {
-    needs_gradient |= at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad();
-  }
   RetrieveResult r;
-  if (!needs_gradient) {
-    r = run_forward(call, settings, seed, nullptr);
+  if (!any_needs_gradient({call.state, call.stored, call.projection, s.beta})) {
+    r = forward_pass({call, settings, seed}, settings, nullptr);
   } else {
     auto rest = c10::make_intrusive<Rest>();
     rest->input = call;

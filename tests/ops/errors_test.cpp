@@ -174,7 +174,10 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
       {"negative dropout", call(RetrieveOptions().dropout(-0.1)), {"dropout", "between 0 and 1"}},
       {"NaN dropout", call(RetrieveOptions().dropout(kNaN)), {"dropout", "nan"}},
       {"fused backend",
-       call(RetrieveOptions().fixed_steps(1).stop_rule(StopRule::per_head).backend(Backend::fused)),
+       [=] {
+         retrieve(at::zeros({2, 2}, at::kDouble), at::zeros({3, 2}, at::kDouble),
+                  RetrieveOptions().backend(Backend::fused));
+       },
        {"fused", "backend automatic"}},
       {"until converged on meta",
        [=] {

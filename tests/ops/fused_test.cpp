@@ -30,6 +30,8 @@ struct Sample {
   RetrieveInput input;  // float64
   std::vector<int64_t> steps;
   std::vector<double> eps;
+  StopRule rule = StopRule::per_query;
+  Gradient gradient = Gradient::unrolled();
   at::Tensor beta;
   double dropout = 0;
   bool own_projection = false;
@@ -61,6 +63,9 @@ Results run(const Sample& sample, at::ScalarType type, Backend backend, bool wit
                      .beta(beta)
                      .update_steps_max(sample.steps)
                      .update_steps_eps(sample.eps)
+                     .update_steps_cap(8)
+                     .stop_rule(sample.rule)
+                     .gradient(sample.gradient)
                      .dropout(sample.dropout)
                      .generator(at::detail::createCPUGenerator(7))
                      .backend(backend);
@@ -201,11 +206,13 @@ Sample draw(uint64_t seed) {
   sample.own_projection = random() % 2 == 0;
   const auto drawn = make_case(layout, mask, sample.own_projection, seed * 16, shape);
   sample.input = drawn.input;
-  const bool per_head = random() % 3 == 0;
+  const bool per_head = random() % 3 == 0, until_converged = random() % 6 == 0;
   for (int64_t h = 0; h < (per_head ? shape.heads : 1); ++h) {
-    sample.steps.push_back(pick({0, 1, 3, 10}));
-    sample.eps.push_back(random() % 2 == 0 ? 0.0 : 1e-2);
+    sample.steps.push_back(until_converged ? kUntilConverged : pick({0, 1, 3, 10}));
+    sample.eps.push_back(!until_converged && random() % 2 == 0 ? 0.0 : 1e-2);
   }
+  if (random() % 4 == 0) sample.rule = StopRule::per_head;
+  if (random() % 4 == 0) sample.gradient = Gradient::last(pick({0, 1, 2, 20}));
   const double betas[] = {0.0, 1e-3, 0.3, 1.0, -0.5};
   const auto beta = betas[random() % std::size(betas)] / std::sqrt(static_cast<double>(shape.depth));
   sample.beta =
@@ -213,7 +220,8 @@ Sample draw(uint64_t seed) {
   sample.dropout = random() % 4 == 0 ? 0.4 : 0.0;
   sample.name = drawn.name + c10::str(" seed ", seed, " N ", shape.batch, " H ", shape.heads, " L ", shape.queries,
                                       " S ", shape.keys, " d ", shape.depth, " d_v ", shape.width, " steps ",
-                                      sample.steps, " eps ", sample.eps, " beta ", beta, " dropout ", sample.dropout);
+                                      sample.steps, " eps ", sample.eps, " ", to_string(sample.rule), " ",
+                                      to_string(sample.gradient), " beta ", beta, " dropout ", sample.dropout);
   return sample;
 }
 
@@ -409,6 +417,40 @@ TEST(Fused, EnergyFallsWithEveryUpdate) {
   }
 }
 
+TEST(Fused, MeasuresTheChangeOfAssociations) {
+  for (const double beta : {0.05, 0.5, 4.0, 40.0}) {
+    for (const auto layout : {Layout::dense, Layout::ragged, Layout::heads_shared}) {
+      for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
+        const auto input = make_case(layout, mask, true, 21, {3, 2, 5, 700, 16, 16}).input;
+        auto floats = input;
+        for (auto* tensor : {&floats.state, &floats.stored, &floats.projection, &floats.key_bias}) {
+          if (tensor->defined()) *tensor = tensor->to(at::kFloat);
+        }
+        for (const int64_t steps : {1, 2, 4, 7}) {
+          const auto options = RetrieveOptions().beta(beta).fixed_steps(steps).stop_rule(StopRule::per_head);
+          const auto expected = retrieve(input, options).residual;
+          const auto error = [&](Backend backend) {
+            return (retrieve(floats, RetrieveOptions(options).backend(backend)).residual - expected).abs();
+          };
+          // Scores change by up to 100 beta here, and carry the rounding of that.
+          const auto rounding = 4e-6 * beta;
+          const auto allowed = at::maximum(2 * error(Backend::composite), 1e-3 * expected + rounding);
+          EXPECT_TRUE(error(Backend::fused).le(allowed).all().item<bool>()) << "beta " << beta << " steps " << steps;
+        }
+      }
+    }
+  }
+}
+
+TEST(Fused, TrainsUntilConvergedWithoutKeepingStates) {
+  auto sample = plain_sample({2, 2, 5, 40, 16, 16}, Layout::dense, true, kUntilConverged, 2.0, 17);
+  sample.eps = {1e-3};
+  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
+    sample.rule = rule;
+    compare(sample, at::kFloat);
+  }
+}
+
 TEST(Fused, SaysWhyNot) {
   const auto x = at::randn({1, 1, 3, 8}), y = at::randn({1, 1, 5, 8});
   const auto reason = [&](const RetrieveOptions& options) {
@@ -416,7 +458,7 @@ TEST(Fused, SaysWhyNot) {
   };
   EXPECT_FALSE(reason(RetrieveOptions().fixed_steps(3)));
   EXPECT_FALSE(reason(RetrieveOptions().until_converged()));
-  EXPECT_TRUE(reason(RetrieveOptions().fixed_steps(3).stop_rule(StopRule::per_head)));
+  EXPECT_FALSE(reason(RetrieveOptions().fixed_steps(3).stop_rule(StopRule::per_head)));
   EXPECT_FALSE(reason(RetrieveOptions().with_scores()));
   EXPECT_TRUE(why_not_fused({x.to(at::kDouble), y.to(at::kDouble), {}, {}, {}, {}, {}}));
   auto spoilt = y.clone();

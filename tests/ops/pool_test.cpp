@@ -66,8 +66,11 @@ Sample draw(uint64_t seed) {
   if (random() % 2 == 0)
     s.options.beta(0.7 / std::sqrt(static_cast<double>(depth)) * (1 + 0.1 * at::arange(heads, at::kDouble)));
   if (random() % 4 == 0) s.options.dropout(0.4);
+  if (random() % 4 == 0) s.options.stop_rule(StopRule::per_head);
+  if (random() % 4 == 0) s.options.gradient(Gradient::last(pick({0, 1, 2, 9})));
   s.name = c10::str("seed ", seed, ragged ? " ragged" : " dense", " N ", bags, " H ", heads, " L ", queries, " S ",
-                    most, " d_in ", width, " d ", depth, " T ", steps, " dropout ", s.options.dropout(), " norm ",
+                    most, " d_in ", width, " d ", depth, " T ", steps, " dropout ", s.options.dropout(), " ",
+                    to_string(s.options.stop_rule()), " ", to_string(s.options.gradient()), " norm ",
                     in.normalize_eps.has_value(), " bias ", in.bias.defined(), " mean ", shift.item<double>());
   return s;
 }
@@ -168,6 +171,15 @@ Sample large_bags() {
   s.input.normalize_eps = 1e-5;
   s.options.fixed_steps(2).beta(1.0);
   return s;
+}
+
+TEST(Pool, TrainsUntilConverged) {
+  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
+    auto s = large_bags();
+    s.options.until_converged().update_steps_eps(1e-3).stop_rule(rule);
+    const auto fused = errors(s, Backend::fused), plain = errors(s, Backend::composite);
+    EXPECT_TRUE(within_rule(fused, plain)) << c10::str(fused) << "\n" << c10::str(plain);
+  }
 }
 
 TEST(Pool, EqualsRetrievalFromProjectedPatterns) {

@@ -1,0 +1,92 @@
+#pragma once
+
+#include "kernels/cpu/retrieve.h"
+#include "kernels/cpu/retrieve_tiles.h"
+
+#include <vector>
+
+// With P = softmax(beta xi_t K^T), g the gradient of what the association gave (Z, or xi_{t+1}), dP = g V^T (or g K^T):
+//
+//     dS     = P * (dP - D)
+//     D      = rowsum(dP * P) = g . Z (or g . xi_{t+1}), minus the gradient of logsumexp
+//     dxi_t  = beta dS K
+//     dV    += P^T g              (dK for an update)
+//     dK    += beta dS^T xi_t
+//     dbeta += xi_t . (dS K)
+//
+// P is computed again from the saved states and sums. dP - D cancels where P is nearly one-hot, and beta multiplies
+// what is left: D is the sum of the very products it is compared with, or, where these come chunk by chunk, summed in
+// the same order.
+
+namespace hopfield::kernels {
+
+/// Gradients of one set's patterns, summed in float32: rows of padded width.
+struct PatternGradients {
+  float *keys, *values;  ///< values: if they are not the stored patterns
+  int64_t key_row, value_row;
+};
+
+/// Queries that stay together on the way back through all steps.
+class BackwardTile {
+ public:
+  /// @param keep_all  associations stay until the end, for add_all_patterns()
+  BackwardTile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored, bool keep_all);
+
+  void begin(int64_t set, int64_t first_row, int64_t end_row);
+  /// Whether no gradient passes this step's association.
+  bool skips(int64_t step) const;
+  /// Prepares the association that made the output (step T) or the state after `step`.
+  void begin_step(int64_t step);
+  /// One block of keys: adds to the patterns' gradients, if they are given, and gives dS K of the rows in `product`
+  /// [rows, padded(depth)].
+  void add_block(int64_t block, const PatternGradients* gradients, float* product);
+  /// For kept associations of a pool: in one pass over a block's instances their gradient for all steps, written to
+  /// rows at a distance of gradient_row, and dS K of step 0.
+  void add_all_patterns(int64_t block, float* gradient, int64_t gradient_row, float* product);
+  void clear_product();
+  void add_product(const float* product);
+  /// After all blocks: the gradient goes on to the state before.
+  void finish_step();
+  void finish() const;
+
+ private:
+  /// One association of the rows: what made it, and the gradient of what it gave.
+  struct Association {
+    int64_t step;
+    int64_t incoming_row;
+    Buffer scaled, incoming;  ///< beta xi_t (W), [rows, depth]; g [rows, width or depth]
+    float largest[kTileRows], sum[kTileRows], mean[kTileRows], extra[kTileRows];
+  };
+
+  bool is_last() const { return step_ == g_.most_steps; }
+  int64_t steps(int64_t i) const { return g_.steps[rows_[i].index]; }
+  /// Whether a gradient passes the row's update after `step`.
+  bool passes(int64_t i, int64_t step) const { return step < steps(i) && step >= steps(i) - g_.last_steps; }
+  int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
+  Association& current() { return associations_[associations_.size() > 1 ? static_cast<size_t>(step_) : 0]; }
+  void take_carried(float* incoming);
+  Chunk take_chunk(int64_t number) const;
+  /// P of a chunk, as it was read out (after dropout), and dS.
+  void associate(const Association& a, const Chunk& chunk, float* weights, float* gradients) const;
+  /// The state after `step` > 0 updates.
+  void load_state(int64_t i, int64_t step, float* target) const;
+  /// x . y, in the order in which products() sums.
+  float product(const float* x, const float* y, int64_t width) const;
+  void products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row, const float* transposed,
+                int64_t panel_row, int64_t keys, float* target, int64_t target_row) const;
+
+  const RetrieveProblem& p_;
+  const RetrieveGradients& g_;
+  const Stored& stored_;
+  const bool own_values_;
+  const int64_t depth_room_, width_room_, state_depth_, state_room_, room_;
+  int64_t set_ = 0, count_ = 0, step_ = 0;
+  Row rows_[kTileRows];
+  float beta_[kTileRows], beta_gradient_[kTileRows];
+  Buffer state_, carried_, total_, mapped_;
+  std::vector<Association> associations_;
+  Buffer kept_memory_;
+  Chunk kept_{};
+};
+
+}  // namespace hopfield::kernels

@@ -1,0 +1,50 @@
+#pragma once
+
+#include "ops/cpu_call.h"
+
+#include <vector>
+
+namespace hopfield::detail {
+
+/// What forward keeps for backward: a few numbers and vectors for each query and step.
+struct Saved {
+  at::Tensor states, sums, output;
+  at::Tensor means, mass;  ///< of a pool
+};
+
+/// Runs a call. `saved` may be null.
+PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, Saved* saved);
+
+/// What backward finds. The gradients of patterns go to tensors that the caller gives, or nowhere.
+struct PassedBack {
+  at::Tensor state;             ///< like the states of the call
+  at::Tensor beta;              ///< each row's share [N, H, L]
+  at::Tensor products, states;  ///< of a pool: see kernels::RetrieveGradients
+};
+
+/// @param incoming  gradients of output, state, logsumexp and mass; undefined: none
+PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, const Saved& saved,
+                         const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& stored,
+                         const at::Tensor& values);
+
+/// Whether forward keeps the states of all steps. Otherwise, until converged, there might be too many: backward runs
+/// forward again.
+bool keeps_states(const RetrieveSettings& settings);
+/// Settings under which a call makes the updates again that it made before, `steps` [N, H, L] of them, and no more
+/// steps than these need.
+RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps);
+
+/// dL/dbeta from each row's share, in the form of the option.
+at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta);
+/// An uninitialised gradient of patterns, with contiguous rows.
+at::Tensor gradient_like(const at::Tensor& patterns);
+/// Gradients that can be differentiated again, one for each input: undefined where it asks for none, or is undefined.
+/// @param incoming  gradients of the outputs, or undefined
+std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& outputs,
+                                                 const std::vector<at::Tensor>& incoming,
+                                                 const std::vector<at::Tensor>& inputs);
+
+/// Whether autograd follows one of the tensors.
+bool any_needs_gradient(std::initializer_list<at::Tensor> tensors);
+
+}  // namespace hopfield::detail
