@@ -3,21 +3,9 @@
 #include "kernels/philox.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <new>
 
 namespace hopfield::kernels {
-
-void Buffer::Free::operator()(float* memory) const { std::free(memory); }
-
-void Buffer::resize(int64_t floats) {
-  if (floats <= size_) return;
-  const auto bytes = static_cast<size_t>(padded(floats)) * sizeof(float);
-  data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-  if (!data_) throw std::bad_alloc();
-  size_ = floats;
-}
 
 Stored::Stored(const RetrieveProblem& problem, bool backward, const Parallel& parallel)
     : problem_(problem), backward_(backward), own_values_(problem.own_values) {

@@ -1,9 +1,9 @@
 #pragma once
 
+#include "kernels/cpu/buffer.h"
 #include "kernels/cpu/retrieve.h"
 
 #include <algorithm>
-#include <memory>
 #include <vector>
 
 namespace hopfield::kernels {
@@ -17,22 +17,6 @@ constexpr int64_t kRowsWorthPacking = 40;
 /// results do not depend on who computed them.
 constexpr int64_t kChunksInBlock = 16;
 constexpr int64_t chunk_rows(int64_t width) { return width <= 64 ? 512 : width <= 128 ? 256 : width <= 512 ? 128 : 64; }
-
-/// Memory aligned to cache lines, not initialised.
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(int64_t floats) { resize(floats); }
-  void resize(int64_t floats);
-  float* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(float* memory) const;
-  };
-  std::unique_ptr<float, Free> data_;
-  int64_t size_ = 0;
-};
 
 /// One memory of stored patterns and the queries that retrieve from it.
 struct PatternSet {

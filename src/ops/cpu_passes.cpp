@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <kernels/cpu/buffer.h>
+
 #include <algorithm>
 #include <iterator>
 #include <limits>
@@ -166,8 +168,10 @@ std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& 
 }
 
 at::Tensor gradient_like(const at::Tensor& patterns) {
-  const auto result = at::empty_like(patterns.detach());
-  return result.stride(-1) == 1 || result.size(-1) <= 1 ? result : at::empty(patterns.sizes(), result.options());
+  auto result = at::empty_like(patterns.detach());
+  if (result.stride(-1) != 1 && result.size(-1) > 1) result = at::empty(patterns.sizes(), result.options());
+  kernels::want_large_pages(result.data_ptr(), result.nbytes());
+  return result;
 }
 
 }  // namespace hopfield::detail
