@@ -82,11 +82,13 @@ void Stored::find_moments(const Parallel& parallel) {
   const auto& p = problem_;
   const auto total = p.offsets != nullptr ? p.offsets[p.batch] : (p.batch_shared ? 1 : p.batch) * p.keys;
   moments_.resize(2 * total);
+  std::fill_n(moments_.data(), 2 * total, 0.0f);
   struct Piece {
     int64_t set, first, count;
   };
   std::vector<Piece> pieces;
   for (size_t i = 0; i < sets_.size(); ++i) {
+    if (sets_[i].rows <= kTileRows) continue;  // chunk() finds them, in the cache
     for (int64_t first = 0; first < sets_[i].keys; first += chunk_) {
       pieces.push_back({static_cast<int64_t>(i), first, std::min(chunk_, sets_[i].keys - first)});
     }
@@ -188,6 +190,9 @@ const float* Stored::rows(const Tensor4& patterns, const PatternSet& set, const 
     lying = copy;
   }
   if (!problem_.normalize) return lying;
+  float* found = moments_.data() + 2 * (moments_row(set) + chunk.first);
+  // A scale is not 0. The set's only tile is here for the first time, and nobody else is.
+  if (found[1] == 0.0f) ops.moments(lying, row, chunk.count, width, problem_.normalize_eps, found);
   ops.normalize(lying, row, chunk.count, width, moments(set, chunk.first), copy);
   row = padded(width);
   return copy;

@@ -60,7 +60,8 @@ class Stored {
   /// @param scratch  scratch_size() floats for what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
   int64_t scratch_size() const { return chunk_ * (2 * (depth_room_ + width_room_) + 1); }
-  /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them.
+  /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them; for sets of a single
+  /// tile only of chunks that chunk() has been asked for.
   const float* moments(const PatternSet& set, int64_t first) const {
     return moments_.data() + 2 * (moments_row(set) + first);
   }
