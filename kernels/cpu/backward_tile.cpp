@@ -227,18 +227,11 @@ void BackwardTile::associate(const Association& a, const Chunk& chunk, float* we
   auto& w = workbench;
   const auto row = padded(stored_.chunk_size());
   const bool last = a.step == g_.most_steps, paired = p_.pair.kind != PairMask::Kind::none;
-  products(a.scaled.data(), depth_room_, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed, chunk.panel_row,
-           chunk.count, weights, row);
+  products(a.scaled.data(), depth_room_, chunk, false, chunk.next, weights, row);
   if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
   ops.association({weights, row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row}, a.largest,
                   a.sum);
-  if (last) {
-    products(a.incoming.data(), a.incoming_row, p_.width, chunk.values, chunk.value_row, chunk.values_transposed,
-             chunk.panel_row, chunk.count, gradients, row);
-  } else {
-    products(a.incoming.data(), a.incoming_row, p_.depth, chunk.keys, chunk.key_row, chunk.keys_transposed,
-             chunk.panel_row, chunk.count, gradients, row);
-  }
+  products(a.incoming.data(), a.incoming_row, chunk, last, nullptr, gradients, row);
   const bool dropping = last && p_.dropout > 0;
   if (dropping) {
     for (int64_t i = 0; i < count_ && g_.mass != nullptr; ++i) {
@@ -262,14 +255,17 @@ float BackwardTile::product(const float* x, const float* y, int64_t width) const
                                                  : tile_ops().inner(x, y, padded(width));
 }
 
-void BackwardTile::products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row,
-                            const float* transposed, int64_t panel_row, int64_t keys, float* target,
-                            int64_t target_row) const {
+void BackwardTile::products(const float* x, int64_t x_row, const Chunk& chunk, bool with_values, const float* next,
+                            float* target, int64_t target_row) const {
   const auto& ops = tile_ops();
+  const auto width = with_values ? p_.width : p_.depth;
+  const auto* transposed = with_values ? chunk.values_transposed : chunk.keys_transposed;
   if (transposed != nullptr) {
-    ops.gemm({count_, keys, width, x, x_row, 1, transposed, panel_row, width * panel_row, target, target_row, false});
+    ops.gemm({count_, chunk.count, width, x, x_row, 1, transposed, chunk.panel_row, width * chunk.panel_row, target,
+              target_row, false});
   } else {
-    ops.dot(x, x_row, count_, y, y_row, keys, width, target, target_row);
+    ops.dot(x, x_row, count_, with_values ? chunk.values : chunk.keys, with_values ? chunk.value_row : chunk.key_row,
+            chunk.count, width, target, target_row, next, chunk.next_row);
   }
 }
 

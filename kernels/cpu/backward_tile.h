@@ -72,8 +72,9 @@ class BackwardTile {
   void load_state(int64_t i, int64_t step, float* target) const;
   /// x . y, in the order in which products() sums.
   float product(const float* x, const float* y, int64_t width) const;
-  void products(const float* x, int64_t x_row, int64_t width, const float* y, int64_t y_row, const float* transposed,
-                int64_t panel_row, int64_t keys, float* target, int64_t target_row) const;
+  /// x K^T of a chunk, or x V^T; `next` is asked for meanwhile.
+  void products(const float* x, int64_t x_row, const Chunk& chunk, bool with_values, const float* next, float* target,
+                int64_t target_row) const;
 
   const RetrieveProblem& p_;
   const RetrieveGradients& g_;

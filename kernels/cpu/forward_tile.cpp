@@ -286,7 +286,8 @@ void ForwardTile::products(const float* x, const Chunk& chunk, float* target, in
     ops.gemm({count_, chunk.count, p_.depth, x, depth_room_, 1, chunk.keys_transposed, chunk.panel_row,
               p_.depth * chunk.panel_row, target, target_row, false});
   } else {
-    ops.dot(x, depth_room_, count_, chunk.keys, chunk.key_row, chunk.count, p_.depth, target, target_row);
+    ops.dot(x, depth_room_, count_, chunk.keys, chunk.key_row, chunk.count, p_.depth, target, target_row, chunk.next,
+            chunk.next_row);
   }
 }
 

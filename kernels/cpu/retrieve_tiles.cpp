@@ -164,6 +164,11 @@ Chunk Stored::chunk(int64_t set, int64_t number, float* scratch) const {
       return const_cast<const float*>(panels);
     };
     c.keys = rows(problem_.stored, s, c, problem_.depth, take(depth_room_), c.key_row);
+    if (!is_packed(s) && problem_.type == Type::float32 && c.first + c.count < s.keys) {
+      const auto* next = address(problem_.stored, problem_.type, s.batch, s.head, s.first + c.first + c.count);
+      c.next = reinterpret_cast<const float*>(next);
+      c.next_row = problem_.stored.row;
+    }
     if (is_packed(s)) c.keys_transposed = transposed(c.keys, c.key_row, problem_.depth);
     if (own_values_) {
       c.values = rows(problem_.values, s, c, problem_.width, take(width_room_), c.value_row);

@@ -38,6 +38,8 @@ struct Chunk {
   const float *keys_transposed, *values_transposed;  ///< panels, or null: few rows
   int64_t panel_row;                                 ///< columns of those panels
   const float* key_bias;                             ///< or null
+  const float* next;  ///< stored rows of the chunk after it, where they lie in memory, or null
+  int64_t next_row;
 };
 
 /// The sets of a problem and their patterns: packed once for all tiles and steps where many rows use them.

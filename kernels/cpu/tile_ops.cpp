@@ -148,10 +148,10 @@ void gemm(const Gemm& g) {
   }
 }
 
-/// Products of Rows queries with four keys.
-template <int Rows, int Keys>
+/// Products of Rows queries with Keys keys. Ahead: the lines of `next` are asked for meanwhile, evenly.
+template <int Rows, int Keys, bool Ahead>
 HWY_INLINE void dot_block(const float* x, int64_t x_row, const float* y, int64_t y_row, int64_t width, float* scores,
-                          int64_t score_row) {
+                          int64_t score_row, const float* next, int64_t next_row) {
   V sum[Rows][Keys];
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
@@ -161,7 +161,10 @@ HWY_INLINE void dot_block(const float* x, int64_t x_row, const float* y, int64_t
   for (int64_t k = 0; k < width; k += kLanes) {
     V key[Keys];
 #pragma GCC unroll 8
-    for (int j = 0; j < Keys; ++j) key[j] = hn::LoadU(kTag, y + j * y_row + k);
+    for (int j = 0; j < Keys; ++j) {
+      key[j] = hn::LoadU(kTag, y + j * y_row + k);
+      if constexpr (Ahead) __builtin_prefetch(next + j * next_row + k, 0, 2);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
       const V query = hn::LoadU(kTag, x + i * x_row + k);
@@ -178,22 +181,29 @@ HWY_INLINE void dot_block(const float* x, int64_t x_row, const float* y, int64_t
 
 template <int Keys>
 HWY_INLINE void dot_keys(const float* x, int64_t x_row, int64_t rows, const float* y, int64_t y_row, int64_t width,
-                         float* scores, int64_t score_row) {
+                         float* scores, int64_t score_row, const float* next, int64_t next_row) {
   int64_t i = 0;
+  if (next != nullptr && rows >= 4) {
+    dot_block<4, Keys, true>(x, x_row, y, y_row, width, scores, score_row, next, next_row);
+    i = 4;
+  }
   for (; i + 4 <= rows; i += 4) {
-    dot_block<4, Keys>(x + i * x_row, x_row, y, y_row, width, scores + i * score_row, score_row);
+    dot_block<4, Keys, false>(x + i * x_row, x_row, y, y_row, width, scores + i * score_row, score_row, nullptr, 0);
   }
   for (; i < rows; ++i) {
-    dot_block<1, Keys>(x + i * x_row, x_row, y, y_row, width, scores + i * score_row, score_row);
+    dot_block<1, Keys, false>(x + i * x_row, x_row, y, y_row, width, scores + i * score_row, score_row, nullptr, 0);
   }
 }
 
 void dot(const float* x, int64_t x_row, int64_t rows, const float* y, int64_t y_row, int64_t keys, int64_t width,
-         float* scores, int64_t score_row) {
+         float* scores, int64_t score_row, const float* next, int64_t next_row) {
   width = padded(width);
   int64_t j = 0;
-  for (; j + 4 <= keys; j += 4) dot_keys<4>(x, x_row, rows, y + j * y_row, y_row, width, scores + j, score_row);
-  for (; j < keys; ++j) dot_keys<1>(x, x_row, rows, y + j * y_row, y_row, width, scores + j, score_row);
+  for (; j + 4 <= keys; j += 4) {
+    dot_keys<4>(x, x_row, rows, y + j * y_row, y_row, width, scores + j, score_row,
+                next != nullptr ? next + j * next_row : nullptr, next_row);
+  }
+  for (; j < keys; ++j) dot_keys<1>(x, x_row, rows, y + j * y_row, y_row, width, scores + j, score_row, nullptr, 0);
 }
 
 HWY_INLINE float widen(uint16_t bits) {

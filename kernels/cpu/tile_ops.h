@@ -42,9 +42,10 @@ struct TileOps {
   int64_t panel;       ///< columns of a packed panel, a multiple of kPadding
 
   void (*gemm)(const Gemm&);
-  /// scores [rows, keys] = x [rows, width] y [keys, width]^T for few rows; widths are padded.
+  /// scores [rows, keys] = x [rows, width] y [keys, width]^T for few rows; widths are padded. Memory is slower than
+  /// these products: `next`, if not null, are as many rows that will be wanted next, brought into the cache meanwhile.
   void (*dot)(const float* x, int64_t x_row, int64_t rows, const float* y, int64_t y_row, int64_t keys, int64_t width,
-              float* scores, int64_t score_row);
+              float* scores, int64_t score_row, const float* next, int64_t next_row);
   /// Rows [rows, width] of `type` at a distance of `stride` elements, as float32 at a distance of padded(width).
   void (*load)(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target);
   /// Mean and 1 / sqrt(variance + eps) of rows: [count, 2].
