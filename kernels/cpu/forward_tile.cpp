@@ -266,7 +266,7 @@ void ForwardTile::finish() {
     out_.converged[row.index] = residual_[i] <= p_.eps[row.head] || is_dead(i);
   }
   store_rows(sums.values, out_.output, p_.type, rows_, count_, p_.width);
-  store_rows(state_.data(), out_.state, p_.type, rows_, count_, state_depth_);
+  if (out_.state.data != nullptr) store_rows(state_.data(), out_.state, p_.type, rows_, count_, state_depth_);
 }
 
 bool ForwardTile::is_dead(int64_t i) const { return total().largest[i] == -kInfinity && total().sum[i] == 0.0f; }

@@ -64,7 +64,8 @@ struct RetrieveProblem {
 
 /// What the forward pass writes. Contiguous arrays are [batch, heads, queries].
 struct RetrieveOutputs {
-  Tensor4 output, state;  ///< of the problem's type
+  Tensor4 output;  ///< of the problem's type
+  Tensor4 state;   ///< likewise, or without data
   float* logsumexp = nullptr;
   float* residual = nullptr;
   int64_t* steps = nullptr;

@@ -43,7 +43,9 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
   };
   PoolResult r;
   r.output = merged(p.width);
-  r.state = merged(p.state_depth());
+  // Without an update the final states are the queries themselves; autograd wants a tensor of its own.
+  const bool keeps_queries = call.most_steps() == 0 && saved == nullptr;
+  r.state = keeps_queries ? call.state() : merged(p.state_depth());
   r.logsumexp = at::empty(rows, floats);
   r.residual = at::empty(rows, floats);
   r.steps = at::empty(rows, floats.dtype(at::kLong));
@@ -51,7 +53,7 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
   if (p.map != nullptr) r.mass = at::empty(rows, floats);
   kernels::RetrieveOutputs outputs;
   outputs.output = strides_of(r.output);
-  outputs.state = strides_of(r.state);
+  if (!keeps_queries) outputs.state = strides_of(r.state);
   outputs.logsumexp = pointer(r.logsumexp);
   outputs.residual = pointer(r.residual);
   outputs.mass = pointer(r.mass);
