@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <random>
 
@@ -322,19 +323,71 @@ TEST(Fused, GivesTheSameBitsForAnyMemoryLayout) {
   for (const int64_t queries : {3, 40}) {
     const auto sample = plain_sample({2, 3, queries, 50, 16, 24}, Layout::dense, true, 1, 0.5, 8);
     const auto make = [&](const at::Tensor& tensor) { return layouts_of(tensor.to(at::kFloat)); };
-    const auto states = make(sample.input.state), stored = make(sample.input.stored),
-               values = make(sample.input.projection);
-    const auto options = RetrieveOptions().fixed_steps(1).backend(Backend::fused);
-    const auto expected = retrieve({states[0], stored[0], values[0], {}, {}, {}, {}}, options);
-    for (size_t i = 0; i < 6; ++i) {
-      for (const auto& [a, b, c] :
-           {std::tuple{states[i], stored[0], values[0]}, std::tuple{states[0], stored[i], values[0]},
-            std::tuple{states[0], stored[0], values[i]}}) {
-        const auto r = retrieve({a, b, c, {}, {}, {}, {}}, options);
-        EXPECT_TRUE(bitwise_equal(r.output.contiguous(), expected.output.contiguous())) << i;
-        EXPECT_TRUE(bitwise_equal(r.state.contiguous(), expected.state.contiguous())) << i;
+    // State, stored, values, mask, and the gradient that comes in.
+    const std::vector<std::vector<at::Tensor>> all{make(sample.input.state), make(sample.input.stored),
+                                                   make(sample.input.projection), make(randn({2, 3, queries, 50}, 9)),
+                                                   make(randn({2, 3, queries, 24}, 10))};
+    const auto results = [&](const std::vector<size_t>& layouts) {
+      std::vector<at::Tensor> leaves;
+      for (size_t i = 0; i < 3; ++i) leaves.push_back(all[i][layouts[i]].detach().requires_grad_(true));
+      const auto r = retrieve({leaves[0], leaves[1], leaves[2], {}, all[3][layouts[3]], {}, {}},
+                              RetrieveOptions().fixed_steps(1).backend(Backend::fused));
+      auto found = torch::autograd::grad({r.output}, leaves, {all[4][layouts[4]]});
+      found.push_back(r.output.detach());
+      found.push_back(r.state.detach());
+      return found;
+    };
+    const auto expected = results({0, 0, 0, 0, 0});
+    for (size_t input = 0; input < all.size(); ++input) {
+      for (size_t layout = 1; layout < 6; ++layout) {
+        std::vector<size_t> layouts(all.size(), 0);
+        layouts[input] = layout;
+        const auto found = results(layouts);
+        for (size_t i = 0; i < found.size(); ++i) {
+          EXPECT_TRUE(bitwise_equal(found[i].contiguous(), expected[i].contiguous()))
+              << "input " << input << " layout " << layout << " result " << i;
+        }
       }
     }
+  }
+}
+
+/// The same numbers with rows 4 GiB apart, in memory that is never touched between them.
+class FarApart {
+ public:
+  explicit FarApart(const at::Tensor& rows) : size_(static_cast<size_t>(rows.size(2)) * kRow * sizeof(float)) {
+    memory_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory_ == MAP_FAILED) return;
+    tensor = at::from_blob(memory_, rows.sizes(), {0, 0, kRow, 1}, rows.options()).detach();
+    tensor.copy_(rows);
+  }
+  FarApart(const FarApart&) = delete;
+  FarApart& operator=(const FarApart&) = delete;
+  ~FarApart() {
+    if (memory_ != MAP_FAILED) munmap(memory_, size_);
+  }
+  at::Tensor tensor;
+
+ private:
+  static constexpr int64_t kRow = int64_t{1} << 30;
+  size_t size_;
+  void* memory_;
+};
+
+TEST(Fused, CountsBeyondThirtyTwoBits) {
+  for (const int64_t queries : {3, 60}) {
+    const auto state = randn({1, 1, queries, 16}, 1).to(at::kFloat), stored = randn({1, 1, 7, 16}, 2).to(at::kFloat);
+    const FarApart far_state(state), far_stored(stored);
+    if (!far_state.tensor.defined() || !far_stored.tensor.defined()) GTEST_SKIP() << "no address space for 240 GiB";
+    const auto run_on = [](const at::Tensor& x, const at::Tensor& y) {
+      const auto a = x.detach().requires_grad_(true), b = y.detach().requires_grad_(true);
+      const auto r = retrieve({a, b, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(2).backend(Backend::fused));
+      auto results = torch::autograd::grad({r.output.sum()}, {a, b});
+      results.push_back(r.output.detach());
+      return results;
+    };
+    const auto found = run_on(far_state.tensor, far_stored.tensor), expected = run_on(state, stored);
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(bitwise_equal(found[i].contiguous(), expected[i])) << i;
   }
 }
 
