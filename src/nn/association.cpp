@@ -269,8 +269,13 @@ AssociationResult AssociationCoreImpl::associate(const Projected& projected, con
                                      .generator(generator_)
                                      .with_energy(request.energy())
                                      .with_scores(request.association()));
-  AssociationResult result;
   const auto merged = r.output.transpose(1, 2).flatten(2);  // [N, L, heads * pattern_size]
+  return finish(merged, r, offsets, patterns.stored.size(0), appended_rows());
+}
+
+AssociationResult AssociationCoreImpl::finish(const at::Tensor& merged, const RetrieveResult& r,
+                                              const at::Tensor& offsets, int64_t total, int64_t appended) {
+  AssociationResult result;
   result.output = out_proj ? out_proj->forward(merged) : merged;
   result.state = r.state;
   result.logsumexp = r.logsumexp;
@@ -278,20 +283,16 @@ AssociationResult AssociationCoreImpl::associate(const Projected& projected, con
   result.residual = r.residual;
   result.converged = r.converged;
   result.energy = r.energy;
-  if (request.association()) set_association(result, r.scores, offsets, patterns.stored.size(0), appended_rows());
-  return result;
-}
-
-void set_association(AssociationResult& result, const at::Tensor& scores, const at::Tensor& offsets, int64_t total,
-                     int64_t appended) {
-  auto logsumexp = result.logsumexp.unsqueeze(-1);  // [N, H, L, 1]
-  result.scores = scores;
+  if (!r.scores.defined()) return result;
+  auto logsumexp = r.logsumexp.unsqueeze(-1);  // [N, H, L, 1]
+  result.scores = r.scores;
   if (offsets.defined()) {
     const auto sizes = bag_sizes(offsets, total);
-    result.scores = drop_appended_rows(scores, sizes, appended);  // [total, H, L]
-    logsumexp = result.logsumexp.repeat_interleave(at::tensor(sizes, at::kLong).to(scores.device()), 0);
+    result.scores = drop_appended_rows(r.scores, sizes, appended);  // [total, H, L]
+    logsumexp = r.logsumexp.repeat_interleave(at::tensor(sizes, at::kLong).to(r.scores.device()), 0);
   }
   result.association = softmax_from(result.scores, logsumexp);
+  return result;
 }
 
 at::Tensor AssociationCoreImpl::projected_patterns(const at::Tensor& projection) {

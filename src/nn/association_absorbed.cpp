@@ -75,15 +75,7 @@ AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instan
     values = values + mass * value_bias.view({heads, 1, pattern});
   }
   const auto merged = values.view({heads, batch, queries, pattern}).permute({1, 2, 0, 3}).flatten(2);
-  AssociationResult result;
-  result.output = out_proj ? out_proj->forward(merged) : merged;
-  result.state = r.state;
-  result.logsumexp = r.logsumexp;
-  result.steps = r.steps;
-  result.residual = r.residual;
-  result.converged = r.converged;
-  if (request.association()) set_association(result, r.scores, offsets, instances.size(0), 0);
-  return result;
+  return finish(merged, r, offsets, instances.size(0), 0);
 }
 
 }  // namespace hopfield::nn

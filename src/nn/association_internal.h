@@ -9,10 +9,6 @@ namespace hopfield::nn {
 /// The layer's masks, checked, in the op's shapes, with `appended` columns that nothing excludes.
 void set_masks(RetrieveInput& input, const AssociationMasks& masks, int64_t batch, int64_t heads, int64_t appended);
 
-/// Scores and their softmax, from the op's scores and `result.logsumexp`; ragged ones lose their `appended` rows.
-void set_association(AssociationResult& result, const at::Tensor& scores, const at::Tensor& offsets, int64_t total,
-                     int64_t appended);
-
 /// A projection of normalised patterns, W (gamma * y + delta) + b, as one of y alone: {W gamma, W delta + b}. Undefined
 /// tensors stand for what is not there.
 std::pair<at::Tensor, at::Tensor> without_norm(at::Tensor weight, at::Tensor bias, const at::Tensor& gamma,

@@ -166,6 +166,11 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   AssociationResult associate(const Projected& projected, const AssociationInput& patterns, const at::Tensor& offsets,
                               const AssociationMasks& masks, const AssociationRequest& request);
 
+  /// From merged heads [N, L, heads * pattern_size] and what a retrieval gave; ragged scores, of `total` patterns, lose
+  /// the `appended` rows behind each bag.
+  AssociationResult finish(const at::Tensor& merged, const RetrieveResult& retrieved, const at::Tensor& offsets,
+                           int64_t total, int64_t appended);
+
   Sizes sizes_;
   at::Generator generator_;
 };
