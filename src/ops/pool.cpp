@@ -1,20 +1,54 @@
+#include "ops/op_arguments.h"
 #include "ops/pool_internal.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
 
 #include <cmath>
+#include <string>
+#include <tuple>
 
 #define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::pool: ", __VA_ARGS__)
 
 namespace hopfield {
 namespace {
 
-void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
+using detail::given;
+using detail::OptionalTensor;
+using detail::or_undefined;
+
+// The dispatcher's view of the op: PoolInput, RetrieveSettings and PoolResult, member by member.
+std::string schema() {
+  return c10::str(
+      "pool(Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
+      "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, float? normalize_eps=None, ",
+      detail::kSettingsSchema,
+      ", bool with_scores=False) -> "
+      "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+      "Tensor mass, Tensor scores)");
+}
+
+using Outputs =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using Signature = Outputs(const at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
+                          const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                          std::optional<double>, const OptionalTensor&, at::IntArrayRef, at::ArrayRef<double>, int64_t,
+                          c10::string_view, c10::string_view, int64_t, c10::string_view, double,
+                          const std::optional<at::Generator>&, bool);
+
+/// What the op's schema cannot express.
+void check_expressible(const PoolInput& input, const RetrieveSettings& settings) {
   HOPFIELD_CHECK(input.instances.defined() && input.state.defined() && input.weight.defined(),
                  "expected instances, state and weight to be given, got ",
                  !input.instances.defined() ? "no instances"
                  : !input.state.defined()   ? "no state"
                                             : "no weight");
+  HOPFIELD_CHECK(!settings.with_energy,
+                 "expected no energy to be asked for: it needs the keys' norms; use retrieve on projected patterns");
+}
+
+void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   const bool ragged = input.offsets.defined();
   const auto& y = input.instances;
   HOPFIELD_CHECK(y.dim() == (ragged ? 2 : 3), "expected instances of shape ",
@@ -39,8 +73,6 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   }
   HOPFIELD_CHECK(!input.normalize_eps || (std::isfinite(*input.normalize_eps) && *input.normalize_eps >= 0),
                  "expected normalize_eps to be finite and not negative, got ", input.normalize_eps.value_or(0));
-  HOPFIELD_CHECK(!settings.with_energy,
-                 "expected no energy to be asked for: it needs the keys' norms; use retrieve on projected patterns");
   // Masks, offsets, beta and the iteration are retrieve's: a call of its shapes has them checked.
   RetrieveInput shapes = detail::as_retrieve_input(input);
   const auto probe = at::empty({1}, y.options().requires_grad(false));
@@ -60,6 +92,48 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
   }
   return detail::reason_against_fusing(call, settings);
 }
+
+/// Checks, chooses, calls.
+PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
+  check_pool(input, settings);
+  std::optional<std::string> reason;
+  if (settings.backend != Backend::composite) reason = reason_against(input, settings);
+  HOPFIELD_CHECK(!reason || settings.backend != Backend::fused,
+                 "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
+                 "; use backend automatic");
+  auto call = input;
+  const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
+  if (masked && !detail::is_traced(input.instances)) {
+    // Their keys would pass NaN on to the gradient of the weight.
+    if (const auto clean = detail::without_hidden_nonfinite(detail::as_retrieve_input(input))) {
+      call.instances = clean->stored.squeeze(1);
+    }
+  }
+  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
+  const bool fused = settings.backend != Backend::composite && !reason;
+  return fused ? detail::pool_cpu(call, settings, seed) : detail::pool_composite(call, settings, seed);
+}
+
+Outputs pool_kernel(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& weight,
+                    const OptionalTensor& bias, const OptionalTensor& offsets, const OptionalTensor& association_mask,
+                    const OptionalTensor& padding_mask, const OptionalTensor& key_bias,
+                    std::optional<double> normalize_eps, const OptionalTensor& beta, at::IntArrayRef update_steps_max,
+                    at::ArrayRef<double> update_steps_eps, int64_t update_steps_cap, c10::string_view stop_rule,
+                    c10::string_view gradient, int64_t gradient_steps, c10::string_view backend, double dropout,
+                    const std::optional<at::Generator>& generator, bool with_scores) {
+  auto settings =
+      detail::read_settings("hopfield::pool", {beta, update_steps_max, update_steps_eps, update_steps_cap, stop_rule,
+                                               gradient, gradient_steps, backend, dropout, generator});
+  settings.with_scores = with_scores;
+  const auto r =
+      run({instances, or_undefined(offsets), state, weight, or_undefined(bias), or_undefined(association_mask),
+           or_undefined(padding_mask), or_undefined(key_bias), normalize_eps},
+          settings);
+  return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores};
+}
+
+TORCH_LIBRARY_FRAGMENT(hopfield, library) { library.def(schema().c_str()); }
+TORCH_LIBRARY_IMPL(hopfield, CompositeImplicitAutograd, library) { library.impl("pool", pool_kernel); }
 
 }  // namespace
 
@@ -86,27 +160,20 @@ RetrieveInput as_retrieve_input(const PoolInput& input) {
 }  // namespace detail
 
 PoolResult pool(const PoolInput& input, const RetrieveOptions& options) {
-  const auto& settings = options.settings();
-  check_pool(input, settings);
-  std::optional<std::string> reason;
-  if (settings.backend != Backend::composite) reason = reason_against(input, settings);
-  HOPFIELD_CHECK(!reason || settings.backend != Backend::fused,
-                 "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
-                 "; use backend automatic");
-  auto call = input;
-  const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
-  if (masked && !detail::is_traced(input.instances)) {
-    // Their keys would pass NaN on to the gradient of the weight.
-    if (const auto clean = detail::without_hidden_nonfinite(detail::as_retrieve_input(input))) {
-      call.instances = clean->stored.squeeze(1);
-    }
-  }
-  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
-  const bool fused = settings.backend != Backend::composite && !reason;
-  return fused ? detail::pool_cpu(call, settings, seed) : detail::pool_composite(call, settings, seed);
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "").typed<Signature>();
+  check_expressible(input, options.settings());
+  const auto s = detail::write_settings(options.settings());
+  PoolResult r;
+  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores) =
+      op.call(input.instances, input.state, input.weight, given(input.bias), given(input.offsets),
+              given(input.association_mask), given(input.padding_mask), given(input.key_bias), input.normalize_eps,
+              s.beta, s.update_steps_max, s.update_steps_eps, s.update_steps_cap, s.stop_rule, s.gradient,
+              s.gradient_steps, s.backend, s.dropout, s.generator, options.settings().with_scores);
+  return r;
 }
 
 std::optional<std::string> why_not_fused(const PoolInput& input, const RetrieveOptions& options) {
+  check_expressible(input, options.settings());
   check_pool(input, options.settings());
   return reason_against(input, options.settings());
 }

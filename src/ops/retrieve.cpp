@@ -1,3 +1,4 @@
+#include "ops/op_arguments.h"
 #include "ops/retrieve_internal.h"
 #include <hopfield/ops/retrieve.h>
 
@@ -11,18 +12,21 @@
 namespace hopfield {
 namespace {
 
-using OptionalTensor = std::optional<at::Tensor>;
+using detail::given;
+using detail::OptionalTensor;
+using detail::or_undefined;
 
 // The dispatcher's view of the op: RetrieveInput, RetrieveSettings and RetrieveResult, member by member. Calls from C++
 // and from Python (torch.ops.hopfield.retrieve) meet here.
-constexpr auto kSchema =
-    "retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, "
-    "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, Tensor? beta=None, "
-    "int[1] update_steps_max=0, float[1] update_steps_eps=0.0001, int update_steps_cap=256, "
-    "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
-    "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False) -> "
-    "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
-    "Tensor energy, Tensor scores)";
+std::string schema() {
+  return c10::str(
+      "retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, "
+      "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, ",
+      detail::kSettingsSchema,
+      ", bool with_energy=False, bool with_scores=False) -> "
+      "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+      "Tensor energy, Tensor scores)");
+}
 
 using Outputs =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
@@ -30,39 +34,6 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTe
                           const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                           at::IntArrayRef, at::ArrayRef<double>, int64_t, c10::string_view, c10::string_view, int64_t,
                           c10::string_view, double, const std::optional<at::Generator>&, bool, bool);
-
-StopRule parse_stop_rule(c10::string_view name) {
-  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
-    if (name == to_string(rule)) return rule;
-  }
-  TORCH_CHECK(false, "hopfield::retrieve: expected stop_rule to be per_query or per_head, got ", name);
-}
-
-Backend parse_backend(c10::string_view name) {
-  for (const auto backend : {Backend::automatic, Backend::composite, Backend::fused}) {
-    if (name == to_string(backend)) return backend;
-  }
-  TORCH_CHECK(false, "hopfield::retrieve: expected backend to be automatic, composite or fused, got ", name);
-}
-
-const char* gradient_name(const Gradient& gradient) {
-  switch (gradient.kind()) {
-    case Gradient::Kind::unrolled:
-      return "unrolled";
-    case Gradient::Kind::last:
-      return "last";
-    case Gradient::Kind::implicit:
-      return "implicit";
-  }
-  return "unknown";
-}
-
-Gradient parse_gradient(c10::string_view name, int64_t steps) {
-  for (const auto& gradient : {Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()}) {
-    if (name == gradient_name(gradient)) return gradient;
-  }
-  TORCH_CHECK(false, "hopfield::retrieve: expected gradient to be unrolled, last or implicit, got ", name);
-}
 
 /// Checks, chooses, calls.
 RetrieveResult run(const RetrieveInput& input, const RetrieveSettings& settings) {
@@ -87,26 +58,18 @@ Outputs retrieve_kernel(const at::Tensor& state, const at::Tensor& stored, const
                         int64_t update_steps_cap, c10::string_view stop_rule, c10::string_view gradient,
                         int64_t gradient_steps, c10::string_view backend, double dropout,
                         const std::optional<at::Generator>& generator, bool with_energy, bool with_scores) {
-  const auto value = [](const OptionalTensor& tensor) { return tensor.value_or(at::Tensor()); };
-  RetrieveSettings settings;
-  settings.update_steps_max = update_steps_max.vec();
-  settings.update_steps_eps = update_steps_eps.vec();
-  settings.update_steps_cap = update_steps_cap;
-  settings.stop_rule = parse_stop_rule(stop_rule);
-  settings.gradient = parse_gradient(gradient, gradient_steps);
-  settings.backend = parse_backend(backend);
-  settings.beta = value(beta);
-  settings.dropout = dropout;
-  settings.generator = generator.value_or(at::Generator());
+  auto settings =
+      detail::read_settings("hopfield::retrieve", {beta, update_steps_max, update_steps_eps, update_steps_cap,
+                                                   stop_rule, gradient, gradient_steps, backend, dropout, generator});
   settings.with_energy = with_energy;
   settings.with_scores = with_scores;
-  const auto r = run(
-      {state, stored, value(projection), value(offsets), value(association_mask), value(padding_mask), value(key_bias)},
-      settings);
+  const auto r = run({state, stored, or_undefined(projection), or_undefined(offsets), or_undefined(association_mask),
+                      or_undefined(padding_mask), or_undefined(key_bias)},
+                     settings);
   return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores};
 }
 
-TORCH_LIBRARY(hopfield, library) { library.def(kSchema); }
+TORCH_LIBRARY(hopfield, library) { library.def(schema().c_str()); }
 TORCH_LIBRARY_IMPL(hopfield, CompositeImplicitAutograd, library) { library.impl("retrieve", retrieve_kernel); }
 
 }  // namespace
@@ -120,20 +83,16 @@ RetrieveOptions& RetrieveOptions::beta(const PerHead<double>& value) {
 
 RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& options) {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "").typed<Signature>();
-  const auto optional = [](const at::Tensor& tensor) {
-    return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor();
-  };
   TORCH_CHECK(input.state.defined() && input.stored.defined(),
               "hopfield::retrieve: expected state and stored to be given, got ",
               input.state.defined() ? "no stored" : "no state");
-  const auto& s = options.settings();
+  const auto s = detail::write_settings(options.settings());
   RetrieveResult r;
-  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) = op.call(
-      input.state, input.stored, optional(input.projection), optional(input.offsets), optional(input.association_mask),
-      optional(input.padding_mask), optional(input.key_bias), optional(s.beta), s.update_steps_max.values(),
-      s.update_steps_eps.values(), s.update_steps_cap, to_string(s.stop_rule), gradient_name(s.gradient),
-      s.gradient.steps(), to_string(s.backend), s.dropout,
-      s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt, s.with_energy, s.with_scores);
+  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) =
+      op.call(input.state, input.stored, given(input.projection), given(input.offsets), given(input.association_mask),
+              given(input.padding_mask), given(input.key_bias), s.beta, s.update_steps_max, s.update_steps_eps,
+              s.update_steps_cap, s.stop_rule, s.gradient, s.gradient_steps, s.backend, s.dropout, s.generator,
+              options.settings().with_energy, options.settings().with_scores);
   return r;
 }
 

@@ -1,6 +1,6 @@
 #include "support/naive.h"
 #include "support/retrieve_case.h"
-#include <hopfield/ops/retrieve.h>
+#include <hopfield/ops/pool.h>
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
@@ -30,14 +30,78 @@ TEST(Dispatch, SchemaIsFrozen) {
             "Tensor energy, Tensor scores)");
 }
 
+TEST(Dispatch, PoolsSchemaIsFrozen) {
+  register_ops();
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "");
+  EXPECT_EQ(c10::str(op.schema()),
+            "hopfield::pool(Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
+            "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, "
+            "float? normalize_eps=None, Tensor? beta=None, int[1] update_steps_max=[0], "
+            "float[1] update_steps_eps=[0.0001], int update_steps_cap=256, str stop_rule=\"per_query\", "
+            "str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", float dropout=0., "
+            "Generator? generator=None, bool with_scores=False) -> "
+            "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+            "Tensor mass, Tensor scores)");
+}
+
+/// All results of a call with these first arguments and defaults for the others.
+torch::jit::Stack call_boxed(const char* name, torch::jit::Stack stack) {
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
+  const auto& arguments = op.schema().arguments();
+  for (size_t i = stack.size(); i < arguments.size(); ++i)
+    stack.push_back(arguments[i].default_value().value_or(c10::IValue()));
+  op.callBoxed(stack);
+  return stack;
+}
+
 TEST(Dispatch, BoxedCallsGiveTheSame) {
   const auto state = randn({2, 2, 3, 4}, 1), stored = randn({2, 2, 5, 4}, 2);
-  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "");
-  torch::jit::Stack stack{state, stored};
-  for (size_t i = 2; i < op.schema().arguments().size(); ++i)
-    stack.push_back(op.schema().arguments()[i].default_value().value_or(c10::IValue()));
-  op.callBoxed(stack);
-  EXPECT_TRUE(bitwise_equal(stack.front().toTensor(), retrieve(state, stored).output));
+  const auto retrieved = call_boxed("hopfield::retrieve", {state, stored});
+  EXPECT_TRUE(bitwise_equal(retrieved.front().toTensor(), retrieve(state, stored).output));
+  const auto instances = randn({2, 7, 6}, 3), weight = randn({2, 4, 6}, 4);
+  const auto pooled = call_boxed("hopfield::pool", {instances, state, weight});
+  const auto expected = pool({instances, {}, state, weight, {}, {}, {}, {}, {}});
+  EXPECT_TRUE(bitwise_equal(pooled.front().toTensor(), expected.output));
+  EXPECT_TRUE(bitwise_equal(pooled[6].toTensor(), expected.mass));
+}
+
+/// On its way through the schema no argument may be lost or change places: here all of them matter.
+TEST(Dispatch, PoolTakesAllItsArguments) {
+  const auto bags = at::tensor({int64_t{0}, int64_t{4}, int64_t{9}});
+  const auto key_bias = randn({9}, 5);
+  const PoolInput input{randn({9, 6}, 1), bags, randn({1, 2, 3, 4}, 2), randn({2, 4, 6}, 3), randn({2, 4}, 4), {}, {},
+                        key_bias,         1e-3};
+  const auto options = [] {
+    return RetrieveOptions().beta({0.5, 2.0}).update_steps_max({1, 5}).update_steps_eps({0.0, 0.3}).with_scores();
+  };
+  const auto r = pool(input, options());
+  const auto y = at::layer_norm(input.instances, {6}, {}, {}, 1e-3);
+  const auto keys = at::einsum("si,hki->shk", {y, input.weight}) + input.bias;
+  const auto expected =
+      retrieve({input.state.expand({2, -1, -1, -1}), keys, y.unsqueeze(1), bags, {}, {}, key_bias}, options());
+  EXPECT_LT(max_difference(r.output, expected.output), 1e-12);
+  EXPECT_LT(max_difference(r.scores, expected.scores), 1e-12);
+  EXPECT_LT(max_difference(r.residual, expected.residual), 1e-12);
+  EXPECT_TRUE(at::equal(r.steps, expected.steps));
+  EXPECT_TRUE(at::equal(r.converged, expected.converged));
+  EXPECT_FALSE(pool(input).scores.defined());
+}
+
+TEST(Dispatch, AutocastLowersWhatPoolComputesWith) {
+  const auto low = [](const at::Tensor& x) { return x.to(at::kBFloat16); };
+  const auto y = randn({2, 7, 6}, 1).to(at::kFloat), state = randn({1, 2, 3, 4}, 2).to(at::kFloat),
+             bias = randn({2, 4}, 4).to(at::kFloat);
+  const auto weight = randn({2, 4, 6}, 3).to(at::kFloat).requires_grad_(true);
+  const auto expected = pool({low(y), {}, low(state), low(weight), low(bias), {}, {}, {}, {}}).output;
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  const auto r = pool({y, {}, state, weight, bias, {}, {}, {}, {}});
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_TRUE(bitwise_equal(r.output, expected));
+  EXPECT_EQ(r.logsumexp.scalar_type(), at::kFloat);
+  r.output.sum().backward();
+  EXPECT_EQ(weight.grad().scalar_type(), at::kFloat);
 }
 
 TEST(Dispatch, AutocastLowersPatternsAndKeepsParameterGradients) {

@@ -332,6 +332,9 @@ TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
                                }),
                                {"offsets"}},
                               {"energy", call([](I&) {}, RetrieveOptions().with_energy()), {"energy", "retrieve"}},
+                              {"why, with energy",
+                               [&] { why_not_fused(sound(), RetrieveOptions().with_energy()); },
+                               {"energy", "retrieve"}},
                               {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
     expect_error(wrong);
   }

@@ -24,6 +24,7 @@ struct PoolInput {
 /// What retrieve() gives, with instances in place of values.
 struct PoolResult : RetrieveResult {
   // output: sum of the (normalised) instances, weighted by the final association [N, H, L, d_in].
+  // scores: beta xi_T . (W y + b), masked [N, H, L, S], ragged [total, H, L], with_scores().
   at::Tensor mass;  ///< sum of that association [N, H, L]: 1, or 0 for an empty bag, or what dropout makes of it
 };
 
@@ -35,8 +36,10 @@ struct PoolResult : RetrieveResult {
 ///
 /// Source: Ramsauer et al. 2021, equation (10), with W_K moved from the patterns to the queries.
 ///
-/// @throws c10::Error naming the argument, what was expected and what came; with_energy() and with_scores() are
-/// refused.
+/// Python: torch.ops.hopfield.pool, with instances, state, weight and bias first and all else by name.
+///
+/// @throws c10::Error naming the argument, what was expected and what came; with_energy() is refused, since the energy
+/// needs the keys' norms.
 PoolResult pool(const PoolInput& input, const RetrieveOptions& options = {});
 
 /// Why the fused kernels would not serve this call; nothing if they would.

@@ -1,0 +1,75 @@
+#include "ops/op_arguments.h"
+
+#include <ATen/ATen.h>
+
+namespace hopfield::detail {
+namespace {
+
+StopRule parse_stop_rule(const char* function, c10::string_view name) {
+  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
+    if (name == to_string(rule)) return rule;
+  }
+  TORCH_CHECK(false, function, ": expected stop_rule to be per_query or per_head, got ", name);
+}
+
+Backend parse_backend(const char* function, c10::string_view name) {
+  for (const auto backend : {Backend::automatic, Backend::composite, Backend::fused}) {
+    if (name == to_string(backend)) return backend;
+  }
+  TORCH_CHECK(false, function, ": expected backend to be automatic, composite or fused, got ", name);
+}
+
+const char* gradient_name(const Gradient& gradient) {
+  switch (gradient.kind()) {
+    case Gradient::Kind::unrolled:
+      return "unrolled";
+    case Gradient::Kind::last:
+      return "last";
+    case Gradient::Kind::implicit:
+      return "implicit";
+  }
+  return "unknown";
+}
+
+Gradient parse_gradient(const char* function, c10::string_view name, int64_t steps) {
+  for (const auto& gradient : {Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()}) {
+    if (name == gradient_name(gradient)) return gradient;
+  }
+  TORCH_CHECK(false, function, ": expected gradient to be unrolled, last or implicit, got ", name);
+}
+
+}  // namespace
+
+OptionalTensor given(const at::Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor(); }
+
+at::Tensor or_undefined(const OptionalTensor& tensor) { return tensor.value_or(at::Tensor()); }
+
+OpSettings write_settings(const RetrieveSettings& settings) {
+  const auto& s = settings;
+  return {given(s.beta),
+          s.update_steps_max.values(),
+          s.update_steps_eps.values(),
+          s.update_steps_cap,
+          to_string(s.stop_rule),
+          gradient_name(s.gradient),
+          s.gradient.steps(),
+          to_string(s.backend),
+          s.dropout,
+          s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt};
+}
+
+RetrieveSettings read_settings(const char* function, const OpSettings& settings) {
+  RetrieveSettings s;
+  s.beta = or_undefined(settings.beta);
+  s.update_steps_max = settings.update_steps_max.vec();
+  s.update_steps_eps = settings.update_steps_eps.vec();
+  s.update_steps_cap = settings.update_steps_cap;
+  s.stop_rule = parse_stop_rule(function, settings.stop_rule);
+  s.gradient = parse_gradient(function, settings.gradient, settings.gradient_steps);
+  s.backend = parse_backend(function, settings.backend);
+  s.dropout = settings.dropout;
+  s.generator = settings.generator.value_or(at::Generator());
+  return s;
+}
+
+}  // namespace hopfield::detail
