@@ -1,12 +1,22 @@
 #include "kernels/bench/case.h"
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 
 namespace hopfield::bench {
 namespace {
 
-const std::map<std::string, size_t> kSizes{{"pooling", 7}, {"ragged", 7}, {"layer", 7}, {"self", 6}, {"retrieve", 6}};
+struct Kind {
+  size_t sizes;                 // how many
+  std::vector<size_t> of_data;  // those that do not change the layer
+};
+
+const std::map<std::string, Kind> kKinds{{"pooling", {7, {0, 1}}},
+                                         {"ragged", {7, {0, 1}}},
+                                         {"layer", {7, {0, 1, 3}}},
+                                         {"self", {6, {0, 1}}},
+                                         {"retrieve", {6, {0, 2, 3}}}};
 
 }  // namespace
 
@@ -20,8 +30,8 @@ std::vector<Case> parse_case(const std::string& text) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
   for (std::string part; std::getline(stream, part, '/');) parts.push_back(part);
-  if (parts.empty() || kSizes.count(parts[0]) == 0) return {};
-  const auto count = kSizes.at(parts[0]);
+  if (parts.empty() || kKinds.count(parts[0]) == 0) return {};
+  const auto count = kKinds.at(parts[0]).sizes;
   if (parts.size() < 1 + count || parts.size() > 3 + count) return {};
   Case c;
   c.kind = parts[0];
@@ -46,6 +56,12 @@ std::vector<Case> parse_case(const std::string& text) {
     cases.push_back(c);
   }
   return cases;
+}
+
+Case small(Case which) {
+  constexpr int64_t kLittle = 16;
+  for (const auto i : kKinds.at(which.kind).of_data) which.sizes[i] = std::min(which.sizes[i], kLittle);
+  return which;
 }
 
 std::vector<Case> default_cases() {

@@ -31,8 +31,14 @@ std::vector<Case> parse_case(const std::string& text);
 /// Cases that are run when none is named.
 std::vector<Case> default_cases();
 
-/// One run of a case: call it as often as wanted.
-using Work = std::function<void()>;
+/// The same work on little data.
+Case small(Case which);
+
+/// A case that is set up.
+struct Work {
+  std::function<void()> run;  ///< call it as often as wanted
+  int64_t input_bytes;        ///< of the data that goes in: instances, or state and stored patterns
+};
 
 Work library_work(const Case& which);
 /// The same by LibTorch: LayerNorms, projections, and T + 1 calls of scaled_dot_product_attention on patterns that are

@@ -2,10 +2,12 @@
 //
 //   build/bench/bin/hopfield_bench --peer sdpa
 //   build/bench/bin/hopfield_bench pooling/1/100000/256/8/32/1/3/train/float32 --threads 2
+//   build/bench/bin/hopfield_bench --memory pooling/1/100000/256/8/32/1/3
 //
 // The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run.
 
 #include "kernels/bench/case.h"
+#include "kernels/bench/memory.h"
 #include <hopfield/version.h>
 
 #include <ATen/ATen.h>
@@ -34,7 +36,7 @@ class Medians : public benchmark::ConsoleReporter {
 };
 
 /// Seconds of the fastest of some calls.
-double fastest(const Work& work) {
+double fastest(const std::function<void()>& work) {
   double best = 1e30;
   for (int i = 0; i < 8; ++i) {
     const auto begin = std::chrono::steady_clock::now();
@@ -42,6 +44,21 @@ double fastest(const Work& work) {
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   return best;
+}
+
+void print_memory(const std::vector<Case>& cases) {
+  fmt::print("\n{:<50} {:>10} {:>10} {:>10} {:>10}\n", "peak of extra memory", "hopfield", "", "sdpa", "");
+  fmt::print("{:<50} {:>10} {:>10} {:>10} {:>10}\n", "", "MB", "of input", "MB", "of input");
+  for (const auto& c : cases) {
+    fmt::print("{:<50}", c.name());
+    for (const auto* contender : {"hopfield", "sdpa"}) {
+      const auto memory = extra_memory_elsewhere(c, contender);
+      const auto bytes = static_cast<double>(memory.extra_bytes);
+      fmt::print(" {:>10.1f} {:>9.1f}%", bytes / 1e6, 100 * bytes / static_cast<double>(memory.input_bytes));
+      std::fflush(stdout);
+    }
+    fmt::print("\n");
+  }
 }
 
 void print_machine_rates() {
@@ -56,9 +73,9 @@ void print_machine_rates() {
 
 void add(const std::string& name, const Work& work) {
   benchmark::RegisterBenchmark(name.c_str(),
-                               [work](benchmark::State& state) {
-                                 work();
-                                 for (auto _ : state) work();
+                               [run = work.run](benchmark::State& state) {
+                                 run();
+                                 for (auto _ : state) run();
                                })
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
@@ -67,7 +84,8 @@ void add(const std::string& name, const Work& work) {
 int run(int argc, char** argv) {
   std::vector<std::string> names;
   std::string peer;
-  bool list = false;
+  bool list = false, memory = false;
+  std::string measured;
   int repetitions = 5, threads = 0;
   CLI::App app{"Times the layers and the op; without names, a default set of cases."};
   app.option_defaults()->always_capture_default();
@@ -76,7 +94,9 @@ int run(int argc, char** argv) {
   app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
   app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
   app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_flag("--memory", memory, "Peaks of memory in place of times, for the library and for LibTorch's attention");
   app.add_flag("--list", list, "Name the default cases");
+  app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -98,7 +118,15 @@ int run(int argc, char** argv) {
     return 0;
   }
   if (threads > 0) at::set_num_threads(threads);
+  if (!measured.empty()) {
+    print_extra_memory(cases.front(), measured);
+    return 0;
+  }
   fmt::print("hopfield {}, {} threads\n", version(), at::get_num_threads());
+  if (memory) {
+    print_memory(cases);
+    return 0;
+  }
   for (const auto& c : cases) {
     add(c.name(), library_work(c));
     if (peer == "sdpa") add(c.name() + " sdpa", sdpa_work(c));

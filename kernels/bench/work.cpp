@@ -76,6 +76,11 @@ struct Setup {
     output.backward(gradient);
   }
 
+  int64_t input_bytes() const {
+    const auto& own = bags.values.defined() ? bags.values : input;
+    return static_cast<int64_t>(own.nbytes() + (stored.defined() ? stored.nbytes() : 0));
+  }
+
   Case which;
   int64_t batch = 0, heads = 0, queries = 0, keys = 0, depth = 0, width = 0, steps = 0;
   nn::HopfieldPooling pooling{nullptr};
@@ -130,12 +135,12 @@ Tensor library_forward(Setup& s) {
 
 Work library_work(const Case& which) {
   const auto setup = std::make_shared<Setup>(which);
-  return [setup] { setup->run([&] { return library_forward(*setup); }); };
+  return {[setup] { setup->run([&] { return library_forward(*setup); }); }, setup->input_bytes()};
 }
 
 Work sdpa_work(const Case& which) {
   const auto setup = std::make_shared<Setup>(which);
-  return [setup] { setup->run([&] { return sdpa_forward(*setup); }); };
+  return {[setup] { setup->run([&] { return sdpa_forward(*setup); }); }, setup->input_bytes()};
 }
 
 }  // namespace hopfield::bench
