@@ -82,7 +82,8 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   detail::check_retrieve(shapes, settings);
 }
 
-std::optional<std::string> reason_against(const PoolInput& input, const RetrieveSettings& settings) {
+/// One sentence against the fused kernels; or nothing, and then instances that nothing may attend to are finite.
+std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettings& settings) {
   auto call = detail::as_retrieve_input(input);
   for (const auto* tensor : {&input.weight, &input.bias}) {
     if (!tensor->defined()) continue;
@@ -90,18 +91,22 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
     // Whoever asks for a gradient, the same gradient modes can serve.
     if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
   }
-  return detail::reason_against_fusing(call, settings);
+  auto reason = detail::reason_against_fusing(call, settings);
+  if (!reason) input.instances = call.stored.squeeze(1);
+  return reason;
 }
 
 /// Checks, chooses, calls.
 PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
   check_pool(input, settings);
+  auto call = input;
   std::optional<std::string> reason;
-  if (settings.backend != Backend::composite) reason = reason_against(input, settings);
+  if (settings.backend != Backend::composite) reason = reason_against(call, settings);
   HOPFIELD_CHECK(!reason || settings.backend != Backend::fused,
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
-  auto call = input;
+  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
+  if (settings.backend != Backend::composite && !reason) return detail::pool_cpu(call, settings, seed);
   const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
   if (masked && !detail::is_traced(input.instances)) {
     // Their keys would pass NaN on to the gradient of the weight.
@@ -109,9 +114,7 @@ PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
       call.instances = clean->stored.squeeze(1);
     }
   }
-  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
-  const bool fused = settings.backend != Backend::composite && !reason;
-  return fused ? detail::pool_cpu(call, settings, seed) : detail::pool_composite(call, settings, seed);
+  return detail::pool_composite(call, settings, seed);
 }
 
 Outputs pool_kernel(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& weight,
@@ -175,7 +178,8 @@ PoolResult pool(const PoolInput& input, const RetrieveOptions& options) {
 std::optional<std::string> why_not_fused(const PoolInput& input, const RetrieveOptions& options) {
   check_expressible(input, options.settings());
   check_pool(input, options.settings());
-  return reason_against(input, options.settings());
+  auto call = input;
+  return reason_against(call, options.settings());
 }
 
 }  // namespace hopfield

@@ -38,7 +38,7 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTe
 /// Checks, chooses, calls.
 RetrieveResult run(const RetrieveInput& input, const RetrieveSettings& settings) {
   detail::check_retrieve(input, settings);
-  const auto complete = detail::with_all_dimensions(input);
+  auto complete = detail::with_all_dimensions(input);
   std::optional<std::string> reason;
   if (settings.backend != Backend::composite) reason = detail::reason_against_fusing(complete, settings);
   TORCH_CHECK(!reason || settings.backend != Backend::fused,
@@ -102,7 +102,8 @@ RetrieveResult retrieve(const at::Tensor& state, const at::Tensor& stored, const
 
 std::optional<std::string> why_not_fused(const RetrieveInput& input, const RetrieveOptions& options) {
   detail::check_retrieve(input, options.settings());
-  return detail::reason_against_fusing(detail::with_all_dimensions(input), options.settings());
+  auto complete = detail::with_all_dimensions(input);
+  return detail::reason_against_fusing(complete, options.settings());
 }
 
 void register_ops() {}  // Calling it is enough: the linker then keeps this library, and loading it registers the ops.

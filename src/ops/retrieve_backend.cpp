@@ -109,13 +109,16 @@ bool is_traced(const at::Tensor& tensor) {
              {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched, c10::DispatchKey::FuncTorchGradWrapper}));
 }
 
-Reason reason_against_fusing(const RetrieveInput& input, const RetrieveSettings& settings) {
+Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
   for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, gradient_mode, gradient_of_masks,
                                wanted_results, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
-  if (call.is_masked() && !without_hidden_nonfinite(input)) return "patterns that are not finite may be attended to";
+  if (!call.is_masked()) return std::nullopt;
+  const auto clean = without_hidden_nonfinite(input);
+  if (!clean) return "patterns that are not finite may be attended to";
+  input = *clean;
   return std::nullopt;
 }
 

@@ -102,9 +102,6 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
 RetrieveResult retrieve_cpu(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   auto call = input;
   if (call.projection.defined() && call.projection.is_same(call.stored)) call.projection = at::Tensor();
-  if (call.association_mask.defined() || call.padding_mask.defined() || call.key_bias.defined()) {
-    call = *without_hidden_nonfinite(call);
-  }
   const auto& s = settings;
   RetrieveResult r;
   if (!any_needs_gradient({call.state, call.stored, call.projection, s.beta})) {
