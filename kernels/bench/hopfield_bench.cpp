@@ -16,8 +16,10 @@
 #include <CLI/CLI.hpp>
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
+#include <fstream>
 #include <map>
 
 namespace hopfield::bench {
@@ -61,6 +63,33 @@ void print_memory(const std::vector<Case>& cases) {
   }
 }
 
+using Milliseconds = std::map<std::string, double>;
+
+void print_medians(const std::vector<Case>& cases, const std::string& peer, const Milliseconds& milliseconds) {
+  fmt::print("\n{:<50} {:>10} {:>10} {:>7}\n", "median, ms", "hopfield", peer.empty() ? "" : "sdpa",
+             peer.empty() ? "" : "ratio");
+  for (const auto& c : cases) {
+    const auto ours = milliseconds.at(c.name());
+    if (peer.empty()) {
+      fmt::print("{:<50} {:>10.2f}\n", c.name(), ours);
+    } else {
+      const auto theirs = milliseconds.at(c.name() + " sdpa");
+      fmt::print("{:<50} {:>10.2f} {:>10.2f} {:>7.2f}\n", c.name(), ours, theirs, theirs / ours);
+    }
+  }
+}
+
+nlohmann::ordered_json medians_as_json(const std::vector<Case>& cases, const std::string& peer,
+                                       const Milliseconds& milliseconds) {
+  nlohmann::ordered_json json{{"version", version()}, {"threads", at::get_num_threads()}};
+  for (const auto& c : cases) {
+    auto& entry = json["milliseconds"][c.name()];
+    entry["hopfield"] = milliseconds.at(c.name());
+    if (!peer.empty()) entry[peer] = milliseconds.at(c.name() + " " + peer);
+  }
+  return json;
+}
+
 void print_machine_rates() {
   const auto a = at::randn({2048, 2048}), b = at::randn({2048, 2048}), c = at::empty({2048, 2048});
   auto out = c;
@@ -85,7 +114,7 @@ int run(int argc, char** argv) {
   std::vector<std::string> names;
   std::string peer;
   bool list = false, memory = false;
-  std::string measured;
+  std::string measured, json;
   int repetitions = 5, threads = 0;
   CLI::App app{"Times the layers and the op; without names, a default set of cases."};
   app.option_defaults()->always_capture_default();
@@ -94,6 +123,7 @@ int run(int argc, char** argv) {
   app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
   app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
   app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_option("--json", json, "File for the medians");
   app.add_flag("--memory", memory, "Peaks of memory in place of times, for the library and for LibTorch's attention");
   app.add_flag("--list", list, "Name the default cases");
   app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
@@ -116,6 +146,14 @@ int run(int argc, char** argv) {
   if (list) {
     for (const auto& c : cases) fmt::print("{}\n", c.name());
     return 0;
+  }
+  std::ofstream file;  // opened first: a result that cannot be written should not cost the work that leads to it
+  if (!json.empty()) {
+    file.open(json);
+    if (!file) {
+      fmt::print(stderr, "hopfield_bench: --json: expected a file that can be written, got '{}'\n", json);
+      return 2;
+    }
   }
   if (threads > 0) at::set_num_threads(threads);
   if (!measured.empty()) {
@@ -140,17 +178,8 @@ int run(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   Medians reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
-  fmt::print("\n{:<50} {:>10} {:>10} {:>7}\n", "median, ms", "hopfield", peer.empty() ? "" : "sdpa",
-             peer.empty() ? "" : "ratio");
-  for (const auto& c : cases) {
-    const auto ours = reporter.milliseconds[c.name()];
-    if (peer.empty()) {
-      fmt::print("{:<50} {:>10.2f}\n", c.name(), ours);
-    } else {
-      const auto theirs = reporter.milliseconds[c.name() + " sdpa"];
-      fmt::print("{:<50} {:>10.2f} {:>10.2f} {:>7.2f}\n", c.name(), ours, theirs, theirs / ours);
-    }
-  }
+  print_medians(cases, peer, reporter.milliseconds);
+  if (file.is_open()) file << medians_as_json(cases, peer, reporter.milliseconds).dump(2) << std::endl;
   print_machine_rates();
   return 0;
 }
