@@ -1,0 +1,133 @@
+#pragma once
+
+// What kernels use in place of CUDA's builtins: qualifiers, indices, shared memory, barriers. The other headers of this
+// folder add warps, memory, numbers, copies, matrices, clusters and the launch. nvcc compiles every function to the
+// instruction it stands for; any other compiler to a call of the tests' runtime (tests/support/cuda_on_host), which
+// runs the same kernels on the CPU under the sanitizers. Blocks are one-dimensional and made of whole warps.
+
+#if !defined(__CUDACC__)
+#include <cuda_on_host/device.h>
+#endif
+
+#if defined(__CUDACC__)
+#define HOPFIELD_KERNEL __global__
+#define HOPFIELD_DEVICE __device__ __forceinline__
+#define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
+#define HOPFIELD_UNROLL _Pragma("unroll")
+#else
+#define HOPFIELD_KERNEL
+#define HOPFIELD_DEVICE inline
+#define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor)
+#define HOPFIELD_UNROLL
+#endif
+
+namespace hopfield::kernels::cuda {
+
+struct Index3 {
+  int x;
+  int y;
+  int z;
+};
+
+HOPFIELD_DEVICE int thread_index() {
+#if defined(__CUDACC__)
+  return static_cast<int>(threadIdx.x);
+#else
+  return cuda_on_host::position().thread;
+#endif
+}
+
+/// Threads of a block.
+HOPFIELD_DEVICE int block_size() {
+#if defined(__CUDACC__)
+  return static_cast<int>(blockDim.x);
+#else
+  return cuda_on_host::position().threads;
+#endif
+}
+
+HOPFIELD_DEVICE int lane_index() { return thread_index() % 32; }
+HOPFIELD_DEVICE int warp_index() { return thread_index() / 32; }
+
+HOPFIELD_DEVICE Index3 block_index() {
+#if defined(__CUDACC__)
+  return {static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.z)};
+#else
+  const auto& block = cuda_on_host::position().block;
+  return {block[0], block[1], block[2]};
+#endif
+}
+
+/// Blocks of the grid.
+HOPFIELD_DEVICE Index3 grid_size() {
+#if defined(__CUDACC__)
+  return {static_cast<int>(gridDim.x), static_cast<int>(gridDim.y), static_cast<int>(gridDim.z)};
+#else
+  const auto& grid = cuda_on_host::position().grid;
+  return {grid[0], grid[1], grid[2]};
+#endif
+}
+
+/// The shared memory that the launch asked for, aligned to 128 bytes. There is no other: static shared variables would
+/// share a host process.
+template <class T = unsigned char>
+HOPFIELD_DEVICE T* shared_memory(int byte_offset = 0) {
+#if defined(__CUDACC__)
+  extern __shared__ __align__(128) unsigned char hopfield_shared_memory[];
+  return reinterpret_cast<T*>(hopfield_shared_memory + byte_offset);
+#else
+  return reinterpret_cast<T*>(cuda_on_host::shared_memory() + byte_offset);
+#endif
+}
+
+/// All threads of the block; orders their accesses to shared and global memory.
+HOPFIELD_DEVICE void sync_threads() {
+#if defined(__CUDACC__)
+  __syncthreads();
+#else
+  cuda_on_host::sync_threads();
+#endif
+}
+
+/// Barrier 1 to 15 among `threads` threads, whole warps: those that wait here and those that arrived.
+HOPFIELD_DEVICE void sync_barrier(int barrier, int threads) {
+#if defined(__CUDACC__)
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+  cuda_on_host::sync_barrier(barrier, threads);
+#endif
+}
+
+/// Counts for the barrier without waiting.
+HOPFIELD_DEVICE void arrive_barrier(int barrier, int threads) {
+#if defined(__CUDACC__)
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+  cuda_on_host::arrive_barrier(barrier, threads);
+#endif
+}
+
+/// All lanes of the warp; orders their accesses to memory, which no other warp-wide call does.
+HOPFIELD_DEVICE void sync_warp() {
+#if defined(__CUDACC__)
+  __syncwarp();
+#else
+  cuda_on_host::sync_warp();
+#endif
+}
+
+/// Before reading what the preceding launch of the stream wrote, where the launch may overlap it.
+HOPFIELD_DEVICE void grid_dependency_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// The following launch of the stream may begin, where it may overlap this one.
+HOPFIELD_DEVICE void grid_dependency_release() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace hopfield::kernels::cuda

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#if !defined(__CUDACC__)
+#include <cuda_on_host/launch.h>
+#endif
+
+namespace hopfield::kernels::cuda {
+
+/// A cudaStream_t; null is the default stream.
+using Stream = void*;
+
+struct LaunchShape {
+  int64_t grid[3];          // blocks; the first extent holds 2^31 - 1, the others 65535
+  int64_t block;            // threads, whole warps
+  size_t shared_bytes = 0;  // of a block
+  int64_t cluster = 1;      // blocks of a cluster, along the grid's first extent; more than 1 needs sm_90
+  bool overlap = false;     // may begin before the preceding launch of the stream has ended: see grid_dependency_wait()
+};
+
+#if defined(__CUDACC__)
+/// Implementation of launch().
+std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments);
+#endif
+
+/// Starts a kernel. Returns an empty string, or a sentence that says why it could not be started.
+template <class... Parameters, class... Arguments>
+[[nodiscard]] std::string launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream stream,
+                                 Arguments&&... arguments) {
+  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+#if defined(__CUDACC__)
+  return std::apply(
+      [&](auto&... value) {
+        void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))..., nullptr};
+        return launch_with(reinterpret_cast<const void*>(kernel), shape, stream, pointers);
+      },
+      values);
+#else
+  (void)stream;
+  return cuda_on_host::launch(
+      {{shape.grid[0], shape.grid[1], shape.grid[2]}, shape.block, shape.shared_bytes, shape.cluster},
+      [&] { std::apply(kernel, values); });
+#endif
+}
+
+}  // namespace hopfield::kernels::cuda
