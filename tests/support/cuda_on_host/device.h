@@ -1,0 +1,59 @@
+#pragma once
+
+// Where a thread stands, its shared memory, and waiting for others: the host bodies of kernels/cuda/device.h and
+// cluster.h.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace hopfield::cuda_on_host {
+
+struct Position {
+  int thread = 0;
+  int threads = 0;  // of a block
+  std::array<int, 3> block{};
+  std::array<int, 3> grid{};
+  int cluster_rank = 0;
+  int cluster_size = 1;
+};
+
+/// Of the calling thread.
+const Position& position();
+
+/// Ends the launch with a sentence about the calling thread.
+[[noreturn]] void fail(const std::string& sentence);
+inline void require(bool condition, const char* sentence) {
+  if (!condition) fail(sentence);
+}
+
+unsigned char* shared_memory();
+
+/// Fails unless the bytes lie in the shared memory of the caller's block.
+void require_shared(const void* address, size_t bytes, const char* sentence);
+inline void require_aligned(const void* address, size_t alignment, const char* sentence) {
+  require(reinterpret_cast<uintptr_t>(address) % alignment == 0, sentence);
+}
+
+void sync_threads();
+void sync_barrier(int barrier, int threads);
+void arrive_barrier(int barrier, int threads);
+void sync_warp();
+void sync_cluster();
+void* peer_shared(const void* own, int rank);
+
+/// What a lane gives at a warp-wide call.
+struct Slot {
+  alignas(16) std::array<uint32_t, 12> words;
+};
+
+/// A copy that does not happen before it is waited for.
+struct AsyncCopy {
+  unsigned char* target;
+  int bytes;
+  int group;
+  alignas(16) std::array<unsigned char, 16> data;
+};
+
+}  // namespace hopfield::cuda_on_host

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <string>
+
+namespace hopfield::cuda_on_host {
+
+/// A call that can stop in its middle and go on later, on a stack of its own. The thread sanitizer takes each fiber for
+/// a thread, whose calls follow one another.
+class Fiber {
+ public:
+  Fiber();
+  ~Fiber();
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+
+  /// The call begins with the first resume(). Not before the last one has ended.
+  void start(void (*body)(void*), void* argument, const std::string& name);
+
+  /// Goes on up to the call's next pause() or its end.
+  void resume();
+  static void pause();
+
+  bool ended() const { return ended_; }
+
+ private:
+  friend struct Switch;
+  void (*body_)(void*) = nullptr;
+  void* argument_ = nullptr;
+  unsigned char* stack_;
+  void* saved_ = nullptr;       // its stack pointer, or its ucontext_t
+  void* thread_ = nullptr;      // what the thread sanitizer knows it by
+  void* fake_stack_ = nullptr;  // of the address sanitizer
+  bool ended_ = true;
+};
+
+}  // namespace hopfield::cuda_on_host

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace hopfield::cuda_on_host {
+
+struct Shape {
+  std::array<int64_t, 3> grid;
+  int64_t block;
+  size_t shared_bytes;
+  int64_t cluster;
+};
+
+/// Runs `kernel` once for every thread of the grid: the blocks of a cluster together, clusters one after the other,
+/// each thread up to where it waits. Shared memory holds bytes 0xFF (NaN, -1) when a block begins. Returns an empty
+/// string, or what went wrong and in which block and thread: an exception, a wrong use of the device's functions, or
+/// that no thread can go on.
+std::string launch(const Shape& shape, const std::function<void()>& kernel);
+
+/// The order of clusters and of the threads in them: 0 is the natural one, any other number shuffles both.
+void set_order(uint64_t seed);
+
+}  // namespace hopfield::cuda_on_host

@@ -1,0 +1,61 @@
+#pragma once
+
+// What the sanitizers of a build offer, as weak symbols: null where the build has none. The runtime itself is compiled
+// without the thread sanitizer, so that only the kernels' own accesses are judged.
+
+#include <cstddef>
+
+extern "C" {
+__attribute__((weak)) void* __tsan_get_current_fiber();
+__attribute__((weak)) void* __tsan_create_fiber(unsigned flags);
+__attribute__((weak)) void __tsan_destroy_fiber(void* fiber);
+__attribute__((weak)) void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+__attribute__((weak)) void __tsan_set_fiber_name(void* fiber, const char* name);
+__attribute__((weak)) void __tsan_acquire(void* address);
+__attribute__((weak)) void __tsan_release(void* address);
+__attribute__((weak)) void AnnotateIgnoreReadsBegin(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreReadsEnd(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreWritesBegin(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreWritesEnd(const char* file, int line);
+__attribute__((weak)) void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_t size);
+__attribute__((weak)) void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, size_t* size);
+}
+
+namespace hopfield::cuda_on_host {
+
+inline bool under_thread_sanitizer() { return __tsan_create_fiber != nullptr; }
+
+/// One moment in the order that the thread sanitizer sees: what was done before release() in one thread has happened
+/// for every thread after its acquire().
+class Moment {
+ public:
+  void release() {
+    if (__tsan_release) __tsan_release(this);
+  }
+  void acquire() {
+    if (__tsan_acquire) __tsan_acquire(this);
+  }
+
+ private:
+  char address_ = 0;
+};
+
+/// The runtime's own memory is handed between threads without any order that the sanitizer knows of; what library calls
+/// (malloc, memcpy) do with it while a Quiet lives is no race.
+class Quiet {
+ public:
+  Quiet() {
+    if (!AnnotateIgnoreReadsBegin) return;
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Quiet() {
+    if (!AnnotateIgnoreReadsEnd) return;
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+};
+
+}  // namespace hopfield::cuda_on_host
