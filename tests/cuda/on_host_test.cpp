@@ -1,0 +1,215 @@
+// What the runtime that runs kernels without a GPU makes of wrong ones.
+
+#include "harness.h"
+
+#include <cuda_on_host/launch.h>
+#include <gmock/gmock.h>
+#include <kernels/cuda/async_copy.h>
+#include <kernels/cuda/cluster.h>
+#include <kernels/cuda/memory.h>
+#include <kernels/cuda/mma.h>
+#include <kernels/cuda/warp.h>
+
+#include <atomic>
+#include <cmath>
+#include <stdexcept>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string run(void (*kernel)(), LaunchShape shape = {{1, 1, 1}, 64, 256}) { return launch(kernel, shape, nullptr); }
+
+TEST(OnHost, ThreadThatEndsEarlyIsNamedInADeadlock) {
+  const auto error = run([] {
+    if (thread_index() >= 32) sync_threads();
+  });
+  EXPECT_THAT(error, HasSubstr("no thread can go on"));
+  EXPECT_THAT(error, HasSubstr("32 threads have ended (the first is thread 0)"));
+  EXPECT_THAT(error, HasSubstr("32 threads wait at sync_threads (the first is thread 32)"));
+}
+
+TEST(OnHost, DivergentWarpIsNamed) {
+  const auto error = run([] {
+    if (lane_index() < 16) {
+      shuffle_xor(1.0f, 1);
+    } else {
+      ballot(true);
+    }
+  });
+  EXPECT_THAT(error, HasSubstr("block (0, 0, 0), thread 16: some threads are at a shuffle and this one is at a vote"));
+}
+
+TEST(OnHost, LaneThatMissesAShuffleIsADeadlock) {
+  EXPECT_THAT(run([] {
+                if (lane_index() != 5) shuffle(1, 0);
+              }),
+              HasSubstr("62 threads wait at a shuffle"));
+}
+
+TEST(OnHost, BarrierForTheWrongNumberOfThreads) {
+  EXPECT_THAT(run([] { sync_barrier(1, warp_index() == 0 ? 64 : 32); }), HasSubstr("for 64 threads and for 32"));
+  EXPECT_THAT(run([] { sync_barrier(1, 96); }), HasSubstr("no thread can go on"));
+  EXPECT_THAT(run([] { sync_barrier(0, 64); }), HasSubstr("number from 1 to 15"));
+  EXPECT_THAT(run([] { sync_barrier(1, 40); }), HasSubstr("whole warps"));
+}
+
+TEST(OnHost, ExceptionNamesBlockAndThreadAndUnwindsTheOthers) {
+  static std::atomic<int> alive;
+  struct Guard {
+    Guard() { ++alive; }
+    ~Guard() { --alive; }
+  };
+  alive = 0;
+  const auto error = run(
+      [] {
+        const Guard guard;
+        sync_threads();
+        if (block_index().y == 1 && thread_index() == 37) throw std::runtime_error("planted");
+        sync_threads();
+      },
+      {{2, 2, 1}, 64});
+  EXPECT_EQ(error, "block (0, 1, 0), thread 37: planted");
+  EXPECT_EQ(alive, 0);
+}
+
+HOPFIELD_KERNEL void look_at_shared_memory(int* wrong) {
+  for (int i = thread_index(); i < 64; i += block_size()) {
+    if (!std::isnan(shared_memory<float>()[i])) atomic_add(wrong, 1);
+  }
+  sync_threads();
+  shared_memory<float>()[thread_index()] = 1.0f;
+}
+
+TEST(OnHost, SharedMemoryHoldsNanWhenABlockBegins) {
+  int wrong = 0;
+  ASSERT_EQ(launch(look_at_shared_memory, {{3, 1, 1}, 64, 256}, nullptr, &wrong), "");
+  EXPECT_EQ(wrong, 0);
+}
+
+HOPFIELD_KERNEL void note_order(int* places, int* count) {
+  places[block_index().x * block_size() + thread_index()] = atomic_add(count, 1);
+}
+
+TEST(OnHost, SeedShufflesBlocksAndThreads) {
+  const auto order = [](uint64_t seed) {
+    cuda_on_host::set_order(seed);
+    std::vector<int> places(16 * 32);
+    int count = 0;
+    EXPECT_EQ(launch(note_order, {{16, 1, 1}, 32}, nullptr, places.data(), &count), "");
+    cuda_on_host::set_order(0);
+    return places;
+  };
+  std::vector<int> natural(16 * 32);
+  for (size_t i = 0; i < natural.size(); ++i) natural[i] = static_cast<int>(i);
+  EXPECT_EQ(order(0), natural);
+  EXPECT_NE(order(1), natural);
+  EXPECT_EQ(order(1), order(1));
+  EXPECT_NE(order(1), order(2));
+}
+
+HOPFIELD_KERNEL void read_before_waiting(const float* in, float* out) {
+  auto* shared = shared_memory<float>();
+  shared[4 * thread_index()] = 5.0f;
+  copy_async_16(shared + 4 * thread_index(), in + 4 * thread_index());
+  commit_copies();
+  copy_async_16(shared + 4 * (block_size() + thread_index()), in);
+  commit_copies();
+  out[3 * thread_index()] = shared[4 * thread_index()];
+  wait_copies<1>();
+  out[3 * thread_index() + 1] = shared[4 * thread_index()];
+  out[3 * thread_index() + 2] = shared[4 * (block_size() + thread_index())];
+}
+
+TEST(OnHost, AsyncCopyIsNotThereBeforeItIsWaitedFor) {
+  const auto values = random_floats(128, 1);
+  const DeviceArray<float> in(values), out(96, 0.0f);
+  ASSERT_EQ(launch(read_before_waiting, {{1, 1, 1}, 32, 1024}, nullptr, in.data(), out.data()), "");
+  const auto found = out.download();
+  for (size_t i = 0; i < 32; ++i) {
+    EXPECT_TRUE(std::isnan(found[3 * i]));
+    EXPECT_EQ(found[3 * i + 1], values[4 * i]);
+    EXPECT_TRUE(std::isnan(found[3 * i + 2]));
+  }
+}
+
+TEST(OnHost, WrongUseOfAsyncCopies) {
+  EXPECT_THAT(run([] { copy_async_16(shared_memory() + 8, nullptr, 0); }), HasSubstr("aligned"));
+  EXPECT_THAT(run([] { copy_async_16(shared_memory() + 256, nullptr, 0); }),
+              HasSubstr("shared memory of the calling block"));
+  EXPECT_THAT(run([] { copy_async_4(shared_memory(), nullptr, 5); }), HasSubstr("cannot read more"));
+}
+
+TEST(OnHost, WrongUseOfMemoryBarriers) {
+  EXPECT_THAT(run([] { wait(shared_memory<MemoryBarrier>(), 0); }), HasSubstr("before it was initialised"));
+  EXPECT_THAT(run([] {
+                auto* barrier = shared_memory<MemoryBarrier>();
+                if (thread_index() > 0) return;
+                init_memory_barrier(barrier, 1);
+                arrive_expecting(barrier, 16);
+                wait(barrier, 0);
+              }),
+              HasSubstr("1 threads wait at a memory barrier"));
+  EXPECT_THAT(run([] {
+                auto* barrier = shared_memory<MemoryBarrier>();
+                alignas(16) static float source[4];
+                if (thread_index() > 0) return;
+                init_memory_barrier(barrier, 1);
+                arrive_expecting(barrier, 16);
+                copy_bulk(shared_memory() + 16, source, 16, barrier);
+              }),
+              HasSubstr("the block has ended while a bulk copy was under way"));
+}
+
+HOPFIELD_KERNEL void read_bulk_too_early(const float* in, float* out) {
+  auto* barrier = shared_memory<MemoryBarrier>();
+  auto* target = shared_memory<float>(16);
+  if (thread_index() == 0) {
+    target[1] = 5.0f;
+    init_memory_barrier(barrier, 1);
+    copy_bulk(target, in, 16, barrier);
+    arrive_expecting(barrier, 16);
+    out[0] = target[1];
+    wait(barrier, 0);
+    out[1] = target[1];
+  }
+}
+
+TEST(OnHost, BulkCopyIsNotThereBeforeItIsWaitedFor) {
+  const DeviceArray<float> in({1.0f, 2.0f, 3.0f, 4.0f}), out(2, 0.0f);
+  ASSERT_EQ(launch(read_bulk_too_early, {{1, 1, 1}, 32, 32}, nullptr, in.data(), out.data()), "");
+  EXPECT_TRUE(std::isnan(out.download()[0]));
+  EXPECT_EQ(out.download()[1], 2.0f);
+}
+
+TEST(OnHost, WrongUseOfMatrices) {
+  EXPECT_THAT(run([] {
+                uint32_t registers[1];
+                ldmatrix<1>(registers, shared_memory() + 4 * lane_index());
+              }),
+              HasSubstr("multiple of 16 bytes"));
+  EXPECT_THAT(run([] {
+                alignas(16) static uint32_t words[4];
+                uint32_t registers[1];
+                ldmatrix<1>(registers, words);
+              }),
+              HasSubstr("shared memory of the calling block"));
+}
+
+TEST(OnHost, WrongUseOfClusters) {
+  EXPECT_THAT(run([] { peer_shared(shared_memory(), 1); }), HasSubstr("no block of this rank"));
+  EXPECT_THAT(run(
+                  [] {
+                    if (cluster_rank() == 0) cluster_sync();
+                  },
+                  {{2, 1, 1}, 32, 0, 2}),
+              HasSubstr("block (1, 0, 0): 32 threads have ended"));
+}
+
+TEST(OnHost, MisalignedPackIsRefused) {
+  EXPECT_THAT(run([] { load_pack(shared_memory<float>() + 1); }), HasSubstr("multiple of 16 bytes"));
+}
+
+}  // namespace
+}  // namespace hopfield::kernels::cuda
