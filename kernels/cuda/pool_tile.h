@@ -1,0 +1,280 @@
+#pragma once
+
+// A tile of instances in shared memory, and its products with 16 queries: what the passes over a bag have in common.
+// Four warps work on it. For scores they share out the instances; for weighted sums each takes a quarter of the
+// width, so that a sum stays in registers for the whole part.
+
+#include <kernels/cuda/async_copy.h>
+#include <kernels/cuda/memory.h>
+#include <kernels/cuda/mma.h>
+#include <kernels/cuda/pool.h>
+#include <kernels/cuda/warp.h>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace hopfield::kernels::cuda {
+
+constexpr int kPoolWarps = 4;
+constexpr int kPoolThreads = 32 * kPoolWarps;
+constexpr int kPoolStages = 2;
+constexpr float kLog2e = 1.44269504088896341f;
+
+HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
+
+template <class T>
+constexpr bool kIsFloat = std::is_same_v<T, float>;
+
+/// Elements from row to row in shared memory: 4 banks further each row, so that the eight rows and four columns that a
+/// warp reads for a fragment lie in 32 different banks.
+template <class T>
+HOPFIELD_DEVICE constexpr int tile_pitch(int room) {
+  return room + 16 / static_cast<int>(sizeof(T));
+}
+
+/// Instances of a tile of up to 32 `feature_tiles` features: so many that two blocks share a multiprocessor, or one
+/// where instances are very wide.
+template <class T, int feature_tiles>
+constexpr int kTileRows = kIsFloat<T> ? (feature_tiles <= 8 ? 32 : 16)
+                                      : (feature_tiles <= 8    ? 64
+                                         : feature_tiles <= 16 ? 32
+                                                               : 16);
+/// Scores are found for 8 instances at a time; warp w has the eights w, w + 4, ..
+template <int rows>
+constexpr int kWarpEights = rows > 32 ? rows / 32 : 1;
+
+template <int rows>
+constexpr int kScorePitch = rows + 4;
+
+/// Shared memory of a block, in bytes from its beginning.
+template <class T, int rows>
+struct PoolShared {
+  int tiles, queries, scores, scales, shifts, row_sums, total;
+
+  HOPFIELD_DEVICE explicit constexpr PoolShared(int room)
+      : tiles(0),
+        queries(kPoolStages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
+        // 16-bit queries come as two numbers, whose sum has twice the digits.
+        scores(queries + 4 * kPoolRows * tile_pitch<T>(room)),
+        scales(scores + 4 * kPoolRows * kScorePitch<rows>),
+        shifts(scales + 4 * rows),
+        row_sums(shifts + 4 * rows),
+        total(row_sums + 4 * kPoolRows) {}
+};
+
+/// Begins to copy a tile: `count` of its rows, the others and the room behind the width become zeros, as do rows that
+/// `bias` excludes.
+template <class T, int rows>
+HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, int count, int room) {
+  constexpr int kElements = 16 / static_cast<int>(sizeof(T));
+  const int pieces = room / kElements, pitch = tile_pitch<T>(room);
+  const T* source = static_cast<const T*>(call.instances);
+  for (int i = thread_index(); i < rows * pieces; i += kPoolThreads) {
+    const int row = i / pieces, column = i % pieces * kElements;
+    const bool taken = row < count && (call.key_bias == nullptr || call.key_bias[first + row] != minus_infinity());
+    const int64_t left = (call.width - column) * static_cast<int64_t>(sizeof(T));
+    const int bytes = !taken || left <= 0 ? 0 : left < 16 ? static_cast<int>(left) : 16;
+    copy_async_16(tile + row * pitch + column, bytes > 0 ? source + (first + row) * call.instance_row + column : source,
+                  bytes);
+  }
+}
+
+/// Sum of a value over the warp, the same in all lanes.
+HOPFIELD_DEVICE float warp_sum(float value) {
+  for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+/// LayerNorm's core of the calling warp's rows. Of 16-bit numbers it leaves scale and shift for later, (y - shift)
+/// scale, which is as exact and spares a pass through shared memory; floats are normalised in place: products with
+/// numbers far from zero would lose their digits.
+template <class T, int rows>
+HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int room) {
+  const int pitch = tile_pitch<T>(room), width = static_cast<int>(call.width);
+  for (int i = 0; i < 8 * kWarpEights<rows>; ++i) {
+    const int row = 8 * (warp_index() + i / 8 * kPoolWarps) + i % 8;
+    if (row >= rows) break;
+    T* y = tile + row * pitch;
+    float mean = 0.0f, scale = 1.0f;
+    if (call.normalize) {
+      for (int k = lane_index(); k < width; k += 32) mean += to_float(y[k]);
+      mean = warp_sum(mean) / static_cast<float>(width);
+      float variance = 0.0f;
+      for (int k = lane_index(); k < width; k += 32) {
+        const float difference = to_float(y[k]) - mean;
+        variance += difference * difference;
+      }
+      scale = fast_rsqrt(warp_sum(variance) / static_cast<float>(width) + call.normalize_eps);
+      if constexpr (kIsFloat<T>) {
+        for (int k = lane_index(); k < width; k += 32) y[k] = (y[k] - mean) * scale;
+        mean = 0.0f;
+        scale = 1.0f;
+      }
+    }
+    if (lane_index() == 0) {
+      scales[row] = scale;
+      shifts[row] = mean;
+    }
+  }
+  sync_warp();
+}
+
+/// Two 16-bit numbers whose sum is nearly `value`: bfloat16 alone would cost two digits, and passes over a bag wait for
+/// memory, not for products.
+template <class T>
+struct Split {
+  T high, low;
+  HOPFIELD_DEVICE explicit Split(float value)
+      : high(from_float<T>(value)), low(from_float<T>(value - to_float(high))) {}
+};
+
+/// `value` as add_weighted() takes it.
+template <class T>
+HOPFIELD_DEVICE float as_weight(float value) {
+  if constexpr (kIsFloat<T>) {
+    return value;
+  } else {
+    const Split<T> split(value);
+    return to_float(split.high) + to_float(split.low);
+  }
+}
+
+/// Queries [16, room] from global memory, as the products want them.
+template <class T>
+HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const float* queries, int room) {
+  const int pitch = tile_pitch<T>(room);
+  for (int row = warp_index(); row < kPoolRows; row += kPoolWarps) {
+    float sum = 0.0f;
+    for (int k = lane_index(); k < room; k += 32) {
+      const float value = queries[row * room + k];
+      if constexpr (kIsFloat<T>) {
+        reinterpret_cast<float*>(target)[row * pitch + k] = value;
+        sum += value;
+      } else {
+        const Split<T> split(value);
+        auto* high = reinterpret_cast<T*>(target);
+        high[row * pitch + k] = split.high;
+        high[(kPoolRows + row) * pitch + k] = split.low;
+        sum += to_float(split.high) + to_float(split.low);
+      }
+    }
+    sum = warp_sum(sum);
+    if (lane_index() == 0) row_sums[row] = sum;
+  }
+}
+
+HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
+
+/// c[j]: products of 16 queries with the calling warp's eights of instances.
+template <class T, int rows>
+HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsigned char* queries, const T* tile,
+                                    int room) {
+  const int pitch = tile_pitch<T>(room);
+  const int g = lane_index() / 4, column = lane_index() % 4;
+  const T* own = tile + (8 * warp_index() + g) * pitch;
+  constexpr int kNext = 8 * kPoolWarps;  // instances to the warp's next eight
+  if constexpr (kIsFloat<T>) {
+    const auto* q = reinterpret_cast<const float*>(queries) + g * pitch + column;
+    for (int k = 0; k < room; k += 8) {
+      const float a[4] = {q[k], q[8 * pitch + k], q[k + 4], q[8 * pitch + k + 4]};
+      uint32_t a_high[4], a_low[4];
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        a_high[i] = to_tf32(a[i]);
+        a_low[i] = to_tf32(a[i] - bits_float(a_high[i]));
+      }
+      HOPFIELD_UNROLL
+      for (int j = 0; j < kWarpEights<rows>; ++j) {
+        const float* y = own + kNext * j * pitch + k + column;
+        const uint32_t high[2] = {to_tf32(y[0]), to_tf32(y[4])};
+        const uint32_t low[2] = {to_tf32(y[0] - bits_float(high[0])), to_tf32(y[4] - bits_float(high[1]))};
+        mma_m16n8k8_tf32(c[j], a_low, high);
+        mma_m16n8k8_tf32(c[j], a_high, low);
+        mma_m16n8k8_tf32(c[j], a_high, high);
+      }
+    }
+  } else {
+    const auto* q = reinterpret_cast<const T*>(queries) + g * pitch + 2 * column;
+    for (int k = 0; k < room; k += 16) {
+      uint32_t a[2][4];
+      HOPFIELD_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const T* from = q + half * kPoolRows * pitch + k;
+        a[half][0] = load_word(from);
+        a[half][1] = load_word(from + 8 * pitch);
+        a[half][2] = load_word(from + 8);
+        a[half][3] = load_word(from + 8 * pitch + 8);
+      }
+      HOPFIELD_UNROLL
+      for (int j = 0; j < kWarpEights<rows>; ++j) {
+        const T* y = own + kNext * j * pitch + k + 2 * column;
+        const uint32_t b[2] = {load_word(y), load_word(y + 8)};
+        mma_m16n8k16<T>(c[j], a[0], b);
+        mma_m16n8k16<T>(c[j], a[1], b);
+      }
+    }
+  }
+}
+
+/// Weights of 16 queries and the 16 instances from `first` on, as a lane holds them: [half][row][pair] of row g + 8
+/// row, instance first + 8 half + 2 c + pair.
+struct WeightFragment {
+  float at[2][2][2];
+};
+
+/// Adds weights times instances to the calling warp's quarter of the width: sums[t] are features 8 t .. of it.
+template <class T, int most_tiles>
+HOPFIELD_DEVICE void add_weighted(float (&sums)[most_tiles][4], const WeightFragment& weights, const T* tile, int first,
+                                  int room) {
+  const int pitch = tile_pitch<T>(room), tiles = room / 32;
+  const int begin = warp_index() * (room / kPoolWarps);
+  if constexpr (kIsFloat<T>) {
+    const int g = lane_index() / 4, column = lane_index() % 4;
+    HOPFIELD_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      // The order of instances in the sum is free: a lane's own two weights are used where they are.
+      const float a[4] = {weights.at[half][0][0], weights.at[half][1][0], weights.at[half][0][1],
+                          weights.at[half][1][1]};
+      uint32_t a_high[4], a_low[4];
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        a_high[i] = to_tf32(a[i]);
+        a_low[i] = to_tf32(a[i] - bits_float(a_high[i]));
+      }
+      const float* y = tile + (first + 8 * half + 2 * column) * pitch + begin + g;
+      HOPFIELD_UNROLL
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= tiles) break;
+        const float b[2] = {y[8 * t], y[pitch + 8 * t]};
+        const uint32_t high[2] = {to_tf32(b[0]), to_tf32(b[1])};
+        const uint32_t low[2] = {to_tf32(b[0] - bits_float(high[0])), to_tf32(b[1] - bits_float(high[1]))};
+        mma_m16n8k8_tf32(sums[t], a_low, high);
+        mma_m16n8k8_tf32(sums[t], a_high, low);
+        mma_m16n8k8_tf32(sums[t], a_high, high);
+      }
+    }
+  } else {
+    uint32_t high[4], low[4];
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const Split<T> even(weights.at[i / 2][i % 2][0]), odd(weights.at[i / 2][i % 2][1]);
+      high[i] = pack_pair<T>(to_float(even.high), to_float(odd.high));
+      low[i] = pack_pair<T>(to_float(even.low), to_float(odd.low));
+    }
+    const int matrix = lane_index() / 8, row = lane_index() % 8;
+    const T* y = tile + (first + matrix % 2 * 8 + row) * pitch + begin + matrix / 2 * 8;
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; t += 2) {
+      if (t >= tiles) break;
+      uint32_t b[4];
+      ldmatrix_transposed(b, y + 8 * t);
+      const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+      mma_m16n8k16<T>(sums[t], low, left);
+      mma_m16n8k16<T>(sums[t], high, left);
+      mma_m16n8k16<T>(sums[t + 1], low, right);
+      mma_m16n8k16<T>(sums[t + 1], high, right);
+    }
+  }
+}
+
+}  // namespace hopfield::kernels::cuda

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <kernels/cuda/pool.h>
+
+namespace hopfield::kernels::cuda {
+
+/// Where a bag's parts begin among all parts: found on the device, since the host does not read offsets.
+struct PoolPlan {
+  int32_t* first_part;   ///< [bags + 1]
+  int32_t* first_group;  ///< [bags + 1]
+};
+
+/// Device memory of a call. Row groups are numbered bag by bag; `slots` are parts times row groups.
+struct PoolWorkspace {
+  PoolPlan plan;
+  uint32_t* group_tickets;  ///< [groups, row groups of a bag]
+  uint32_t* bag_tickets;    ///< [bags, row groups of a bag]
+  float* states;            ///< [rows, depth]
+  uint8_t* frozen;          ///< [rows]
+  float* queries;           ///< beta-free W^T xi [bags, row groups * 16, room]
+  float* partial_sums;      ///< largest, sum, kept [slots, 3, 16]
+  float* partial_means;     ///< [slots, 16, room]
+  int64_t most_parts, most_groups;
+};
+
+/// Cuts a workspace; `memory` null: only counts. Returns its size.
+size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace);
+
+}  // namespace hopfield::kernels::cuda
