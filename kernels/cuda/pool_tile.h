@@ -46,20 +46,22 @@ constexpr int kWarpEights = rows > 32 ? rows / 32 : 1;
 template <int rows>
 constexpr int kScorePitch = rows + 4;
 
-/// Shared memory of a block, in bytes from its beginning.
+/// Shared memory of a block, in bytes from its beginning. A set is 16 queries, their sums and their scores.
 template <class T, int rows>
 struct PoolShared {
-  int tiles, queries, scores, scales, shifts, row_sums, total;
+  int tiles, scales, shifts, sets, set_size, total;
+  int scores, row_sums;  ///< in a set, behind its queries
 
-  HOPFIELD_DEVICE explicit constexpr PoolShared(int room)
+  HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count)
       : tiles(0),
-        queries(kPoolStages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
-        // 16-bit queries come as two numbers, whose sum has twice the digits.
-        scores(queries + 4 * kPoolRows * tile_pitch<T>(room)),
-        scales(scores + 4 * kPoolRows * kScorePitch<rows>),
+        scales(kPoolStages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
         shifts(scales + 4 * rows),
-        row_sums(shifts + 4 * rows),
-        total(row_sums + 4 * kPoolRows) {}
+        sets(shifts + 4 * rows),
+        set_size(4 * kPoolRows * (tile_pitch<T>(room) + kScorePitch<rows> + 1)),
+        total(sets + set_count * set_size),
+        // 16-bit queries come as two numbers, whose sum has twice the digits.
+        scores(4 * kPoolRows * tile_pitch<T>(room)),
+        row_sums(scores + 4 * kPoolRows * kScorePitch<rows>) {}
 };
 
 /// Begins to copy a tile: `count` of its rows, the others and the room behind the width become zeros, as do rows that

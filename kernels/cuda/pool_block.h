@@ -1,0 +1,202 @@
+#pragma once
+
+// What a block of a pass does around its tiles: which queries and instances are its own, partial sums and their
+// merging.
+
+#include <kernels/cuda/pool_tile.h>
+#include <kernels/cuda/pool_workspace.h>
+#include <kernels/philox.h>
+
+namespace hopfield::kernels::cuda {
+
+/// Where merging and finishing find room in shared memory, behind a ticket.
+constexpr int kShared = 128;
+
+/// What a block works on: 16 queries of a bag.
+struct RowGroup {
+  int bag, number;  ///< of the group in its bag
+  int count;        ///< rows that exist
+  int64_t first;    ///< row number of the first
+};
+
+HOPFIELD_DEVICE int row_groups(const PoolCall& call) {
+  return static_cast<int>((call.heads * call.queries + kPoolRows - 1) / kPoolRows);
+}
+
+HOPFIELD_DEVICE int room_of(const PoolCall& call) { return static_cast<int>((call.width + 63) / 64 * 64); }
+
+HOPFIELD_DEVICE RowGroup row_group(const PoolCall& call, int bag, int number) {
+  const auto rows = static_cast<int>(call.heads * call.queries);
+  const int left = rows - number * kPoolRows;
+  return {bag, number, left < kPoolRows ? left : kPoolRows, static_cast<int64_t>(bag) * rows + number * kPoolRows};
+}
+
+HOPFIELD_DEVICE int head_of(const PoolCall& call, int64_t row) {
+  return static_cast<int>(row / call.queries % call.heads);
+}
+
+/// W^T xi of a group's rows, from their states in memory of this block or of the device: [16, room].
+HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const float* states,
+                                      float* queries) {
+  const int room = room_of(call);
+  for (int i = 0; i < kPoolRows; ++i) {
+    const int head = i < group.count ? head_of(call, group.first + i) : 0;
+    const float* weight = call.weight + head * call.depth * call.width;
+    for (int k = thread_index(); k < room; k += block_size()) {
+      float sum = 0.0f;
+      if (i < group.count && k < call.width) {
+        for (int64_t j = 0; j < call.depth; ++j) {
+          sum = fused_multiply_add(weight[j * call.width + k], states[i * call.depth + j], sum);
+        }
+      }
+      queries[i * room + k] = sum;
+    }
+  }
+}
+
+/// Sums of exponentials of 16 rows relative to their largest score, and the weighted instances. Several merge into one,
+/// in the order of the instances.
+struct Partials {
+  float *sums, *means;  ///< [3, 16] largest, sum, kept; [16, room]
+};
+
+HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& work, int64_t slot) {
+  return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * room_of(call)};
+}
+
+/// Puts the sum of `count` partials, `stride` slots apart, into the first of them. `factors` [count + 1, 16] in shared
+/// memory. All threads of a block.
+HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& work, int64_t first, int64_t stride,
+                                    int count, int rows, float* factors) {
+  const auto total = partials(call, work, first);
+  const int room = room_of(call);
+  if (thread_index() < rows) {
+    const int row = thread_index();
+    float largest = minus_infinity(), sum = 0.0f, kept = 0.0f;
+    for (int i = 0; i < count; ++i) {
+      const float other = load_fresh(partials(call, work, first + i * stride).sums + row);
+      if (!(other <= largest)) largest = other;  // NaN stays
+    }
+    for (int i = 0; i < count; ++i) {
+      const float* sums = partials(call, work, first + i * stride).sums + row;
+      const float own = load_fresh(sums);
+      const float factor = own == minus_infinity() ? 0.0f : own == largest ? 1.0f : fast_exp2(own - largest);
+      factors[i * kPoolRows + row] = factor;
+      sum += factor == 0.0f ? 0.0f : factor * load_fresh(sums + kPoolRows);
+      kept += factor == 0.0f ? 0.0f : factor * load_fresh(sums + 2 * kPoolRows);
+    }
+    factors[count * kPoolRows + row] = largest;
+    factors[(count + 1) * kPoolRows + row] = sum;
+    factors[(count + 2) * kPoolRows + row] = kept;
+  }
+  sync_threads();
+  for (int i = thread_index(); i < rows * room; i += block_size()) {
+    float sum = 0.0f;
+    for (int j = 0; j < count; ++j) {
+      const float factor = factors[j * kPoolRows + i / room];
+      if (factor != 0.0f)
+        sum = fused_multiply_add(factor, load_fresh(partials(call, work, first + j * stride).means + i), sum);
+    }
+    store_fresh(total.means + i, sum);
+  }
+  if (thread_index() < rows) {
+    for (int k = 0; k < 3; ++k) {
+      store_fresh(total.sums + k * kPoolRows + thread_index(), factors[(count + k) * kPoolRows + thread_index()]);
+    }
+  }
+  sync_threads();
+}
+
+/// Over the four lanes of a row.
+HOPFIELD_DEVICE float quad_sum(float value) {
+  value += shuffle_xor(value, 1);
+  return value + shuffle_xor(value, 2);
+}
+HOPFIELD_DEVICE float quad_max(float value) {
+  const float other = shuffle_xor(value, 1);
+  value = value < other ? other : value;
+  const float more = shuffle_xor(value, 2);
+  return value < more ? more : value;
+}
+
+/// 0, or what an entry of the final association is multiplied by.
+HOPFIELD_DEVICE float dropout_factor(const PoolCall& call, const RowGroup& group, int row, int64_t key) {
+  const auto number = group.first + row;
+  const auto words =
+      dropout_words(call.seed, static_cast<uint32_t>(group.bag), static_cast<uint32_t>(head_of(call, number)),
+                    static_cast<uint32_t>(number % call.queries), static_cast<uint32_t>(key / 4));
+  if (call.dropout >= 1.0f) return 0.0f;
+  return words[static_cast<size_t>(key % 4)] < dropout_threshold(call.dropout) ? 0.0f : 1.0f / (1.0f - call.dropout);
+}
+
+/// Whether the calling block is the last of `count` to come here; it then sees what the others wrote before. The
+/// counter is 0 again for the next pass.
+HOPFIELD_DEVICE bool is_last_to_arrive(uint32_t* counter, int count) {
+  auto* ticket = shared_memory<uint32_t>();
+  sync_threads();
+  if (thread_index() == 0) {
+    *ticket = take_ticket(counter);
+    if (*ticket == static_cast<uint32_t>(count) - 1) *counter = 0;
+  }
+  sync_threads();
+  const bool last = *ticket == static_cast<uint32_t>(count) - 1;
+  sync_threads();
+  return last;
+}
+
+/// Instances of a bag that a block works on.
+struct PartOfBag {
+  int bag, number, parts;  ///< number of the part among the bag's parts
+  int64_t bag_first, first, count;
+};
+
+/// Part `part` of all; it exists.
+HOPFIELD_DEVICE PartOfBag part_of_bag(const PoolCall& call, const PoolWorkspace& work, int part) {
+  const int32_t* first_part = work.plan.first_part;
+  int low = 0, high = static_cast<int>(call.bags);  // first_part[low] <= part < first_part[high]
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (first_part[middle] <= part ? low : high) = middle;
+  }
+  PartOfBag result{low, part - first_part[low], first_part[low + 1] - first_part[low], call.offsets[low], 0, 0};
+  result.first = result.bag_first + static_cast<int64_t>(result.number) * kPoolPart;
+  const int64_t left = call.offsets[low + 1] - result.first;
+  result.count = left < kPoolPart ? left : kPoolPart;
+  return result;
+}
+
+/// Where the block of a part and row group puts its partial sums.
+HOPFIELD_DEVICE int64_t slot_of(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part, int number,
+                                const RowGroup& group) {
+  return (static_cast<int64_t>(work.plan.first_part[part.bag]) + number) * row_groups(call) + group.number;
+}
+
+/// After a block has stored its partial sums: the last block of a group of parts merges them, the last group of a bag
+/// merges the groups, always in their order. True for the block that did so; the sums are then at the bag's first slot.
+HOPFIELD_DEVICE bool merge_bag(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part,
+                               const RowGroup& group) {
+  const int groups = row_groups(call), in_bag = part.number / kPoolGroup;
+  const int part_groups = (part.parts + kPoolGroup - 1) / kPoolGroup, begin = in_bag * kPoolGroup;
+  const int count = part.parts - begin < kPoolGroup ? part.parts - begin : kPoolGroup;
+  const int64_t ticket = static_cast<int64_t>(work.plan.first_group[part.bag] + in_bag) * groups + group.number;
+  if (!is_last_to_arrive(work.group_tickets + ticket, count)) return false;
+  float* shared = shared_memory<float>(kShared);
+  if (count > 1) {
+    merge_partials(call, work, slot_of(call, work, part, begin, group), groups, count, group.count, shared);
+  }
+  auto* bag_ticket = work.bag_tickets + static_cast<int64_t>(part.bag) * groups + group.number;
+  if (!is_last_to_arrive(bag_ticket, part_groups)) return false;
+  // Groups merge like parts, as often as it takes.
+  for (int64_t done = 1; done < part_groups; done *= kPoolGroup) {
+    const int64_t left = (part_groups + done - 1) / done, stride = done * kPoolGroup;
+    for (int64_t i = 0; i < left; i += kPoolGroup) {
+      const auto together = static_cast<int>(left - i < kPoolGroup ? left - i : kPoolGroup);
+      if (together == 1) continue;
+      const auto first = slot_of(call, work, part, static_cast<int>(i * stride), group);
+      merge_partials(call, work, first, stride * groups, together, group.count, shared);
+    }
+  }
+  return true;
+}
+
+}  // namespace hopfield::kernels::cuda
