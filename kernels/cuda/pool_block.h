@@ -35,22 +35,29 @@ HOPFIELD_DEVICE int head_of(const PoolCall& call, int64_t row) {
   return static_cast<int>(row / call.queries % call.heads);
 }
 
-/// W^T xi of a group's rows, from their states in memory of this block or of the device: [16, room].
+/// W^T xi of a group's rows, from their states in memory of this block or of the device: [count, room].
 HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const float* states,
                                       float* queries) {
   const int room = room_of(call);
-  for (int i = 0; i < kPoolRows; ++i) {
-    const int head = i < group.count ? head_of(call, group.first + i) : 0;
-    const float* weight = call.weight + head * call.depth * call.width;
+  for (int i = 0; i < group.count; ++i) {
+    const float* weight = call.weight + head_of(call, group.first + i) * call.depth * call.width;
     for (int k = thread_index(); k < room; k += block_size()) {
       float sum = 0.0f;
-      if (i < group.count && k < call.width) {
-        for (int64_t j = 0; j < call.depth; ++j) {
-          sum = fused_multiply_add(weight[j * call.width + k], states[i * call.depth + j], sum);
-        }
+      for (int64_t j = 0; k < call.width && j < call.depth; ++j) {
+        sum = fused_multiply_add(weight[j * call.width + k], states[i * call.depth + j], sum);
       }
       queries[i * room + k] = sum;
     }
+  }
+}
+
+/// By one block of each row group, before the first pass.
+HOPFIELD_DEVICE void clear_tickets(const PoolCall& call, const PoolWorkspace& work, const RowGroup& group) {
+  if (thread_index() != 0) return;
+  const int groups = row_groups(call);
+  work.bag_tickets[static_cast<int64_t>(group.bag) * groups + group.number] = 0;
+  for (int i = work.plan.first_group[group.bag]; i < work.plan.first_group[group.bag + 1]; ++i) {
+    work.group_tickets[static_cast<int64_t>(i) * groups + group.number] = 0;
   }
 }
 

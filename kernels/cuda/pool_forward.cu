@@ -28,43 +28,6 @@ HOPFIELD_DEVICE bool any_active(const Forward& f, const RowGroup& group, int64_t
   return false;
 }
 
-/// Cuts all bags into parts and groups of parts; an empty bag has one of each. One block.
-HOPFIELD_KERNEL void plan_parts(Forward f) {
-  // Each thread takes a run of bags: it counts, learns what comes before it, and writes.
-  const int threads = block_size();
-  const int64_t run = (f.call.bags + threads - 1) / threads;
-  const int64_t begin = thread_index() * run < f.call.bags ? thread_index() * run : f.call.bags;
-  const int64_t end = begin + run < f.call.bags ? begin + run : f.call.bags;
-  const auto parts_of = [&](int64_t bag) {
-    const auto parts = (f.call.offsets[bag + 1] - f.call.offsets[bag] + kPoolPart - 1) / kPoolPart;
-    return static_cast<int>(parts > 0 ? parts : 1);
-  };
-  int parts = 0, groups = 0;
-  for (int64_t bag = begin; bag < end; ++bag) {
-    parts += parts_of(bag);
-    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
-  }
-  int* counts = shared_memory<int>();
-  counts[2 * thread_index()] = parts;
-  counts[2 * thread_index() + 1] = groups;
-  sync_threads();
-  parts = groups = 0;
-  for (int i = 0; i < thread_index(); ++i) {
-    parts += counts[2 * i];
-    groups += counts[2 * i + 1];
-  }
-  for (int64_t bag = begin; bag < end; ++bag) {
-    f.work.plan.first_part[bag] = parts;
-    f.work.plan.first_group[bag] = groups;
-    parts += parts_of(bag);
-    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
-  }
-  if (thread_index() == threads - 1) {
-    f.work.plan.first_part[f.call.bags] = parts;
-    f.work.plan.first_group[f.call.bags] = groups;
-  }
-}
-
 /// Before the first pass. A block for each row group.
 HOPFIELD_KERNEL void prepare(Forward f) {
   const auto& call = f.call;
@@ -80,12 +43,7 @@ HOPFIELD_KERNEL void prepare(Forward f) {
     f.out.steps[group.first + i] = 0;
     f.out.residual[group.first + i] = bits_float(0x7FC00000u);
   }
-  if (thread_index() == 0) {
-    f.work.bag_tickets[group.bag * groups + group.number] = 0;
-    for (int i = f.work.plan.first_group[group.bag]; i < f.work.plan.first_group[group.bag + 1]; ++i) {
-      f.work.group_tickets[static_cast<int64_t>(i) * groups + group.number] = 0;
-    }
-  }
+  clear_tickets(call, f.work, group);
   sync_threads();
   const int64_t place = static_cast<int64_t>(group.bag) * groups + group.number;
   map_to_instances(call, group, states, f.work.queries + place * kPoolRows * room);
@@ -216,7 +174,8 @@ class ForwardPart {
   HOPFIELD_DEVICE void run() {
     const auto place = static_cast<int64_t>(group_.bag) * row_groups(f_.call) + group_.number;
     const int room = stream_.room();
-    load_queries<T>(stream_.queries(0), stream_.row_sums(0), f_.work.queries + place * kPoolRows * room, room);
+    load_queries<T>(stream_.queries(0), stream_.row_sums(0), f_.work.queries + place * kPoolRows * room, group_.count,
+                    room);
     stream_.run([this](int number) {
       find_scores(number);
       sync_threads();
@@ -401,8 +360,7 @@ std::string pool_forward(const PoolCall& call, const PoolOutputs& outputs, void*
   if (call.bags * call.heads * call.queries == 0) return {};
   Forward f{call, outputs, {}};
   cut_pool_workspace(call, workspace, f.work);
-  constexpr int64_t kPlanThreads = 256;
-  auto error = launch(plan_parts, {{1, 1, 1}, kPlanThreads, 2 * kPlanThreads * sizeof(int)}, stream, f);
+  auto error = plan_pool(call, f.work, stream);
   if (!error.empty()) return error;
   const auto groups = pool_row_groups(call.heads, call.queries);
   error = launch(prepare, {{call.bags * groups, 1, 1}, kPoolThreads}, stream, f);

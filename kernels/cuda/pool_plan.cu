@@ -1,5 +1,5 @@
+#include <kernels/cuda/device.h>
 #include <kernels/cuda/pool_workspace.h>
-#include <kernels/cuda/warp.h>
 
 namespace hopfield::kernels::cuda {
 namespace {
@@ -23,6 +23,43 @@ class Cutter {
   int64_t size_ = 0;
 };
 
+/// Cuts all bags into parts and groups of parts; an empty bag has one of each. One block.
+HOPFIELD_KERNEL void plan_parts(PoolCall call, PoolPlan plan) {
+  // Each thread takes a run of bags: it counts, learns what comes before it, and writes.
+  const int threads = block_size();
+  const int64_t run = (call.bags + threads - 1) / threads;
+  const int64_t begin = thread_index() * run < call.bags ? thread_index() * run : call.bags;
+  const int64_t end = begin + run < call.bags ? begin + run : call.bags;
+  const auto parts_of = [&](int64_t bag) {
+    const auto parts = (call.offsets[bag + 1] - call.offsets[bag] + kPoolPart - 1) / kPoolPart;
+    return static_cast<int>(parts > 0 ? parts : 1);
+  };
+  int parts = 0, groups = 0;
+  for (int64_t bag = begin; bag < end; ++bag) {
+    parts += parts_of(bag);
+    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
+  }
+  int* counts = shared_memory<int>();
+  counts[2 * thread_index()] = parts;
+  counts[2 * thread_index() + 1] = groups;
+  sync_threads();
+  parts = groups = 0;
+  for (int i = 0; i < thread_index(); ++i) {
+    parts += counts[2 * i];
+    groups += counts[2 * i + 1];
+  }
+  for (int64_t bag = begin; bag < end; ++bag) {
+    plan.first_part[bag] = parts;
+    plan.first_group[bag] = groups;
+    parts += parts_of(bag);
+    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
+  }
+  if (thread_index() == threads - 1) {
+    plan.first_part[call.bags] = parts;
+    plan.first_group[call.bags] = groups;
+  }
+}
+
 }  // namespace
 
 size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace) {
@@ -42,6 +79,11 @@ size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& wor
   workspace.partial_sums = cutter.take<float>(slots * 3 * kPoolRows);
   workspace.partial_means = cutter.take<float>(slots * kPoolRows * room);
   return static_cast<size_t>(cutter.size());
+}
+
+std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stream stream) {
+  constexpr int64_t kThreads = 256;
+  return launch(plan_parts, {{1, 1, 1}, kThreads, 2 * kThreads * sizeof(int)}, stream, call, workspace.plan);
 }
 
 size_t pool_workspace_size(const PoolCall& call) {

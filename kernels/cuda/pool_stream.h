@@ -30,12 +30,17 @@ class TileStream {
   /// An instance is (y - shift) scale of its row in the tile.
   HOPFIELD_DEVICE float* scales() const { return shared_memory<float>(at_.scales); }
   HOPFIELD_DEVICE float* shifts() const { return shared_memory<float>(at_.shifts); }
+  HOPFIELD_DEVICE float* norms() const { return shared_memory<float>(at_.norms); }
   HOPFIELD_DEVICE unsigned char* queries(int set) const { return shared_memory(at_.sets + set * at_.set_size); }
   HOPFIELD_DEVICE float* scores(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.scores);
   }
   HOPFIELD_DEVICE float* row_sums(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.row_sums);
+  }
+
+  HOPFIELD_DEVICE float* row_scales(int set) const {
+    return shared_memory<float>(at_.sets + set * at_.set_size + at_.row_scales);
   }
 
   /// Calls `take(number)` for each tile when its rows are there and the calling warp's own are normalised. What was
@@ -50,7 +55,7 @@ class TileStream {
       commit_copies();
       wait_copies<1>();
       sync_threads();
-      normalize_tile<T, rows>(tile(number), scales(), shifts(), call_, room_);
+      normalize_tile<T, rows>(tile(number), scales(), shifts(), call_, room_, norms());
       take(number);
       sync_threads();  // the stage is free again
     }

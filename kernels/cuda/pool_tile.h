@@ -49,19 +49,21 @@ constexpr int kScorePitch = rows + 4;
 /// Shared memory of a block, in bytes from its beginning. A set is 16 queries, their sums and their scores.
 template <class T, int rows>
 struct PoolShared {
-  int tiles, scales, shifts, sets, set_size, total;
-  int scores, row_sums;  ///< in a set, behind its queries
+  int tiles, scales, shifts, norms, sets, set_size, total;
+  int scores, row_sums, row_scales;  ///< in a set, behind its queries
 
   HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count)
       : tiles(0),
         scales(kPoolStages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
         shifts(scales + 4 * rows),
-        sets(shifts + 4 * rows),
-        set_size(4 * kPoolRows * (tile_pitch<T>(room) + kScorePitch<rows> + 1)),
+        norms(shifts + 4 * rows),
+        sets(norms + 4 * rows),
+        set_size(4 * kPoolRows * (tile_pitch<T>(room) + kScorePitch<rows> + 2)),
         total(sets + set_count * set_size),
         // 16-bit queries come as two numbers, whose sum has twice the digits.
         scores(4 * kPoolRows * tile_pitch<T>(room)),
-        row_sums(scores + 4 * kPoolRows * kScorePitch<rows>) {}
+        row_sums(scores + 4 * kPoolRows * kScorePitch<rows>),
+        row_scales(row_sums + 4 * kPoolRows) {}
 };
 
 /// Begins to copy a tile: `count` of its rows, the others and the room behind the width become zeros, as do rows that
@@ -89,15 +91,16 @@ HOPFIELD_DEVICE float warp_sum(float value) {
 
 /// LayerNorm's core of the calling warp's rows. Of 16-bit numbers it leaves scale and shift for later, (y - shift)
 /// scale, which is as exact and spares a pass through shared memory; floats are normalised in place: products with
-/// numbers far from zero would lose their digits.
+/// numbers far from zero would lose their digits. `norms` are the scales of either.
 template <class T, int rows>
-HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int room) {
+HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int room,
+                                    float* norms) {
   const int pitch = tile_pitch<T>(room), width = static_cast<int>(call.width);
   for (int i = 0; i < 8 * kWarpEights<rows>; ++i) {
     const int row = 8 * (warp_index() + i / 8 * kPoolWarps) + i % 8;
     if (row >= rows) break;
     T* y = tile + row * pitch;
-    float mean = 0.0f, scale = 1.0f;
+    float mean = 0.0f, scale = 1.0f, norm = 1.0f;
     if (call.normalize) {
       for (int k = lane_index(); k < width; k += 32) mean += to_float(y[k]);
       mean = warp_sum(mean) / static_cast<float>(width);
@@ -106,7 +109,9 @@ HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const
         const float difference = to_float(y[k]) - mean;
         variance += difference * difference;
       }
-      scale = fast_rsqrt(warp_sum(variance) / static_cast<float>(width) + call.normalize_eps);
+      variance = warp_sum(variance) / static_cast<float>(width) + call.normalize_eps;
+      scale = variance == 0.0f ? 0.0f : fast_rsqrt(variance);
+      norm = scale;
       if constexpr (kIsFloat<T>) {
         for (int k = lane_index(); k < width; k += 32) y[k] = (y[k] - mean) * scale;
         mean = 0.0f;
@@ -116,6 +121,7 @@ HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const
     if (lane_index() == 0) {
       scales[row] = scale;
       shifts[row] = mean;
+      norms[row] = norm;
     }
   }
   sync_warp();
@@ -141,14 +147,37 @@ HOPFIELD_DEVICE float as_weight(float value) {
   }
 }
 
-/// Queries [16, room] from global memory, as the products want them.
+/// The power of two by which numbers up to `largest` are divided to come near 1: gradients may be too small for 16
+/// bits.
+HOPFIELD_DEVICE float power_of_two(float largest) {
+  const uint32_t exponent = float_bits(largest) & 0x7F800000u;
+  return exponent == 0 || exponent >= 0x7E800000u ? 1.0f : bits_float(exponent);
+}
+
+/// `count` queries [count, room] from global memory, as the products want them, and zeros up to 16. Each is divided by
+/// its row's scale, if these are given.
 template <class T>
-HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const float* queries, int room) {
+HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const float* queries, int count, int room,
+                                  float* row_scales = nullptr) {
   const int pitch = tile_pitch<T>(room);
   for (int row = warp_index(); row < kPoolRows; row += kPoolWarps) {
-    float sum = 0.0f;
+    float sum = 0.0f, scale = 1.0f;
+    if (row_scales != nullptr) {
+      float largest = 0.0f;
+      for (int k = lane_index(); row < count && k < room; k += 32) {
+        const float value = queries[row * room + k];
+        const float size = value < 0.0f ? -value : value;
+        largest = size > largest ? size : largest;
+      }
+      for (int mask = 16; mask > 0; mask /= 2) {
+        const float other = shuffle_xor(largest, mask);
+        largest = other > largest ? other : largest;
+      }
+      scale = power_of_two(largest);
+      if (lane_index() == 0) row_scales[row] = scale;
+    }
     for (int k = lane_index(); k < room; k += 32) {
-      const float value = queries[row * room + k];
+      const float value = row < count ? queries[row * room + k] / scale : 0.0f;
       if constexpr (kIsFloat<T>) {
         reinterpret_cast<float*>(target)[row * pitch + k] = value;
         sum += value;

@@ -26,4 +26,7 @@ struct PoolWorkspace {
 /// Cuts a workspace; `memory` null: only counts. Returns its size.
 size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace);
 
+/// Enqueues what fills the plan.
+[[nodiscard]] std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stream stream);
+
 }  // namespace hopfield::kernels::cuda
