@@ -5,8 +5,8 @@ include_guard(GLOBAL)
 add_library(hopfield_kernel_flags INTERFACE)
 target_compile_features(hopfield_kernel_flags INTERFACE cxx_std_17)
 target_compile_options(hopfield_kernel_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-fPIC -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual>
-  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcompiler=-fPIC,-Wall,-Wextra>)
+  "$<$<COMPILE_LANGUAGE:CXX>:-fPIC;-Wall;-Wextra;-Wpedantic;-Wshadow;-Wnon-virtual-dtor;-Woverloaded-virtual>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xcompiler=-fPIC,-Wall,-Wextra>")
 if(HOPFIELD_WERROR)
   target_compile_options(hopfield_kernel_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)

@@ -53,10 +53,11 @@ macro(hopfield_load_torch_package root)
   set(hopfield_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
   find_package(Torch REQUIRED PATHS "${root}/share/cmake/Torch" NO_DEFAULT_PATH)
   string(REGEX REPLACE "-gencode[= ][^ ]+" "" CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS}")
+  # Later GPUs than these compile the PTX of 90: with that of 80 they would be without clusters and bulk copies.
   if(hopfield_cuda_architectures)
     set(CMAKE_CUDA_ARCHITECTURES "${hopfield_cuda_architectures}")
   else()
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;80-virtual")
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual")
   endif()
 endmacro()
 

@@ -29,6 +29,15 @@ struct Index3 {
   int z;
 };
 
+/// What a kernel relies on. On the host, where it does not hold, the launch fails with the sentence.
+HOPFIELD_DEVICE void check(bool condition, const char* sentence) {
+#if defined(__CUDACC__)
+  static_cast<void>(condition), static_cast<void>(sentence);
+#else
+  cuda_on_host::require(condition, sentence);
+#endif
+}
+
 HOPFIELD_DEVICE int thread_index() {
 #if defined(__CUDACC__)
   return static_cast<int>(threadIdx.x);

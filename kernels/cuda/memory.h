@@ -110,7 +110,7 @@ HOPFIELD_DEVICE T load_fresh(const T* source) {
                : "memory");
   return result.value;
 #else
-  return cuda_on_host::load_relaxed(source);
+  return cuda_on_host::load_fresh(source);
 #endif
 }
 

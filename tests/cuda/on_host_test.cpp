@@ -94,11 +94,11 @@ HOPFIELD_KERNEL void note_order(int* places, int* count) {
 
 TEST(OnHost, SeedShufflesBlocksAndThreads) {
   const auto order = [](uint64_t seed) {
-    cuda_on_host::set_order(seed);
+    const auto before = cuda_on_host::set_order(seed);
     std::vector<int> places(16 * 32);
     int count = 0;
     EXPECT_EQ(launch(note_order, {{16, 1, 1}, 32}, nullptr, places.data(), &count), "");
-    cuda_on_host::set_order(0);
+    cuda_on_host::set_order(before);
     return places;
   };
   std::vector<int> natural(16 * 32);
@@ -205,6 +205,27 @@ TEST(OnHost, WrongUseOfClusters) {
                   },
                   {{2, 1, 1}, 32, 0, 2}),
               HasSubstr("block (1, 0, 0): 32 threads have ended"));
+}
+
+HOPFIELD_KERNEL void wait_for_rank_1(uint32_t* flag, bool written) {
+  if (cluster_rank() == 0) {
+    while (load_fresh(flag) == 0) {
+    }
+  } else if (written) {
+    store_fresh(flag, 1u);
+  }
+}
+
+TEST(OnHost, SpinningEndsWhenAnotherThreadWritesAndFailsWhenNoneWill) {
+  const DeviceArray<uint32_t> flags(2, 0);
+  EXPECT_EQ(launch(wait_for_rank_1, {{2, 1, 1}, 32, 0, 2}, nullptr, flags.data(), true), "");
+  EXPECT_THAT(launch(wait_for_rank_1, {{2, 1, 1}, 32, 0, 2}, nullptr, flags.data() + 1, false),
+              HasSubstr("block (0, 0, 0), thread 0: waits for what no running block writes"));
+}
+
+TEST(OnHost, FailedCheckNamesBlockAndThread) {
+  EXPECT_EQ(run([] { check(thread_index() != 40, "the fortieth thread"); }),
+            "block (0, 0, 0), thread 40: the fortieth thread");
 }
 
 TEST(OnHost, MisalignedPackIsRefused) {

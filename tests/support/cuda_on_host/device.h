@@ -43,6 +43,9 @@ void sync_warp();
 void sync_cluster();
 void* peer_shared(const void* own, int rank);
 
+/// Lets others run now and then where a thread reads until another one writes, and fails where none will.
+void note_spin();
+
 /// What a lane gives at a warp-wide call.
 struct Slot {
   alignas(16) std::array<uint32_t, 12> words;

@@ -21,7 +21,8 @@ struct Shape {
 /// that no thread can go on.
 std::string launch(const Shape& shape, const std::function<void()>& kernel);
 
-/// The order of clusters and of the threads in them: 0 is the natural one, any other number shuffles both.
-void set_order(uint64_t seed);
+/// The order of clusters and of the threads in them: 0 is the natural one, any other number shuffles both. Returns the
+/// seed before; the first is the environment's HOPFIELD_CUDA_ON_HOST_ORDER, or 0.
+uint64_t set_order(uint64_t seed);
 
 }  // namespace hopfield::cuda_on_host

@@ -9,12 +9,16 @@
 #include <numeric>
 #include <random>
 #include <sstream>
+#include <utility>
 
 namespace hopfield::cuda_on_host {
 namespace {
 
 constexpr int kWarp = 32;
 constexpr size_t kMostSharedBytes = 227 * 1024;
+constexpr int64_t kMostThreads = 8000;  // that the thread sanitizer can tell apart
+constexpr int kSpinsBeforeOthersRun = 1 << 10;
+constexpr int kMostSpins = 1 << 22;
 
 /// Ends a thread whose launch has failed elsewhere.
 struct Abandoned {};
@@ -56,7 +60,14 @@ class Machine {
 };
 
 Machine* machine = nullptr;
-uint64_t order_seed = 0;
+
+uint64_t& order_seed() {
+  static uint64_t seed = [] {
+    const char* text = std::getenv("HOPFIELD_CUDA_ON_HOST_ORDER");
+    return text ? std::strtoull(text, nullptr, 10) : 0;
+  }();
+  return seed;
+}
 
 /// Kept from launch to launch.
 Fiber& fiber(size_t index) {
@@ -70,7 +81,7 @@ Fiber& fiber(size_t index) {
 /// follow each other closely have different ones.
 size_t crews(size_t threads) {
   if (!under_thread_sanitizer()) return 1;
-  return threads <= 256 ? 4 : 2;
+  return threads <= 256 ? 4 : threads <= 1024 ? 2 : 1;
 }
 
 Machine::Machine(const Shape& shape, const std::function<void()>& kernel, uint64_t seed)
@@ -233,6 +244,9 @@ std::string refusal(const Shape& shape) {
   if (shape.cluster < 1 || shape.cluster > 16 || grid[0] % shape.cluster != 0) {
     return "a cluster needs 1 to 16 blocks and must divide the grid's first extent";
   }
+  if (under_thread_sanitizer() && shape.cluster * shape.block > kMostThreads) {
+    return "a cluster of more than " + std::to_string(kMostThreads) + " threads is too large for the thread sanitizer";
+  }
   return {};
 }
 
@@ -243,14 +257,14 @@ std::string launch(const Shape& shape, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   if (auto error = refusal(shape); !error.empty()) return error;
   const Quiet quiet;
-  Machine here(shape, kernel, order_seed);
+  Machine here(shape, kernel, order_seed());
   machine = &here;
   auto error = here.run();
   machine = nullptr;
   return error;
 }
 
-void set_order(uint64_t seed) { order_seed = seed; }
+uint64_t set_order(uint64_t seed) { return std::exchange(order_seed(), seed); }
 
 Cluster& cluster() { return *machine->cluster; }
 Thread& current() { return *machine->current; }
@@ -267,7 +281,20 @@ void wait(const char* place, bool (*ready)(const void*), const void* condition) 
   thread.waits_at = place, thread.ready = ready, thread.condition = condition;
   Fiber::pause();
   thread.waits_at = nullptr;
+  thread.spins = 0;
   if (machine->abandoned) machine->abandon();
+}
+
+void note_spin() {
+  auto& thread = current();
+  const int spins = ++thread.spins;
+  if (spins % kSpinsBeforeOthersRun != 0) return;
+  if (spins >= kMostSpins) {
+    fail("waits for what no running block writes: blocks run one after the other, on a device perhaps too");
+  }
+  wait(
+      "load_fresh", [](const void*) { return true; }, nullptr);
+  thread.spins = spins;
 }
 
 uint64_t arrive(Barrier& barrier, const char* place, int expected, bool orders_memory) {

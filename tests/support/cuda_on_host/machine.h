@@ -64,6 +64,7 @@ struct Thread {
   const char* waits_at = nullptr;  // null: it can go on
   bool (*ready)(const void*) = nullptr;
   const void* condition = nullptr;
+  int spins = 0;  // loads that another thread's write may end, since it waited last
   std::vector<AsyncCopy> copies;
   int committed_groups = 0;
 };

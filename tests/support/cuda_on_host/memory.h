@@ -31,6 +31,12 @@ T load_relaxed(const T* source) {
 }
 
 template <class T>
+T load_fresh(const T* source) {
+  note_spin();
+  return load_relaxed(source);
+}
+
+template <class T>
 void store_relaxed(T* target, T value) {
   __atomic_store(target, &value, __ATOMIC_RELAXED);
 }

@@ -37,7 +37,7 @@ class Moment {
   }
 
  private:
-  char address_ = 0;
+  [[maybe_unused]] char address_ = 0;
 };
 
 /// The runtime's own memory is handed between threads without any order that the sanitizer knows of; what library calls

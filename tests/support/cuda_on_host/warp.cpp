@@ -3,8 +3,6 @@
 #include "cuda_on_host/machine.h"
 #include "cuda_on_host/numbers.h"
 
-#include <cmath>
-
 namespace hopfield::cuda_on_host {
 namespace {
 
@@ -30,13 +28,14 @@ float float_of_half(Number number, uint32_t bits) {
   return number == Number::kBfloat16 ? float_of_bfloat16(half) : float_of_float16(half);
 }
 
-/// c of lane (row, column pair) += sum over k of a(row, k) b(k, column), with a and b given as functions of the slots.
+/// Products of two numbers of at most 11 bits are exact in float32. c of lane (row, column pair) += sum over k of
+/// a(row, k) b(k, column), with a and b given as functions of the slots.
 template <class A, class B>
 void multiply(float* c, int inner, const A& a, const B& b) {
   const int row = lane() / 4, column = lane() % 4 * 2;
   for (int i = 0; i < 4; ++i) {
     float sum = c[i];
-    for (int k = 0; k < inner; ++k) sum = std::fma(a(row + i / 2 * 8, k), b(k, column + i % 2), sum);
+    for (int k = 0; k < inner; ++k) sum += a(row + i / 2 * 8, k) * b(k, column + i % 2);
     c[i] = sum;
   }
 }
