@@ -50,15 +50,15 @@ macro(hopfield_load_torch_package root)
   if(NOT DEFINED TORCH_CUDA_ARCH_LIST)
     set(TORCH_CUDA_ARCH_LIST "8.0;9.0a+PTX")
   endif()
+  # In the cache before CMake puts nvcc's own default there. Later GPUs than these compile the PTX of 90: with that of 80 they
+  # would be without clusters and bulk copies.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "GPUs that CUDA code is compiled for")
+  endif()
   set(hopfield_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
   find_package(Torch REQUIRED PATHS "${root}/share/cmake/Torch" NO_DEFAULT_PATH)
   string(REGEX REPLACE "-gencode[= ][^ ]+" "" CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS}")
-  # Later GPUs than these compile the PTX of 90: with that of 80 they would be without clusters and bulk copies.
-  if(hopfield_cuda_architectures)
-    set(CMAKE_CUDA_ARCHITECTURES "${hopfield_cuda_architectures}")
-  else()
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual")
-  endif()
+  set(CMAKE_CUDA_ARCHITECTURES "${hopfield_cuda_architectures}")
 endmacro()
 
 # Whether the CUDA half of LibTorch can be loaded here: a CPU-only installation leaves its dependencies out.

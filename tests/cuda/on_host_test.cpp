@@ -228,6 +228,21 @@ TEST(OnHost, FailedCheckNamesBlockAndThread) {
             "block (0, 0, 0), thread 40: the fortieth thread");
 }
 
+HOPFIELD_KERNEL void read_from_a_peer(float* out, bool wait) {
+  if (thread_index() == 0) *shared_memory<float>() = 1.0f;
+  cluster_sync();
+  if (cluster_rank() == 1 && thread_index() == 0) *out = *peer_shared(shared_memory<float>(), 0);
+  if (wait) cluster_sync();
+}
+
+TEST(OnHost, SharedMemoryOfAPeerThatHasEndedHoldsNan) {
+  const DeviceArray<float> out(1, 0.0f);
+  ASSERT_EQ(launch(read_from_a_peer, {{2, 1, 1}, 32, 4, 2}, nullptr, out.data(), true), "");
+  EXPECT_EQ(out.download()[0], 1.0f);
+  ASSERT_EQ(launch(read_from_a_peer, {{2, 1, 1}, 32, 4, 2}, nullptr, out.data(), false), "");
+  EXPECT_TRUE(std::isnan(out.download()[0]));
+}
+
 TEST(OnHost, MisalignedPackIsRefused) {
   EXPECT_THAT(run([] { load_pack(shared_memory<float>() + 1); }), HasSubstr("multiple of 16 bytes"));
 }

@@ -16,9 +16,9 @@ struct Shape {
 };
 
 /// Runs `kernel` once for every thread of the grid: the blocks of a cluster together, clusters one after the other,
-/// each thread up to where it waits. Shared memory holds bytes 0xFF (NaN, -1) when a block begins. Returns an empty
-/// string, or what went wrong and in which block and thread: an exception, a wrong use of the device's functions, or
-/// that no thread can go on.
+/// each thread up to where it waits. Shared memory holds bytes 0xFF (NaN, -1) when a block begins and again when it has
+/// ended. Returns an empty string, or what went wrong and in which block and thread: an exception, a wrong use of the
+/// device's functions, or that no thread can go on.
 std::string launch(const Shape& shape, const std::function<void()>& kernel);
 
 /// The order of clusters and of the threads in them: 0 is the natural one, any other number shuffles both. Returns the

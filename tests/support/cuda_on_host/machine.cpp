@@ -120,6 +120,7 @@ void Machine::prepare(int64_t cluster_index) {
     auto& block = cluster->blocks[rank];
     const auto linear = cluster_index * shape_.cluster + static_cast<int64_t>(rank);
     block.rank = static_cast<int>(rank);
+    block.running = static_cast<int>(shape_.block);
     block.index = {static_cast<int>(linear % shape_.grid[0]),
                    static_cast<int>(linear / shape_.grid[0] % shape_.grid[1]),
                    static_cast<int>(linear / (shape_.grid[0] * shape_.grid[1]))};
@@ -175,7 +176,10 @@ void Machine::run_cluster() {
       current = &thread;
       thread.fiber->resume();
       if (!error_.empty()) return unwind();
-      if (thread.fiber->ended()) --running;
+      if (!thread.fiber->ended()) continue;
+      --running;
+      // On the device another block has it now: a peer has to be done with it.
+      if (--thread.block->running == 0) std::memset(thread.block->shared, 0xFF, shape_.shared_bytes);
     }
     if (!progress) {
       error_ = deadlock();

@@ -51,6 +51,7 @@ struct Block {
   std::array<int, 3> index{};
   int rank = 0;  // in the cluster
   unsigned char* shared = nullptr;
+  int running = 0;  // threads
   std::vector<Warp> warps;
   Barrier all;
   std::array<Barrier, 16> named;
