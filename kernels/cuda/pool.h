@@ -5,6 +5,7 @@
 #include <kernels/cuda/launch.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace hopfield::kernels::cuda {
@@ -61,7 +62,7 @@ struct PoolOutputs {
   uint8_t* converged;
   float* scores;        ///< of the final association [total, heads, queries]
   float* saved_states;  ///< after 1 .. T updates [T, rows, depth]
-  float* saved_sums;    ///< largest score and sum of exponentials of each association [T + 1, rows, 2]
+  float* saved_sums;    ///< largest score, times log2 e, and sum of exponentials of each association [T + 1, rows, 2]
   float* saved_means;   ///< mean instances that the updates found [T, rows, width]
 };
 
@@ -71,5 +72,29 @@ size_t pool_workspace_size(const PoolCall& call);
 /// Enqueues all steps; reads nothing back. Returns an empty string, or why a kernel could not be started.
 [[nodiscard]] std::string pool_forward(const PoolCall& call, const PoolOutputs& outputs, void* workspace,
                                        Stream stream);
+
+/// What backward reads beside the call, and writes. Float32 but for the counts and the instances' gradient.
+struct PoolGradients {
+  const float* output = nullptr;     ///< dL/doutput [rows, width]
+  const float* state = nullptr;      ///< dL/dstate [rows, depth], or null; so are the next two
+  const float* logsumexp = nullptr;  ///< [rows]
+  const float* mass = nullptr;       ///< [rows]
+  // Of the forward pass.
+  const float *saved_states = nullptr, *saved_sums = nullptr, *saved_means = nullptr;
+  const float *forward_output = nullptr, *forward_mass = nullptr;
+  const int64_t* steps = nullptr;
+  int64_t last_steps = std::numeric_limits<int64_t>::max();  ///< gradients pass only so many last updates
+  // Written.
+  void* instances = nullptr;  ///< of the call's type [total, width], or null
+  int64_t instance_row = 0;   ///< elements from row to row
+  float* query = nullptr;     ///< dL/dstate before the first update [rows, depth]
+  float* beta = nullptr;      ///< a row's share [rows]
+  float* products = nullptr;  ///< dS Y of each association [T + 1, rows, width]: with beta xi, the gradient of W
+  float* states = nullptr;    ///< gradient of the states after 1 .. T updates [T, rows, depth]: with the means, too
+};
+
+size_t pool_backward_workspace_size(const PoolCall& call, const PoolGradients& gradients);
+[[nodiscard]] std::string pool_backward(const PoolCall& call, const PoolGradients& gradients, void* workspace,
+                                        Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -60,15 +60,12 @@ HOPFIELD_KERNEL void plan_parts(PoolCall call, PoolPlan plan) {
   }
 }
 
-}  // namespace
-
-size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace) {
+void cut(const PoolCall& call, Cutter& cutter, PoolWorkspace& workspace) {
   const auto rows = call.bags * call.heads * call.queries, groups = pool_row_groups(call.heads, call.queries);
   const auto room = pool_room(call.width);
   workspace.most_parts = call.total / kPoolPart + call.bags;
   workspace.most_groups = call.total / (static_cast<int64_t>(kPoolPart) * kPoolGroup) + call.bags;
   const auto slots = workspace.most_parts * groups;
-  Cutter cutter(memory);
   workspace.plan.first_part = cutter.take<int32_t>(call.bags + 1);
   workspace.plan.first_group = cutter.take<int32_t>(call.bags + 1);
   workspace.group_tickets = cutter.take<uint32_t>(workspace.most_groups * groups);
@@ -78,6 +75,27 @@ size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& wor
   workspace.queries = cutter.take<float>(call.bags * groups * kPoolRows * room);
   workspace.partial_sums = cutter.take<float>(slots * 3 * kPoolRows);
   workspace.partial_means = cutter.take<float>(slots * kPoolRows * room);
+}
+
+}  // namespace
+
+size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace) {
+  Cutter cutter(memory);
+  cut(call, cutter, workspace);
+  return static_cast<size_t>(cutter.size());
+}
+
+size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, void* memory, PoolWorkspace& workspace,
+                          PoolBackwardWorkspace& backward) {
+  Cutter cutter(memory);
+  cut(call, cutter, workspace);
+  const auto rows = call.bags * call.heads * call.queries, all_rows = pool_all_rows(call);
+  backward.carried = cutter.take<float>(rows * call.depth);
+  backward.means = cutter.take<float>(rows);
+  backward.rows = cutter.take<float>(call.bags * all_rows * pool_room(call.width));
+  const bool wanted = gradients.instances != nullptr;
+  auto* weights = cutter.take<float>(wanted ? call.total * all_rows : 0);
+  backward.weights = wanted ? weights : nullptr;
   return static_cast<size_t>(cutter.size());
 }
 
@@ -89,6 +107,12 @@ std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stre
 size_t pool_workspace_size(const PoolCall& call) {
   PoolWorkspace workspace;
   return cut_pool_workspace(call, nullptr, workspace);
+}
+
+size_t pool_backward_workspace_size(const PoolCall& call, const PoolGradients& gradients) {
+  PoolWorkspace workspace;
+  PoolBackwardWorkspace backward;
+  return cut_pool_workspace(call, gradients, nullptr, workspace, backward);
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -26,6 +26,20 @@ struct PoolWorkspace {
 /// Cuts a workspace; `memory` null: only counts. Returns its size.
 size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace);
 
+/// Rows of an association in the last pass of backward: for each step P, then dS, of all of a bag's queries.
+constexpr int64_t pool_all_rows(const PoolCall& call) { return 2 * (call.most_steps + 1) * call.heads * call.queries; }
+
+/// What backward works in besides: the rest of a workspace.
+struct PoolBackwardWorkspace {
+  float* carried;  ///< gradient of the states [rows, depth]
+  float* means;    ///< what dP is compared with, for the step at hand [rows]
+  float* rows;     ///< for each step the gradient of what the association gave, then beta xi W [bags, all rows, room]
+  float* weights;  ///< P as it was read out and dS of all steps [total, all rows], or null
+};
+
+size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, void* memory, PoolWorkspace& workspace,
+                          PoolBackwardWorkspace& backward);
+
 /// Enqueues what fills the plan.
 [[nodiscard]] std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stream stream);
 

@@ -39,7 +39,7 @@ class DeviceArray {
 #else
     if (posix_memalign(&memory, 256, bytes()) != 0) throw std::bad_alloc();
     memory_.reset(static_cast<T*>(memory));
-    std::memcpy(memory, values.data(), bytes());
+    if (size_ > 0) std::memcpy(memory, values.data(), bytes());
 #endif
   }
   DeviceArray(size_t size, T value) : DeviceArray(std::vector<T>(size, value)) {}
@@ -53,7 +53,7 @@ class DeviceArray {
     require_success(cudaDeviceSynchronize());
     require_success(cudaMemcpy(values.data(), memory_.get(), bytes(), cudaMemcpyDeviceToHost));
 #else
-    std::memcpy(values.data(), memory_.get(), bytes());
+    if (size_ > 0) std::memcpy(values.data(), memory_.get(), bytes());
 #endif
     return values;
   }

@@ -1,8 +1,8 @@
 // Pooling against the formula in float64.
 
+#include "../support/cuda_on_host/numbers.h"  // conversions in plain C++
 #include "harness.h"
 
-#include <kernels/cuda/numbers.h>
 #include <kernels/cuda/pool.h>
 #include <kernels/philox.h>
 
@@ -21,7 +21,8 @@ struct Sample {
   int64_t heads = 2, queries = 3, depth = 8, width = 40, steps = 2;
   PoolType type = PoolType::float32;
   bool normalize = true, bias = true, key_bias = false;
-  float shift = 0.0f, beta = 0.5f, eps = 0.0f, dropout = 0.0f;
+  float shift = 0.0f, eps = 0.0f, dropout = 0.0f;
+  double beta = 0.5;
   uint32_t seed = 1;
 
   int64_t total() const {
@@ -31,30 +32,38 @@ struct Sample {
   }
 };
 
+/// In float64, but every number is one of the type that the call takes.
 struct Data {
-  std::vector<float> instances, weight, bias, key_bias, state;
+  std::vector<double> instances, weight, bias, key_bias, state;
 };
 
+std::vector<double> random_doubles(int64_t count, uint32_t seed) {
+  const auto floats = random_floats(static_cast<size_t>(count), seed);
+  return {floats.begin(), floats.end()};
+}
+
+std::vector<float> as_floats(const std::vector<double>& values) { return {values.begin(), values.end()}; }
+
 float rounded(float value, PoolType type) {
-  if (type == PoolType::bfloat16) return to_float(from_float<bfloat16_t>(value));
-  return type == PoolType::float16 ? to_float(from_float<float16_t>(value)) : value;
+  if (type == PoolType::bfloat16) return cuda_on_host::float_of_bfloat16(cuda_on_host::bfloat16_bits(value));
+  return type == PoolType::float16 ? cuda_on_host::float_of_float16(cuda_on_host::float16_bits(value)) : value;
 }
 
 Data draw(const Sample& s) {
   Data d;
-  d.instances = random_floats(static_cast<size_t>(s.total() * s.width), s.seed);
-  for (auto& value : d.instances) value = rounded(value + s.shift, s.type);
-  d.weight = random_floats(static_cast<size_t>(s.heads * s.depth * s.width), s.seed + 1);
-  for (auto& value : d.weight) value /= std::sqrt(static_cast<float>(s.width));
-  if (s.bias) d.bias = random_floats(static_cast<size_t>(s.heads * s.depth), s.seed + 2);
+  d.instances = random_doubles(s.total() * s.width, s.seed);
+  for (auto& value : d.instances) value = rounded(static_cast<float>(value) + s.shift, s.type);
+  d.weight = random_doubles(s.heads * s.depth * s.width, s.seed + 1);
+  for (auto& value : d.weight) value = static_cast<float>(value / std::sqrt(static_cast<double>(s.width)));
+  if (s.bias) d.bias = random_doubles(s.heads * s.depth, s.seed + 2);
   if (s.key_bias) {
-    d.key_bias = random_floats(static_cast<size_t>(s.total()), s.seed + 3);
+    d.key_bias = random_doubles(s.total(), s.seed + 3);
     for (size_t i = 0; i < d.key_bias.size(); i += 3) {
-      d.key_bias[i] = -std::numeric_limits<float>::infinity();
-      for (int64_t k = 0; k < s.width; ++k) d.instances[i * s.width + k] = std::numeric_limits<float>::quiet_NaN();
+      d.key_bias[i] = -kInfinity;
+      for (int64_t k = 0; k < s.width; ++k) d.instances[i * s.width + k] = std::nan("");
     }
   }
-  d.state = random_floats(static_cast<size_t>(s.heads * s.queries * s.depth), s.seed + 4);  // shared by the bags
+  d.state = random_doubles(s.heads * s.queries * s.depth, s.seed + 4);  // shared by the bags
   return d;
 }
 
@@ -73,7 +82,7 @@ Results expected(const Sample& s, const Data& d) {
     const auto size = s.bags[n];
     std::vector<double> y(static_cast<size_t>(size * s.width));
     for (int64_t i = 0; i < size; ++i) {
-      const float* from = &d.instances[static_cast<size_t>((first + i) * s.width)];
+      const double* from = &d.instances[static_cast<size_t>((first + i) * s.width)];
       double mean = 0, variance = 0;
       for (int64_t k = 0; k < s.width; ++k) mean += from[k] / static_cast<double>(s.width);
       for (int64_t k = 0; k < s.width; ++k)
@@ -160,73 +169,99 @@ std::vector<unsigned char> as_type(const std::vector<float>& values, PoolType ty
   for (size_t i = 0; i < values.size(); ++i) {
     if (type == PoolType::float32) std::memcpy(&bytes[4 * i], &values[i], 4);
     const auto bits =
-        type == PoolType::bfloat16 ? from_float<bfloat16_t>(values[i]).bits : from_float<float16_t>(values[i]).bits;
+        type == PoolType::bfloat16 ? cuda_on_host::bfloat16_bits(values[i]) : cuda_on_host::float16_bits(values[i]);
     if (type != PoolType::float32) std::memcpy(&bytes[2 * i], &bits, 2);
   }
   return bytes;
 }
 
 /// Rows of 16 bytes, the room behind the width NaN: it belongs to somebody else.
-std::vector<float> with_room(const Sample& s, const std::vector<float>& instances, int64_t row) {
+std::vector<float> with_room(const Sample& s, const std::vector<double>& instances, int64_t row) {
   std::vector<float> result(static_cast<size_t>(s.total() * row), std::numeric_limits<float>::quiet_NaN());
   for (int64_t i = 0; i < s.total(); ++i) {
-    std::copy_n(&instances[static_cast<size_t>(i * s.width)], s.width, &result[static_cast<size_t>(i * row)]);
+    for (int64_t k = 0; k < s.width; ++k) result[i * row + k] = static_cast<float>(instances[i * s.width + k]);
   }
   return result;
 }
 
-struct Found {
-  std::vector<float> output, state, logsumexp, mass, residual, scores;
-  std::vector<int64_t> steps;
-};
+/// A call on the device, with all that it reads and writes.
+class Device {
+ public:
+  Device(const Sample& s, const Data& d)
+      : rows_(static_cast<size_t>(static_cast<int64_t>(s.bags.size()) * s.heads * s.queries)),
+        instances_(as_type(with_room(s, d.instances, row_of(s)), s.type)),
+        offsets_(places(s)),
+        steps_max_(static_cast<size_t>(s.heads), s.steps),
+        weight_(as_floats(d.weight)),
+        bias_(as_floats(d.bias)),
+        key_bias_(as_floats(d.key_bias)),
+        state_(as_floats(d.state)),
+        beta_(static_cast<size_t>(s.heads), static_cast<float>(s.beta)),
+        eps_(static_cast<size_t>(s.heads), s.eps),
+        output(rows_ * static_cast<size_t>(s.width), kNan),
+        state(rows_ * static_cast<size_t>(s.depth), kNan),
+        logsumexp(rows_, kNan),
+        residual(rows_, kNan),
+        mass(rows_, kNan),
+        scores(static_cast<size_t>(s.total() * s.heads * s.queries), kNan),
+        saved_states(rows_ * static_cast<size_t>(s.steps * s.depth), kNan),
+        saved_sums(rows_ * static_cast<size_t>(2 * (s.steps + 1)), kNan),
+        saved_means(rows_ * static_cast<size_t>(s.steps * s.width), kNan),
+        steps(rows_, -1),
+        converged_(rows_, 7) {
+    call.bags = static_cast<int64_t>(s.bags.size());
+    call.heads = s.heads;
+    call.queries = s.queries;
+    call.depth = s.depth;
+    call.width = s.width;
+    call.total = s.total();
+    call.instances = instances_.data();
+    call.instance_row = row_of(s);
+    call.offsets = offsets_.data();
+    call.weight = weight_.data();
+    if (s.bias) call.bias = bias_.data();
+    if (s.key_bias) call.key_bias = key_bias_.data();
+    call.state = state_.data();
+    call.beta = beta_.data();
+    call.eps = eps_.data();
+    call.steps_max = steps_max_.data();
+    call.normalize = s.normalize;
+    call.normalize_eps = 1e-5f;
+    call.dropout = s.dropout;
+    call.seed = kSeed;
+    call.most_steps = s.steps;
+    call.type = s.type;
+    const DeviceArray<unsigned char> workspace(pool_workspace_size(call), 0xFF);
+    const PoolOutputs outputs{output.data(),       state.data(),      logsumexp.data(),  residual.data(),
+                              mass.data(),         steps.data(),      converged_.data(), scores.data(),
+                              saved_states.data(), saved_sums.data(), saved_means.data()};
+    const auto error = pool_forward(call, outputs, workspace.data(), nullptr);
+    if (!error.empty()) throw std::runtime_error(error);
+    output.download();  // waits before the workspace goes
+  }
 
-Found pooled(const Sample& s, const Data& d) {
+  static int64_t row_of(const Sample& s) { return (s.width + 7) / 8 * 8; }
   PoolCall call;
-  call.bags = static_cast<int64_t>(s.bags.size());
-  call.heads = s.heads;
-  call.queries = s.queries;
-  call.depth = s.depth;
-  call.width = s.width;
-  call.total = s.total();
-  call.instance_row = (s.width + 7) / 8 * 8;
-  call.normalize = s.normalize;
-  call.normalize_eps = 1e-5f;
-  call.dropout = s.dropout;
-  call.seed = kSeed;
-  call.most_steps = s.steps;
-  call.type = s.type;
-  std::vector<int64_t> offsets{0};
-  for (const auto size : s.bags) offsets.push_back(offsets.back() + size);
-  const auto heads = static_cast<size_t>(s.heads);
-  const auto rows = static_cast<size_t>(call.bags * s.heads * s.queries);
-  const DeviceArray<unsigned char> instances(as_type(with_room(s, d.instances, call.instance_row), s.type));
-  const DeviceArray<int64_t> places(offsets), steps_max(heads, s.steps);
-  const DeviceArray<float> weight(d.weight), bias(d.bias), key_bias(d.key_bias), state(d.state), beta(heads, s.beta),
-      eps(heads, s.eps);
-  call.instances = instances.data();
-  call.offsets = places.data();
-  call.weight = weight.data();
-  if (s.bias) call.bias = bias.data();
-  if (s.key_bias) call.key_bias = key_bias.data();
-  call.state = state.data();
-  call.beta = beta.data();
-  call.eps = eps.data();
-  call.steps_max = steps_max.data();
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  const DeviceArray<float> output(rows * static_cast<size_t>(s.width), nan),
-      final_state(rows * static_cast<size_t>(s.depth), nan), logsumexp(rows, nan), residual(rows, nan), mass(rows, nan),
-      scores(static_cast<size_t>(s.total() * s.heads * s.queries), nan);
-  const DeviceArray<int64_t> steps(rows, -1);
-  const DeviceArray<uint8_t> converged(rows, 7);
-  const DeviceArray<unsigned char> workspace(pool_workspace_size(call), 0xFF);
-  const PoolOutputs outputs{output.data(), final_state.data(), logsumexp.data(), residual.data(), mass.data(),
-                            steps.data(),  converged.data(),   scores.data(),    nullptr,         nullptr,
-                            nullptr};
-  const auto error = pool_forward(call, outputs, workspace.data(), nullptr);
-  if (!error.empty()) throw std::runtime_error(error);
-  return {output.download(),   final_state.download(), logsumexp.download(), mass.download(),
-          residual.download(), scores.download(),      steps.download()};
-}
+
+ private:
+  static constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  static std::vector<int64_t> places(const Sample& s) {
+    std::vector<int64_t> offsets{0};
+    for (const auto size : s.bags) offsets.push_back(offsets.back() + size);
+    return offsets;
+  }
+  size_t rows_;
+  DeviceArray<unsigned char> instances_;
+  DeviceArray<int64_t> offsets_, steps_max_;
+  DeviceArray<float> weight_, bias_, key_bias_, state_, beta_, eps_;
+
+ public:
+  DeviceArray<float> output, state, logsumexp, residual, mass, scores, saved_states, saved_sums, saved_means;
+  DeviceArray<int64_t> steps;
+
+ private:
+  DeviceArray<uint8_t> converged_;
+};
 
 void expect_near(const std::vector<float>& found, const std::vector<double>& reference, double tolerance,
                  const char* name) {
@@ -249,19 +284,173 @@ void expect_near(const std::vector<float>& found, const std::vector<double>& ref
 
 void check(const Sample& s) {
   const auto data = draw(s);
-  const auto found = pooled(s, data);
+  const Device found(s, data);
   const auto reference = expected(s, data);
   // Far below what rounding the results to the type would cost.
   const double tolerance = s.type == PoolType::bfloat16 ? 2e-4 : s.type == PoolType::float16 ? 1e-4 : 3e-5;
-  expect_near(found.output, reference.output, tolerance, "output");
-  expect_near(found.state, reference.state, tolerance, "state");
-  expect_near(found.mass, reference.mass, tolerance, "mass");
-  expect_near(found.logsumexp, reference.logsumexp, tolerance, "logsumexp");
-  expect_near(found.scores, reference.scores, tolerance, "scores");
-  expect_near(found.residual, reference.residual, tolerance, "residual");
+  expect_near(found.output.download(), reference.output, tolerance, "output");
+  expect_near(found.state.download(), reference.state, tolerance, "state");
+  expect_near(found.mass.download(), reference.mass, tolerance, "mass");
+  expect_near(found.logsumexp.download(), reference.logsumexp, tolerance, "logsumexp");
+  expect_near(found.scores.download(), reference.scores, tolerance, "scores");
+  expect_near(found.residual.download(), reference.residual, tolerance, "residual");
   if (s.eps == 0) {
-    EXPECT_EQ(found.steps, reference.steps);
+    EXPECT_EQ(found.steps.download(), reference.steps);
   }
+}
+
+/// Weights of a loss that all results enter.
+struct Loss {
+  std::vector<double> output, state, logsumexp, mass;
+
+  explicit Loss(const Sample& s) {
+    const auto rows = static_cast<int64_t>(s.bags.size()) * s.heads * s.queries;
+    output = random_doubles(rows * s.width, 91);
+    state = random_doubles(rows * s.depth, 92);
+    logsumexp = random_doubles(rows, 93);
+    mass = random_doubles(rows, 94);
+    for (size_t n = 0; n < s.bags.size(); ++n) {
+      // The logsumexp of nothing has no gradient.
+      const auto in_bag = s.heads * s.queries;
+      if (s.bags[n] == 0) std::fill_n(logsumexp.begin() + static_cast<int64_t>(n) * in_bag, in_bag, 0.0);
+    }
+  }
+
+  double of(const Results& r) const {
+    double sum = 0;
+    const auto add = [&](const std::vector<double>& weights, const std::vector<double>& values) {
+      for (size_t i = 0; i < weights.size(); ++i) sum += weights[i] == 0.0 ? 0.0 : weights[i] * values[i];
+    };
+    add(output, r.output);
+    add(state, r.state);
+    add(logsumexp, r.logsumexp);
+    add(mass, r.mass);
+    return sum;
+  }
+};
+
+struct Gradients {
+  std::vector<double> instances, state, weight, bias;
+  double beta = 0;
+};
+
+Gradients gradients(const Sample& s, const Data& d, const Loss& loss) {
+  const Device forward(s, d);
+  const auto& call = forward.call;
+  const auto rows = static_cast<int64_t>(s.bags.size()) * s.heads * s.queries;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto floats = [nan](int64_t count) { return DeviceArray<float>(static_cast<size_t>(count), nan); };
+  const auto query = floats(rows * s.depth), beta = floats(rows), products = floats((s.steps + 1) * rows * s.width),
+             states = floats(s.steps * rows * s.depth);
+  const DeviceArray<float> output(as_floats(loss.output)), state(as_floats(loss.state)),
+      logsumexp(as_floats(loss.logsumexp)), mass(as_floats(loss.mass));
+  const int64_t size = s.type == PoolType::float32 ? 4 : 2, row = Device::row_of(s);
+  const DeviceArray<unsigned char> instances(static_cast<size_t>(s.total() * row * size), 0xFF);
+  PoolGradients g;
+  g.output = output.data();
+  g.state = state.data();
+  g.logsumexp = logsumexp.data();
+  g.mass = mass.data();
+  g.saved_states = forward.saved_states.data();
+  g.saved_sums = forward.saved_sums.data();
+  g.saved_means = forward.saved_means.data();
+  g.forward_output = forward.output.data();
+  g.forward_mass = forward.mass.data();
+  g.steps = forward.steps.data();
+  g.instances = instances.data();
+  g.instance_row = row;
+  g.query = query.data();
+  g.beta = beta.data();
+  g.products = products.data();
+  g.states = states.data();
+  const DeviceArray<unsigned char> workspace(pool_backward_workspace_size(call, g), 0xFF);
+  const auto error = pool_backward(call, g, workspace.data(), nullptr);
+  if (!error.empty()) throw std::runtime_error(error);
+
+  Gradients result;
+  const auto bytes = instances.download();
+  for (int64_t i = 0; i < s.total(); ++i) {
+    for (int64_t k = 0; k < s.width; ++k) {
+      const unsigned char* at = &bytes[static_cast<size_t>((i * row + k) * size)];
+      float value;
+      uint16_t bits;
+      std::memcpy(&value, at, s.type == PoolType::float32 ? 4 : 0);
+      std::memcpy(&bits, at, 2);
+      if (s.type == PoolType::bfloat16) value = cuda_on_host::float_of_bfloat16(bits);
+      if (s.type == PoolType::float16) value = cuda_on_host::float_of_float16(bits);
+      result.instances.push_back(value);
+    }
+  }
+  const auto from = [](const DeviceArray<float>& array) { return array.download(); };
+  const auto found_query = from(query), found_beta = from(beta), found_products = from(products),
+             found_states = from(states), means = from(forward.saved_means), moved = from(forward.saved_states);
+  result.state.assign(d.state.size(), 0.0);
+  result.weight.assign(d.weight.size(), 0.0);
+  result.bias.assign(d.bias.size(), 0.0);
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto in_bag = r % (s.heads * s.queries), h = r / s.queries % s.heads;
+    result.beta += found_beta[r];
+    for (int64_t j = 0; j < s.depth; ++j) {
+      result.state[in_bag * s.depth + j] += found_query[r * s.depth + j];
+      for (int64_t t = 0; t <= s.steps; ++t) {
+        const double xi = t == 0 ? d.state[in_bag * s.depth + j] : moved[((t - 1) * rows + r) * s.depth + j];
+        const double next = t < s.steps ? found_states[(t * rows + r) * s.depth + j] : 0.0;
+        if (t < s.steps && s.bias) result.bias[h * s.depth + j] += next;
+        for (int64_t k = 0; k < s.width; ++k) {
+          auto& to = result.weight[(h * s.depth + j) * s.width + k];
+          to += s.beta * xi * found_products[(t * rows + r) * s.width + k];
+          if (next != 0.0) to += next * means[(t * rows + r) * s.width + k];
+        }
+      }
+    }
+  }
+  return result;
+}
+
+/// Compares a gradient with differences of the loss in float64, along random directions and single coordinates.
+void check_gradient(const Sample& s, const Data& data, std::vector<double> Data::*member,
+                    const std::vector<double>& found, const Loss& loss, double tolerance, const char* name) {
+  ASSERT_EQ((data.*member).size(), found.size());
+  double norm = 0;
+  for (const auto value : found) norm += value * value;
+  norm = std::sqrt(norm);
+  for (uint32_t trial = 0; trial < 6; ++trial) {
+    auto direction = random_doubles(static_cast<int64_t>(found.size()), 1000 + trial);
+    if (trial >= 3) {
+      for (size_t i = 0; i < direction.size(); ++i) direction[i] = i == (trial - 2) * found.size() / 4 ? 1.0 : 0.0;
+    }
+    const double step = 1e-6;
+    const auto at = [&](double distance) {
+      auto moved = data;
+      for (size_t i = 0; i < direction.size(); ++i) {
+        if (!std::isnan((data.*member)[i])) (moved.*member)[i] += distance * direction[i];
+      }
+      return loss.of(expected(s, moved));
+    };
+    double product = 0;
+    for (size_t i = 0; i < found.size(); ++i) product += found[i] * direction[i];
+    EXPECT_NEAR(product, (at(step) - at(-step)) / (2 * step), tolerance * (norm + 1)) << name << " trial " << trial;
+  }
+}
+
+void check_gradients(const Sample& s) {
+  const auto data = draw(s);
+  const Loss loss(s);
+  const auto found = gradients(s, data, loss);
+  const double tolerance = s.type == PoolType::float32 ? 1e-4 : 1e-3;
+  // The instances' own gradient is rounded to their type.
+  const double of_instances = s.type == PoolType::bfloat16 ? 1e-2 : tolerance;
+  check_gradient(s, data, &Data::instances, found.instances, loss, of_instances, "instances");
+  check_gradient(s, data, &Data::state, found.state, loss, tolerance, "state");
+  check_gradient(s, data, &Data::weight, found.weight, loss, tolerance, "weight");
+  if (s.bias) check_gradient(s, data, &Data::bias, found.bias, loss, tolerance, "bias");
+  const auto at = [&](double change) {
+    auto moved = s;
+    moved.beta += change;
+    return loss.of(expected(moved, data));
+  };
+  EXPECT_NEAR(found.beta, (at(1e-6) - at(-1e-6)) / 2e-6, tolerance * (std::abs(found.beta) + 10)) << "beta";
+  for (const auto value : found.instances) EXPECT_TRUE(std::isfinite(value));
 }
 
 class CudaPool : public Cuda, public ::testing::WithParamInterface<PoolType> {};
@@ -338,8 +527,45 @@ TEST_P(CudaPool, StopsEarly) {
   s.bags = {40, 90, 1};
   s.steps = 20;
   s.eps = 0.05f;
-  s.beta = 0.1f;
+  s.beta = 0.1;
   check(s);
+}
+
+TEST_P(CudaPool, GradientsAreThoseOfTheFormula) {
+  for (const bool normalize : {true, false}) {
+    Sample s;
+    s.type = GetParam();
+    s.bags = {20, 0, 1, 70};
+    s.queries = 2;
+    s.width = 24;
+    s.depth = 5;
+    s.normalize = normalize;
+    check_gradients(s);
+    s.steps = 0;
+    s.key_bias = true;
+    check_gradients(s);
+  }
+}
+
+TEST_P(CudaPool, GradientsWithDropout) {
+  Sample s;
+  s.type = GetParam();
+  s.bags = {33, 12};
+  s.steps = 1;
+  s.dropout = 0.3f;
+  check_gradients(s);
+}
+
+TEST_P(CudaPool, GradientsOfManyRowsAndParts) {
+  Sample s;
+  s.type = GetParam();
+  s.bags = {kPoolPart + 40};
+  s.width = 8;
+  s.depth = 4;
+  s.heads = 3;
+  s.queries = 7;
+  s.steps = 1;
+  check_gradients(s);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaPool, ::testing::Values(PoolType::float32, PoolType::bfloat16, PoolType::float16));
@@ -370,14 +596,14 @@ TEST_F(Cuda, PoolGivesABagTheSameBitsInAnyBatch) {
   batch.bags = {70, 1300, 40};
   batch.steps = 1;
   const auto data = draw(batch);
-  const auto together = pooled(batch, data);
+  const auto together = Device(batch, data).output.download();
   auto alone = batch;
   alone.bags = {1300};
   auto part = data;
   part.instances.assign(data.instances.begin() + 70 * batch.width, data.instances.begin() + 1370 * batch.width);
-  const auto found = pooled(alone, part);
+  const auto found = Device(alone, part).output.download();
   const auto row = batch.heads * batch.queries * batch.width;
-  EXPECT_TRUE(std::equal(found.output.begin(), found.output.end(), together.output.begin() + row));
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), together.begin() + row));
 }
 
 }  // namespace

@@ -1,0 +1,510 @@
+#include <kernels/cuda/pool_block.h>
+#include <kernels/cuda/pool_stream.h>
+
+// The formulas are those of kernels/cpu/backward_tile.h: an association at a time, the last first. A pass over the bag
+// gives dS Y, from which a bag's last block finds the gradient of the state before and prepares the pass before; the
+// weights P and dS of all steps are kept, and one last pass turns them into the instances' gradient.
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+struct Backward {
+  PoolCall call;
+  PoolGradients g;
+  PoolWorkspace work;
+  PoolBackwardWorkspace own;
+};
+
+HOPFIELD_DEVICE int64_t row_count(const PoolCall& call) { return call.bags * call.heads * call.queries; }
+
+/// Whether a gradient passes the row's update after `step`.
+HOPFIELD_DEVICE bool passes(const Backward& b, int64_t row, int64_t step) {
+  return step < b.g.steps[row] && step >= b.g.steps[row] - b.g.last_steps;
+}
+
+enum class Kind { incoming, scaled };
+
+/// The first row of a group among all rows of its bag in the last pass: [count, room].
+HOPFIELD_DEVICE float* rows_of(const Backward& b, const RowGroup& group, int64_t step, Kind kind) {
+  const int64_t in_bag = b.call.heads * b.call.queries;
+  const int64_t place = (2 * step + (kind == Kind::scaled ? 1 : 0)) * in_bag + group.first - group.bag * in_bag;
+  return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * room_of(b.call);
+}
+
+/// Sum over a row of global memory times another, by a warp.
+HOPFIELD_DEVICE float warp_product(const float* x, const float* y, int64_t width) {
+  float sum = 0.0f;
+  for (int64_t k = lane_index(); k < width; k += 32) sum = fused_multiply_add(x[k], y[k], sum);
+  return warp_sum(sum);
+}
+
+/// Prepares the association that made the output (step T) or the state after `step`: its state times beta W, the
+/// gradient of what it gave, and the mean that dP is compared with. By one block of the row group. `shared`: 16 depth
+/// floats.
+HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_t step, float* shared) {
+  const auto& call = b.call;
+  const auto all_rows = row_count(call), depth = call.depth;
+  const bool last = step == call.most_steps;
+  const int room = room_of(call);
+  for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
+    const auto row = group.first + i / depth;
+    const float state = step > 0 ? b.g.saved_states[((step - 1) * all_rows + row) * depth + i % depth]
+                                 : call.state[group.bag * call.state_bag +
+                                              (row - group.bag * call.heads * call.queries) * depth + i % depth];
+    shared[i] = state * call.beta[head_of(call, row)];
+  }
+  sync_threads();
+  map_to_instances(call, group, shared, rows_of(b, group, step, Kind::scaled));
+  sync_threads();
+  float* incoming = rows_of(b, group, step, Kind::incoming);
+  if (last) {
+    for (int64_t i = thread_index(); i < group.count * room; i += block_size()) {
+      const auto row = group.first + i / room, k = i % room;
+      incoming[i] = k < call.width ? b.g.output[row * call.width + k] : 0.0f;
+    }
+  } else {
+    for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
+      const auto row = group.first + i / depth;
+      shared[i] = passes(b, row, step) ? b.own.carried[group.first * depth + i] : 0.0f;
+      b.g.states[step * all_rows * depth + group.first * depth + i] = shared[i];
+    }
+    sync_threads();
+    map_to_instances(call, group, shared, incoming);
+  }
+  sync_threads();
+  for (int i = warp_index(); i < group.count; i += kPoolWarps) {
+    const auto row = group.first + i;
+    const float* given = last ? b.g.forward_output : b.g.saved_means + step * all_rows * call.width;
+    float mean = warp_product(incoming + i * room, given + row * call.width, call.width);
+    if (last && call.dropout > 0.0f && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.forward_mass[row];
+    if (last && b.g.logsumexp != nullptr) mean -= b.g.logsumexp[row];
+    if (lane_index() == 0) b.own.means[row] = mean;
+  }
+}
+
+/// Before the first pass. A block for each row group; `shared` as for begin_step().
+HOPFIELD_KERNEL void prepare_backward(Backward b) {
+  const auto& call = b.call;
+  const int groups = row_groups(call);
+  const auto group = row_group(call, block_index().x / groups, block_index().x % groups);
+  const auto begin = group.first * call.depth;
+  for (int64_t i = thread_index(); i < group.count * call.depth; i += block_size()) {
+    b.own.carried[begin + i] = b.g.state != nullptr ? b.g.state[begin + i] : 0.0f;
+  }
+  if (thread_index() < group.count) b.g.beta[group.first + thread_index()] = 0.0f;
+  clear_tickets(call, b.work, group);
+  sync_threads();
+  begin_step(b, group, call.most_steps, shared_memory<float>());
+}
+
+/// After a pass: the gradient goes on to the state before. `shared`: 16 depth floats.
+HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const Partials& total, int64_t step,
+                                 float* shared) {
+  const auto& call = b.call;
+  const auto all_rows = row_count(call), depth = call.depth;
+  const int room = room_of(call);
+  const bool last = step == call.most_steps;
+  for (int i = warp_index(); i < group.count; i += kPoolWarps) {
+    const auto row = group.first + i;
+    const bool takes = last || passes(b, row, step);
+    float* product = b.g.products + (step * all_rows + row) * call.width;
+    for (int64_t k = lane_index(); k < call.width; k += 32) {
+      product[k] = takes ? load_fresh(total.means + i * room + k) : 0.0f;
+    }
+    sync_warp();
+    const int head = head_of(call, row);
+    const float beta = call.beta[head];
+    const float* weight = call.weight + head * depth * call.width;
+    float share = 0.0f;
+    for (int64_t j = 0; j < depth; ++j) {
+      const float value = warp_product(weight + j * call.width, product, call.width);
+      const float state =
+          step > 0 ? b.g.saved_states[((step - 1) * all_rows + row) * depth + j]
+                   : call.state[group.bag * call.state_bag + (row - group.bag * call.heads * call.queries) * depth + j];
+      share = fused_multiply_add(state, value, share);
+      // What came in by way of the state after this update has been spent.
+      if (takes && lane_index() == 0) {
+        float* carried = b.own.carried + row * depth + j;
+        *carried = fused_multiply_add(beta, value, last ? *carried : 0.0f);
+      }
+    }
+    if (takes && lane_index() == 0) b.g.beta[row] += share;
+  }
+  sync_threads();
+  if (step > 0) {
+    begin_step(b, group, step - 1, shared);
+    return;
+  }
+  for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
+    // The state before the last updates counts as a constant.
+    const bool constant = b.g.steps[group.first + i / depth] >= b.g.last_steps;
+    b.g.query[group.first * depth + i] = constant ? 0.0f : b.own.carried[group.first * depth + i];
+  }
+}
+
+/// A part of a bag for a row group: dS Y.
+template <class T, int most_tiles>
+class BackwardPart {
+ public:
+  HOPFIELD_DEVICE BackwardPart(const Backward& b, int64_t step, const RowGroup& group, const PartOfBag& part)
+      : b_(b),
+        step_(step),
+        last_(step == b.call.most_steps),
+        group_(group),
+        part_(part),
+        stream_(b.call, part.first, part.count, 2) {}
+
+  HOPFIELD_DEVICE void run() {
+    const int room = stream_.room();
+    load_queries<T>(stream_.queries(0), stream_.row_sums(0), rows_of(b_, group_, step_, Kind::scaled), group_.count,
+                    room);
+    load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
+                    room, stream_.row_scales(1));
+    stream_.run([this](int number) {
+      find(number);
+      sync_threads();
+      add(number);
+    });
+  }
+
+  HOPFIELD_DEVICE void store(const Partials& target) const {
+    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room();
+    const int begin = warp_index() * (room / kPoolWarps);
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= room / 32) break;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int row = g + i / 2 * 8;
+        if (row >= group_.count) continue;
+        const float sum = (sums_[t][i] - shift_[i / 2]) * stream_.row_scales(1)[row];
+        store_fresh(target.means + row * room + begin + 8 * t + 2 * column + i % 2, sum);
+      }
+    }
+    if (warp_index() != 0 || lane_index() >= kPoolRows) return;
+    // Sums that are not relative to anything: they merge as they are.
+    for (int k = 0; k < 3; ++k) store_fresh(target.sums + k * kPoolRows + lane_index(), 0.0f);
+  }
+
+ private:
+  static constexpr int kRows = kTileRows<T, most_tiles>;
+
+  /// P and dS of the calling warp's instances; dS, divided by the row's scale, takes the place of the scores.
+  HOPFIELD_DEVICE void find(int number) const {
+    const auto& call = b_.call;
+    const int g = lane_index() / 4, column = lane_index() % 4;
+    if (8 * warp_index() >= kRows) return;
+    float c[kWarpEights<kRows>][4] = {}, d[kWarpEights<kRows>][4] = {};
+    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room());
+    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room());
+    const auto in_bag = call.heads * call.queries;
+    for (int j = 0; j < kWarpEights<kRows>; ++j) {
+      for (int i = 0; i < 4; ++i) {
+        const int r = g + i / 2 * 8, key = 8 * (warp_index() + j * kPoolWarps) + 2 * column + i % 2;
+        float result = 0.0f;
+        if (key < stream_.rows_in(number) && r < group_.count) {
+          const int64_t instance = stream_.first(number) + key, row = group_.first + r;
+          const float scale = stream_.scales()[key], shift = stream_.shifts()[key];
+          const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
+          const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(call) + row);
+          const bool takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f && bias != minus_infinity();
+          float p = 0.0f, gradient = 0.0f;
+          if (takes) {
+            const float score = scale * (c[j][i] - shift * stream_.row_sums(0)[r]) + bias;
+            p = fast_exp2(score * kLog2e - sums[0]) / sums[1];
+            const float size = stream_.row_scales(1)[r];
+            gradient = size * scale * (d[j][i] - shift * stream_.row_sums(1)[r]);
+            float factor = 1.0f;
+            if (last_ && call.dropout > 0.0f) {
+              factor = dropout_factor(call, group_, r, instance - part_.bag_first);
+              gradient = factor * (gradient + (b_.g.mass != nullptr ? b_.g.mass[row] : 0.0f));
+            }
+            gradient = p * (gradient - b_.own.means[row]);
+            p *= factor;
+            result = gradient / size;
+          }
+          if (b_.own.weights != nullptr) {
+            float* weights = b_.own.weights + instance * pool_all_rows(call) + 2 * step_ * in_bag + row % in_bag;
+            weights[0] = p;
+            weights[in_bag] = gradient;
+          }
+        }
+        stream_.scores(0)[r * kScorePitch<kRows> + key] = result;
+      }
+    }
+  }
+
+  HOPFIELD_DEVICE void add(int number) {
+    const int g = lane_index() / 4, column = lane_index() % 4;
+    float shift[2] = {};
+    for (int first = 0; first < kRows; first += 16) {
+      WeightFragment weights;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        const int half = i / 4, r = i / 2 % 2, key = first + 8 * half + 2 * column + i % 2;
+        const float gradient = stream_.scores(0)[(g + 8 * r) * kScorePitch<kRows> + key];
+        const float weight = as_weight<T>(gradient * stream_.scales()[key]);
+        shift[r] += weight * stream_.shifts()[key];
+        weights.at[half][r][i % 2] = weight;
+      }
+      add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room());
+    }
+    for (int r = 0; r < 2; ++r) shift_[r] += quad_sum(shift[r]);
+  }
+
+  const Backward& b_;
+  const int64_t step_;
+  const bool last_;
+  const RowGroup group_;
+  const PartOfBag part_;
+  const TileStream<T, kRows> stream_;
+  float sums_[most_tiles][4] = {};
+  float shift_[2] = {};  ///< sums of weights times means of instances
+};
+
+/// One association: a block for each part and row group.
+template <class T, int most_tiles>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(Backward b, int64_t step) {
+  const auto& call = b.call;
+  const int groups = row_groups(call), number = block_index().x / groups;
+  if (number >= b.work.plan.first_part[call.bags]) return;
+  const auto part = part_of_bag(call, b.work, number);
+  const auto group = row_group(call, part.bag, block_index().x % groups);
+  BackwardPart<T, most_tiles> work(b, step, group, part);
+  work.run();
+  work.store(partials(call, b.work, slot_of(call, b.work, part, part.number, group)));
+  if (!merge_bag(call, b.work, part, group)) return;
+  finish_step(b, group, partials(call, b.work, slot_of(call, b.work, part, 0, group)), step,
+              shared_memory<float>(kShared));
+}
+
+/// A value in three pieces for the products of the last pass: their numbers are gradients, so of any size.
+struct Pieces {
+  uint32_t high, low;  ///< two bfloat16 each
+  HOPFIELD_DEVICE Pieces(float even, float odd) {
+    const Split<bfloat16_t> first(even), second(odd);
+    high = pack_pair<bfloat16_t>(to_float(first.high), to_float(second.high));
+    low = pack_pair<bfloat16_t>(to_float(first.low), to_float(second.low));
+  }
+};
+
+/// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, to about 16 bits.
+HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float (&a)[8], const float (&b)[4]) {
+  uint32_t a_high[4], a_low[4];
+  HOPFIELD_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const Pieces pieces(a[2 * i], a[2 * i + 1]);
+    a_high[i] = pieces.high;
+    a_low[i] = pieces.low;
+  }
+  const Pieces first(b[0], b[1]), second(b[2], b[3]);
+  const uint32_t b_high[2] = {first.high, second.high}, b_low[2] = {first.low, second.low};
+  mma_m16n8k16<bfloat16_t>(c, a_low, b_high);
+  mma_m16n8k16<bfloat16_t>(c, a_high, b_low);
+  mma_m16n8k16<bfloat16_t>(c, a_high, b_high);
+}
+
+/// As exact as float32: 24 bits by three tf32 products.
+HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const float (&a)[8], const float (&b)[4]) {
+  HOPFIELD_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    // Both operands name the reduced index in the same order, any will do: a lane's columns 2 c and 2 c + 1.
+    const float left[4] = {a[4 * half], a[4 * half + 2], a[4 * half + 1], a[4 * half + 3]};
+    uint32_t a_high[4], a_low[4], b_high[2], b_low[2];
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      a_high[i] = to_tf32(left[i]);
+      a_low[i] = to_tf32(left[i] - bits_float(a_high[i]));
+    }
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      b_high[i] = to_tf32(b[2 * half + i]);
+      b_low[i] = to_tf32(b[2 * half + i] - bits_float(b_high[i]));
+    }
+    mma_m16n8k8_tf32(c, a_low, b_high);
+    mma_m16n8k8_tf32(c, a_high, b_low);
+    mma_m16n8k8_tf32(c, a_high, b_high);
+  }
+}
+
+/// The gradient of a part's instances: weights of all steps times the rows that they belong to, and LayerNorm's
+/// backward. A warp has a quarter of the width, 16 instances at a time.
+template <class T, int most_tiles>
+class GradientPart {
+ public:
+  HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
+      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1) {}
+
+  HOPFIELD_DEVICE void run() {
+    stream_.run([this](int number) {
+      sync_threads();  // norms are found by all warps
+      for (int first = 0; first < kRows; first += 16) take(number, first);
+    });
+  }
+
+ private:
+  static constexpr int kRows = kTileRows<T, most_tiles>;
+
+  HOPFIELD_DEVICE void take(int number, int first) const {
+    const auto& call = b_.call;
+    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
+    const int begin = warp_index() * (room / kPoolWarps);
+    const auto all_rows = pool_all_rows(call);
+    const float* rows = b_.own.rows + part_.bag * all_rows * room;
+    float sums[most_tiles][4] = {};
+    for (int64_t k = 0; k < all_rows; k += 16) {
+      float a[8];  // [half of columns][row g, g + 8][pair]
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        const int key = first + g + i / 2 % 2 * 8;
+        const auto column_of = k + i / 4 * 8 + 2 * column + i % 2;
+        const bool exists = key < stream_.rows_in(number) && column_of < all_rows;
+        a[i] = exists ? b_.own.weights[(stream_.first(number) + key) * all_rows + column_of] : 0.0f;
+      }
+      HOPFIELD_UNROLL
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= tiles) break;
+        float y[4];
+        HOPFIELD_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const auto row = k + i / 2 * 8 + 2 * column + i % 2;
+          y[i] = row < all_rows ? rows[row * room + begin + 8 * t + g] : 0.0f;
+        }
+        if constexpr (kIsFloat<T>) {
+          multiply_add_exactly(sums[t], a, y);
+        } else {
+          multiply_add(sums[t], a, y);
+        }
+      }
+    }
+    if (call.normalize) undo_norm(sums, number, first);
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= tiles) break;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int key = first + g + i / 2 * 8, feature = begin + 8 * t + 2 * column + i % 2;
+        if (key >= stream_.rows_in(number) || feature >= call.width) continue;
+        static_cast<T*>(b_.g.instances)[(stream_.first(number) + key) * b_.g.instance_row + feature] =
+            from_float<T>(sums[t][i]);
+      }
+    }
+  }
+
+  /// From the gradient of normalised instances to that of the instances:
+  ///
+  ///     dy = (dn - mean(dn) - n mean(n dn)) / deviation
+  HOPFIELD_DEVICE void undo_norm(float (&sums)[most_tiles][4], int number, int first) const {
+    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
+    const int begin = warp_index() * (room / kPoolWarps), pitch = tile_pitch<T>(room);
+    const T* tile = stream_.tile(number);
+    const auto normalized = [&](int key, int feature) {
+      if (feature >= b_.call.width) return 0.0f;
+      return (to_float(tile[key * pitch + feature]) - stream_.shifts()[key]) * stream_.scales()[key];
+    };
+    float mean[2] = {}, product[2] = {};
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= tiles) break;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int feature = begin + 8 * t + 2 * column + i % 2;
+        mean[i / 2] += sums[t][i];
+        product[i / 2] += sums[t][i] * normalized(first + g + i / 2 * 8, feature);
+      }
+    }
+    // Over the warps, in their order.
+    float* all = stream_.scores(0);  // [2, 16, warps]
+    for (int r = 0; r < 2; ++r) {
+      mean[r] = quad_sum(mean[r]);
+      product[r] = quad_sum(product[r]);
+      if (column == 0) {
+        all[(g + 8 * r) * kPoolWarps + warp_index()] = mean[r];
+        all[(kPoolRows + g + 8 * r) * kPoolWarps + warp_index()] = product[r];
+      }
+    }
+    sync_threads();
+    for (int r = 0; r < 2; ++r) {
+      mean[r] = product[r] = 0.0f;
+      for (int w = 0; w < kPoolWarps; ++w) {
+        mean[r] += all[(g + 8 * r) * kPoolWarps + w];
+        product[r] += all[(kPoolRows + g + 8 * r) * kPoolWarps + w];
+      }
+      mean[r] /= static_cast<float>(b_.call.width);
+      product[r] /= static_cast<float>(b_.call.width);
+    }
+    sync_threads();
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= tiles) break;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int key = first + g + i / 2 * 8, feature = begin + 8 * t + 2 * column + i % 2;
+        sums[t][i] = stream_.norms()[key] * (sums[t][i] - mean[i / 2] - normalized(key, feature) * product[i / 2]);
+      }
+    }
+  }
+
+  const Backward& b_;
+  const PartOfBag part_;
+  const TileStream<T, kRows> stream_;
+};
+
+template <class T, int most_tiles>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_gradient_pass(Backward b) {
+  const int number = block_index().x;
+  if (number >= b.work.plan.first_part[b.call.bags]) return;
+  GradientPart<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
+}
+
+template <class T, int most_tiles>
+std::string run_passes(const Backward& b, Stream stream) {
+  const auto& call = b.call;
+  const auto room = pool_room(call.width);
+  constexpr int kRows = kTileRows<T, most_tiles>;
+  const int64_t streaming = PoolShared<T, kRows>(static_cast<int>(room), 2).total;
+  const int64_t finishing = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * call.depth;
+  const int64_t blocks = b.work.most_parts * pool_row_groups(call.heads, call.queries);
+  const LaunchShape shape{
+      {blocks, 1, 1}, kPoolThreads, static_cast<size_t>(streaming > finishing ? streaming : finishing)};
+  for (int64_t step = call.most_steps; step >= 0; --step) {
+    auto error = launch(pool_backward_pass<T, most_tiles>, shape, stream, b, step);
+    if (!error.empty()) return error;
+  }
+  if (b.g.instances == nullptr) return {};
+  const auto shared = static_cast<size_t>(PoolShared<T, kRows>(static_cast<int>(room), 1).total);
+  return launch(pool_gradient_pass<T, most_tiles>, {{b.work.most_parts, 1, 1}, kPoolThreads, shared}, stream, b);
+}
+
+template <class T>
+std::string run_passes_of(const Backward& b, Stream stream) {
+  const auto room = pool_room(b.call.width);
+  if (room <= 256) return run_passes<T, 8>(b, stream);
+  if (room <= 512) return run_passes<T, 16>(b, stream);
+  return run_passes<T, 32>(b, stream);
+}
+
+}  // namespace
+
+std::string pool_backward(const PoolCall& call, const PoolGradients& gradients, void* workspace, Stream stream) {
+  if (call.bags * call.heads * call.queries == 0) return {};
+  Backward b{call, gradients, {}, {}};
+  cut_pool_workspace(call, gradients, workspace, b.work, b.own);
+  auto error = plan_pool(call, b.work, stream);
+  if (!error.empty()) return error;
+  const auto groups = pool_row_groups(call.heads, call.queries);
+  const auto shared = static_cast<size_t>(kPoolRows * call.depth) * sizeof(float);
+  error = launch(prepare_backward, {{call.bags * groups, 1, 1}, kPoolThreads, shared}, stream, b);
+  if (!error.empty()) return error;
+  switch (call.type) {
+    case PoolType::bfloat16:
+      return run_passes_of<bfloat16_t>(b, stream);
+    case PoolType::float16:
+      return run_passes_of<float16_t>(b, stream);
+    case PoolType::float32:
+      return run_passes_of<float>(b, stream);
+  }
+  return "an element type that pooling does not know";
+}
+
+}  // namespace hopfield::kernels::cuda
