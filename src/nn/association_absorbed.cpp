@@ -14,7 +14,7 @@ bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) 
     return false;
   if (s.backend == Backend::composite) return false;
   if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
-  if (s.stop_rule != StopRule::per_query || s.gradient.kind() != Gradient::Kind::unrolled) return false;
+  if (s.stop_rule != StopRule::per_query || s.gradient.kind() == Gradient::Kind::implicit) return false;
   if (s.stored_pattern_as_static || s.pattern_projection_as_static || s.normalize_hopfield_space ||
       appended_rows() > 0 || sizes_.stored != sizes_.projection) {
     return false;

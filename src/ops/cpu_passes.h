@@ -1,26 +1,14 @@
 #pragma once
 
 #include "ops/cpu_call.h"
+#include "ops/pool_passes.h"
 
 #include <vector>
 
 namespace hopfield::detail {
 
-/// What forward keeps for backward: a few numbers and vectors for each query and step.
-struct Saved {
-  at::Tensor states, sums, output;
-  at::Tensor means, mass;  ///< of a pool
-};
-
 /// Runs a call. `saved` may be null.
 PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, Saved* saved);
-
-/// What backward finds. The gradients of patterns go to tensors that the caller gives, or nowhere.
-struct PassedBack {
-  at::Tensor state;             ///< like the states of the call
-  at::Tensor beta;              ///< each row's share [N, H, L]
-  at::Tensor products, states;  ///< of a pool: see kernels::RetrieveGradients
-};
 
 /// @param incoming  gradients of output, state, logsumexp and mass; undefined: none
 PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, const Saved& saved,

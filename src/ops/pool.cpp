@@ -1,5 +1,5 @@
 #include "ops/op_arguments.h"
-#include "ops/pool_internal.h"
+#include "ops/pool_passes.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -91,6 +91,10 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
     // Whoever asks for a gradient, the same gradient modes can serve.
     if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
   }
+  const auto device = input.instances.device().type();
+  const auto* passes = detail::pool_passes(device);
+  if (passes == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
+  if (auto reason = passes->reason_against(input, settings)) return reason;
   auto reason = detail::reason_against_fusing(call, settings);
   if (!reason) input.instances = call.stored.squeeze(1);
   return reason;
@@ -106,7 +110,7 @@ PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
-  if (settings.backend != Backend::composite && !reason) return detail::pool_cpu(call, settings, seed);
+  if (settings.backend != Backend::composite && !reason) return detail::pool_fused(call, settings, seed);
   const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
   if (masked && !detail::is_traced(input.instances)) {
     // Their keys would pass NaN on to the gradient of the weight.
