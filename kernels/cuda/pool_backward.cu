@@ -22,12 +22,12 @@ HOPFIELD_DEVICE bool passes(const Backward& b, int64_t row, int64_t step) {
   return step < b.g.steps[row] && step >= b.g.steps[row] - b.g.last_steps;
 }
 
-enum class Kind { incoming, scaled };
+enum class Kind { incoming, mapped };
 
 /// The first row of a group among all rows of its bag in the last pass: [count, room].
 HOPFIELD_DEVICE float* rows_of(const Backward& b, const RowGroup& group, int64_t step, Kind kind) {
   const int64_t in_bag = b.call.heads * b.call.queries;
-  const int64_t place = (2 * step + (kind == Kind::scaled ? 1 : 0)) * in_bag + group.first - group.bag * in_bag;
+  const int64_t place = (2 * step + (kind == Kind::mapped ? 1 : 0)) * in_bag + group.first - group.bag * in_bag;
   return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * room_of(b.call);
 }
 
@@ -38,7 +38,7 @@ HOPFIELD_DEVICE float warp_product(const float* x, const float* y, int64_t width
   return warp_sum(sum);
 }
 
-/// Prepares the association that made the output (step T) or the state after `step`: its state times beta W, the
+/// Prepares the association that made the output (step T) or the state after `step`: its state times W, the
 /// gradient of what it gave, and the mean that dP is compared with. By one block of the row group. `shared`: 16 depth
 /// floats.
 HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_t step, float* shared) {
@@ -51,10 +51,10 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
     const float state = step > 0 ? b.g.saved_states[((step - 1) * all_rows + row) * depth + i % depth]
                                  : call.state[group.bag * call.state_bag +
                                               (row - group.bag * call.heads * call.queries) * depth + i % depth];
-    shared[i] = state * call.beta[head_of(call, row)];
+    shared[i] = state;
   }
   sync_threads();
-  map_to_instances(call, group, shared, rows_of(b, group, step, Kind::scaled));
+  map_to_instances(call, group, shared, rows_of(b, group, step, Kind::mapped));
   sync_threads();
   float* incoming = rows_of(b, group, step, Kind::incoming);
   if (last) {
@@ -156,10 +156,11 @@ class BackwardPart {
 
   HOPFIELD_DEVICE void run() {
     const int room = stream_.room();
-    load_queries<T>(stream_.queries(0), stream_.row_sums(0), rows_of(b_, group_, step_, Kind::scaled), group_.count,
+    load_queries<T>(stream_.queries(0), stream_.row_sums(0), rows_of(b_, group_, step_, Kind::mapped), group_.count,
                     room);
     load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
                     room, stream_.row_scales(1));
+    sync_threads();  // an empty bag has no tile that would wait
     stream_.run([this](int number) {
       find(number);
       sync_threads();
@@ -208,10 +209,12 @@ class BackwardPart {
           const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
           const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(call) + row);
           const bool takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f && bias != minus_infinity();
+          const float beta = call.beta[head_of(call, row)];
           float p = 0.0f, gradient = 0.0f;
           if (takes) {
-            const float score = scale * (c[j][i] - shift * stream_.row_sums(0)[r]) + bias;
-            p = fast_exp2(score * kLog2e - sums[0]) / sums[1];
+            // To the bit what forward found: otherwise P would not add up to 1.
+            const float natural = beta * scale * (c[j][i] - shift * stream_.row_sums(0)[r]) + bias;
+            p = fast_exp2(natural * kLog2e - sums[0]) / sums[1];
             const float size = stream_.row_scales(1)[r];
             gradient = size * scale * (d[j][i] - shift * stream_.row_sums(1)[r]);
             float factor = 1.0f;
@@ -226,7 +229,7 @@ class BackwardPart {
           if (b_.own.weights != nullptr) {
             float* weights = b_.own.weights + instance * pool_all_rows(call) + 2 * step_ * in_bag + row % in_bag;
             weights[0] = p;
-            weights[in_bag] = gradient;
+            weights[in_bag] = beta * gradient;
           }
         }
         stream_.scores(0)[r * kScorePitch<kRows> + key] = result;

@@ -33,8 +33,8 @@ constexpr int64_t pool_all_rows(const PoolCall& call) { return 2 * (call.most_st
 struct PoolBackwardWorkspace {
   float* carried;  ///< gradient of the states [rows, depth]
   float* means;    ///< what dP is compared with, for the step at hand [rows]
-  float* rows;     ///< for each step the gradient of what the association gave, then beta xi W [bags, all rows, room]
-  float* weights;  ///< P as it was read out and dS of all steps [total, all rows], or null
+  float* rows;     ///< for each step the gradient of what the association gave, then W^T xi [bags, all rows, room]
+  float* weights;  ///< P as it was read out and beta dS of all steps [total, all rows], or null
 };
 
 size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, void* memory, PoolWorkspace& workspace,

@@ -1,5 +1,5 @@
 #include "nn/association_internal.h"
-#include "ops/retrieve_internal.h"
+#include "ops/pool_passes.h"
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
@@ -9,11 +9,12 @@
 namespace hopfield::nn {
 bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) const {
   const auto& s = settings;
+  const auto device = instances.device().type();
   const auto type = instances.scalar_type();
-  if (!instances.is_cpu() || (type != at::kFloat && type != at::kBFloat16) || detail::is_traced(instances))
-    return false;
+  const bool fits = type == at::kFloat || type == at::kBFloat16 || (type == at::kHalf && !instances.is_cpu());
+  if (detail::pool_passes(device) == nullptr || !fits || detail::is_traced(instances)) return false;
   if (s.backend == Backend::composite) return false;
-  if (at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (at::autocast::is_autocast_enabled(device)) return false;
   if (s.stop_rule != StopRule::per_query || s.gradient.kind() == Gradient::Kind::implicit) return false;
   if (s.stored_pattern_as_static || s.pattern_projection_as_static || s.normalize_hopfield_space ||
       appended_rows() > 0 || sizes_.stored != sizes_.projection) {

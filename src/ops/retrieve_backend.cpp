@@ -109,12 +109,20 @@ bool is_traced(const at::Tensor& tensor) {
              {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched, c10::DispatchKey::FuncTorchGradWrapper}));
 }
 
-Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings) {
+Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type, gradient_mode, gradient_of_masks,
-                               wanted_results, differently_shared}) {
+  for (const auto predicate : {transformed, gradient_mode, gradient_of_masks, wanted_results, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
+  return std::nullopt;
+}
+
+Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings) {
+  const FusedCall call{input, settings};
+  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type}) {
+    if (auto reason = predicate(call)) return reason;
+  }
+  if (auto reason = reason_against_options(input, settings)) return reason;
   if (!call.is_masked()) return std::nullopt;
   const auto clean = without_hidden_nonfinite(input);
   if (!clean) return "patterns that are not finite may be attended to";

@@ -17,7 +17,10 @@ RetrieveInput with_all_dimensions(RetrieveInput input);
 /// Drops them again from a result of patterns that had `dimensions`.
 RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimensions, bool ragged);
 
-/// One sentence against the fused kernels; or nothing, and then without_hidden_nonfinite() of the input.
+/// One sentence against the fused kernels of any device, or nothing.
+std::optional<std::string> reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings);
+
+/// One sentence against the fused kernels of the CPU; or nothing, and then without_hidden_nonfinite() of the input.
 std::optional<std::string> reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings);
 
 /// Patterns under masks that are not finite, but that nothing may attend to, set to zero: 0 * NaN is NaN. Nothing if

@@ -121,6 +121,25 @@ double relative_error(const at::Tensor& found, const at::Tensor& reference) {
   return difference / (1e-3 + at::where(finite, reference, zero).abs().max().item<double>());
 }
 
+/// Whether the kernels at hand do not serve a call. Those of the CPU serve all; the GPU's, which another program runs
+/// these tests on, no masks of single scores and one stop rule.
+bool is_refused(const Sample& sample) {
+#ifdef HOPFIELD_POOL_OF_THE_GPU
+  const auto rule = sample.options.stop_rule();
+  return sample.input.association_mask.defined() ||
+         (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0);
+#else
+  (void)sample;
+  return false;
+#endif
+}
+
+#ifdef HOPFIELD_POOL_OF_THE_GPU
+constexpr uint64_t kGenerated = 2;
+#else
+constexpr uint64_t kGenerated = 10;
+#endif
+
 class GeneratedPools : public ::testing::TestWithParam<uint64_t> {};
 
 std::vector<double> errors(const Sample& sample, Backend backend) {
@@ -145,6 +164,7 @@ bool within_rule(const std::vector<double>& fused, const std::vector<double>& pl
 TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
   for (uint64_t i = 0; i < 40 && !HasFailure(); ++i) {
     const auto sample = draw(GetParam() * 40 + i);
+    if (is_refused(sample)) continue;
     const auto fused = errors(sample, Backend::fused);
     auto plain = errors(sample, Backend::composite);
     // Results of few numbers have errors of chance: the plain error is the worst of some calls that differ in rounding.
@@ -159,7 +179,7 @@ TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, 10));
+INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, kGenerated));
 
 Sample large_bags() {
   Sample s;
@@ -177,6 +197,7 @@ TEST(Pool, TrainsUntilConverged) {
   for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
     auto s = large_bags();
     s.options.until_converged().update_steps_eps(1e-3).stop_rule(rule);
+    if (is_refused(s)) continue;
     const auto fused = errors(s, Backend::fused), plain = errors(s, Backend::composite);
     EXPECT_TRUE(within_rule(fused, plain)) << c10::str(fused) << "\n" << c10::str(plain);
   }
@@ -198,6 +219,7 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
 TEST(Pool, GivesTheScoresOfItsFinalAssociation) {
   for (uint64_t seed = 500; seed < 540; ++seed) {
     const auto s = draw(seed);
+    if (is_refused(s)) continue;
     auto in = s.input;
     for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias, &in.key_bias}) {
       if (tensor->defined()) *tensor = tensor->to(at::kFloat);

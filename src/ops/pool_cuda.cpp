@@ -1,0 +1,257 @@
+#include "ops/pool_cuda.h"
+
+#include <ATen/ATen.h>
+
+#include <kernels/cuda/pool.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace hopfield::detail {
+namespace {
+
+namespace cuda = kernels::cuda;
+
+cuda::PoolType type_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kBFloat16:
+      return cuda::PoolType::bfloat16;
+    case at::kHalf:
+      return cuda::PoolType::float16;
+    default:
+      return cuda::PoolType::float32;
+  }
+}
+
+/// [total, width] with rows that begin at multiples of 16 bytes: as it is, or a copy with room behind each row.
+at::Tensor aligned_rows(const at::Tensor& rows) {
+  const auto in_piece = static_cast<int64_t>(16 / rows.element_size());
+  const bool aligned = reinterpret_cast<uintptr_t>(rows.data_ptr()) % 16 == 0 && rows.stride(0) % in_piece == 0 &&
+                       (rows.stride(1) == 1 || rows.size(1) <= 1) && rows.stride(0) >= rows.size(1);
+  if (aligned || rows.numel() == 0) return rows;
+  const auto width = rows.size(1), room = (width + in_piece - 1) / in_piece * in_piece;
+  auto copy = at::empty({rows.size(0), room}, rows.options()).narrow(1, 0, width);
+  copy.copy_(rows);
+  return copy;
+}
+
+/// A number for each head on the device, without waiting for it.
+template <typename T>
+at::Tensor per_head(const std::vector<T>& values, int64_t heads, const at::TensorOptions& options) {
+  if (values.size() == 1) return at::full({heads}, values[0], options);
+  std::vector<at::Tensor> parts;
+  for (const auto value : values) parts.push_back(at::full({1}, value, options));
+  return at::cat(parts);
+}
+
+float* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
+
+/// A call in the kernels' terms, and the tensors that it points into.
+class Call {
+ public:
+  Call(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
+    const auto floats = input.instances.options().dtype(at::kFloat).requires_grad(false);
+    const auto plain = [&](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.detach().to(floats).contiguous() : at::Tensor();
+    };
+    const bool ragged = input.offsets.defined();
+    const auto& y = input.instances;
+    auto& c = call;
+    c.bags = ragged ? input.offsets.numel() - 1 : y.size(0);
+    c.heads = input.weight.size(0);
+    c.queries = input.state.size(2);
+    c.depth = input.weight.size(1);
+    c.width = input.weight.size(2);
+    instances_ = aligned_rows(y.detach().reshape({-1, c.width}));
+    c.total = instances_.size(0);
+    c.instances = instances_.data_ptr();
+    c.instance_row = instances_.stride(0);
+    c.type = type_of(y);
+    const auto counts = floats.dtype(at::kLong);
+    offsets_ = ragged ? input.offsets.to(counts).contiguous() : at::arange(c.bags + 1, counts) * y.size(1);
+    c.offsets = offsets_.data_ptr<int64_t>();
+    set_key_bias(input, floats);
+    weight_ = plain(input.weight);
+    bias_ = plain(input.bias);
+    state_ = plain(input.state);
+    c.key_bias = pointer(key_bias_);
+    c.weight = pointer(weight_);
+    c.bias = pointer(bias_);
+    c.state = pointer(state_);
+    c.state_bag = state_.size(0) == c.bags && c.bags > 1 ? c.heads * c.queries * c.depth : 0;
+    set_iteration(settings, floats);
+    c.normalize = input.normalize_eps.has_value();
+    c.normalize_eps = static_cast<float>(input.normalize_eps.value_or(0.0));
+    c.dropout = static_cast<float>(settings.dropout);
+    c.seed = seed;
+    if (settings.gradient.kind() == Gradient::Kind::last) last_steps = settings.gradient.steps();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  std::vector<int64_t> rows(std::initializer_list<int64_t> more = {}) const {
+    std::vector<int64_t> shape{call.bags, call.heads, call.queries};
+    shape.insert(shape.end(), more);
+    return shape;
+  }
+  at::Tensor workspace(size_t bytes) const {
+    return at::empty({static_cast<int64_t>(bytes)}, instances_.options().dtype(at::kByte));
+  }
+
+  cuda::PoolCall call;
+  int64_t last_steps = std::numeric_limits<int64_t>::max();
+
+ private:
+  /// Padding is a bias that excludes.
+  void set_key_bias(const PoolInput& input, const at::TensorOptions& floats) {
+    if (input.key_bias.defined()) key_bias_ = input.key_bias.detach().to(floats);
+    if (input.padding_mask.defined()) {
+      if (!key_bias_.defined()) key_bias_ = at::zeros({1}, floats);
+      key_bias_ = key_bias_.masked_fill(input.padding_mask, -std::numeric_limits<double>::infinity());
+    }
+    if (!key_bias_.defined()) return;
+    if (!input.offsets.defined()) key_bias_ = key_bias_.expand({call.bags, input.instances.size(1)});
+    key_bias_ = key_bias_.reshape({-1}).contiguous();
+  }
+
+  void set_iteration(const RetrieveSettings& settings, const at::TensorOptions& floats) {
+    auto steps = settings.update_steps_max.values();
+    for (auto& count : steps) count = count < 0 ? settings.update_steps_cap : count;
+    call.most_steps = *std::max_element(steps.begin(), steps.end());
+    steps_max_ = per_head(steps, call.heads, floats.dtype(at::kLong));
+    eps_ = per_head(settings.update_steps_eps.values(), call.heads, floats);
+    if (!settings.beta.defined()) {
+      beta_ = at::full({call.heads}, 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(call.depth, 1))), floats);
+    } else if (settings.beta.is_cpu()) {
+      const auto given = settings.beta.detach().to(at::kDouble).contiguous();
+      beta_ = per_head(std::vector<double>(given.data_ptr<double>(), given.data_ptr<double>() + given.numel()),
+                       call.heads, floats);
+    } else {
+      beta_ = settings.beta.detach().to(floats).expand({call.heads}).contiguous();
+    }
+    call.steps_max = steps_max_.data_ptr<int64_t>();
+    call.eps = pointer(eps_);
+    call.beta = pointer(beta_);
+  }
+
+  at::Tensor instances_, offsets_, key_bias_, weight_, bias_, state_, steps_max_, eps_, beta_;
+};
+
+std::optional<std::string> reason_against(const PoolInput& input, const RetrieveSettings& settings) {
+  const auto type = input.instances.scalar_type();
+  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) {
+    return c10::str("the fused kernels of the GPU take float32, bfloat16 and float16, not ", type);
+  }
+  if (input.weight.size(2) > cuda::kPoolMostWidth) {
+    return c10::str("the fused kernels of the GPU take instances of at most ", cuda::kPoolMostWidth, " numbers, not ",
+                    input.weight.size(2));
+  }
+  if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
+  const auto& steps = settings.update_steps_max.values();
+  const bool updates = std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
+  if (settings.stop_rule == StopRule::per_head && updates) return "the GPU's pooling has the stop rule per_query alone";
+  return std::nullopt;
+}
+
+PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
+  const LaunchContext context(input.instances);
+  const Call call(input, settings, seed);
+  const auto& c = call.call;
+  const auto floats = input.instances.options().dtype(at::kFloat).requires_grad(false);
+  const auto zeros = [&](std::vector<int64_t> shape) { return at::zeros(shape, floats); };
+  PoolResult r;
+  // Zeros: without rows no kernel runs.
+  const auto output = zeros(call.rows({c.width})), state = zeros(call.rows({c.depth}));
+  r.logsumexp = zeros(call.rows());
+  r.residual = zeros(call.rows());
+  r.mass = zeros(call.rows());
+  r.steps = at::zeros(call.rows(), floats.dtype(at::kLong));
+  const auto converged = at::zeros(call.rows(), floats.dtype(at::kByte));
+  if (settings.with_scores) r.scores = at::empty({c.total, c.heads, c.queries}, floats);
+  if (saved != nullptr) {
+    const auto stepwise = [&](int64_t steps, int64_t width) {
+      return at::zeros({steps, c.bags, c.heads, c.queries, width}, floats);
+    };
+    saved->states = stepwise(c.most_steps, c.depth);
+    saved->sums = stepwise(c.most_steps + 1, 2);
+    saved->means = stepwise(c.most_steps, c.width);
+    saved->output = output;
+    saved->mass = r.mass;
+  }
+  const cuda::PoolOutputs outputs{pointer(output),
+                                  pointer(state),
+                                  pointer(r.logsumexp),
+                                  pointer(r.residual),
+                                  pointer(r.mass),
+                                  r.steps.data_ptr<int64_t>(),
+                                  converged.data_ptr<uint8_t>(),
+                                  pointer(r.scores),
+                                  saved != nullptr ? pointer(saved->states) : nullptr,
+                                  saved != nullptr ? pointer(saved->sums) : nullptr,
+                                  saved != nullptr ? pointer(saved->means) : nullptr};
+  const auto workspace = call.workspace(cuda::pool_workspace_size(c));
+  const auto error = cuda::pool_forward(c, outputs, workspace.data_ptr(), context.stream());
+  TORCH_CHECK(error.empty(), "hopfield::pool: ", error);
+  r.output = output.to(input.instances.scalar_type());
+  r.state = state.to(input.instances.scalar_type());
+  r.converged = converged.to(at::kBool);
+  // Dense bags: [N, H, L, S], like retrieve.
+  if (r.scores.defined() && !input.offsets.defined()) {
+    r.scores = r.scores.view({c.bags, -1, c.heads, c.queries}).permute({0, 2, 3, 1}).contiguous();
+  }
+  return r;
+}
+
+PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
+                    const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& instances) {
+  const LaunchContext context(input.instances);
+  const Call call(input, settings, seed);
+  const auto& c = call.call;
+  const auto floats = saved.output.options();
+  const auto plain = [](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
+  };
+  const auto output = incoming.output.defined() ? plain(incoming.output) : at::zeros_like(saved.output);
+  const auto state = plain(incoming.state), logsumexp = plain(incoming.logsumexp), mass = plain(incoming.mass);
+  PassedBack result;
+  result.state = at::zeros(call.rows({c.depth}), floats);
+  result.beta = at::zeros(call.rows(), floats);
+  result.products = at::zeros({c.most_steps + 1, c.bags, c.heads, c.queries, c.width}, floats);
+  result.states = at::zeros({c.most_steps, c.bags, c.heads, c.queries, c.depth}, floats);
+  cuda::PoolGradients g;
+  g.output = pointer(output);
+  g.state = pointer(state);
+  g.logsumexp = pointer(logsumexp);
+  g.mass = pointer(mass);
+  g.saved_states = pointer(saved.states);
+  g.saved_sums = pointer(saved.sums);
+  g.saved_means = pointer(saved.means);
+  g.forward_output = pointer(saved.output);
+  g.forward_mass = pointer(saved.mass);
+  g.steps = steps.data_ptr<int64_t>();
+  g.last_steps = call.last_steps;
+  at::Tensor written;
+  if (instances.defined() && c.total > 0) {
+    written =
+        instances.is_contiguous() ? instances.view({-1, c.width}) : at::empty({c.total, c.width}, instances.options());
+    g.instances = written.data_ptr();
+    g.instance_row = c.width;
+    if (c.heads * c.queries == 0) written.zero_();
+  }
+  g.query = pointer(result.state);
+  g.beta = pointer(result.beta);
+  g.products = pointer(result.products);
+  g.states = pointer(result.states);
+  const auto workspace = call.workspace(cuda::pool_backward_workspace_size(c, g));
+  const auto error = cuda::pool_backward(c, g, workspace.data_ptr(), context.stream());
+  TORCH_CHECK(error.empty(), "hopfield::pool: ", error);
+  if (written.defined() && !instances.is_contiguous()) instances.copy_(written.view(instances.sizes()));
+  return result;
+}
+
+}  // namespace
+
+const PoolPasses kPoolCudaPasses{reason_against, forward, backward};
+
+}  // namespace hopfield::detail
