@@ -108,8 +108,23 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
     const auto row = group.first + i;
     const bool takes = last || passes(b, row, step);
     float* product = b.g.products + (step * all_rows + row) * call.width;
+    // A row of dS adds up to 0, but dP and the mean that it is compared with are rounded differently, and what is left
+    // of their difference may be as small as that. So the mean is corrected by the sum that was found: dS by P times
+    // it. Dropout's P is another one than the mean of instances has.
+    const float excess =
+        load_fresh(total.sums + kPoolRows + i) + (last && b.g.logsumexp != nullptr ? -b.g.logsumexp[row] : 0.0f);
+    const bool corrects = takes && !(last && call.dropout > 0.0f);
+    const float* means =
+        (last ? b.g.forward_output : b.g.saved_means + step * all_rows * call.width) + row * call.width;
     for (int64_t k = lane_index(); k < call.width; k += 32) {
-      product[k] = takes ? load_fresh(total.means + i * room + k) : 0.0f;
+      const float found = takes ? load_fresh(total.means + i * room + k) : 0.0f;
+      product[k] = corrects ? fused_multiply_add(-excess, means[k], found) : found;
+    }
+    if (corrects) {
+      float* incoming = rows_of(b, group, step, Kind::incoming) + i * room;
+      const float* mapped = rows_of(b, group, step, Kind::mapped) + i * room;
+      const float by = -excess * call.beta[head_of(call, row)];
+      for (int k = lane_index(); k < room; k += 32) incoming[k] = fused_multiply_add(by, mapped[k], incoming[k]);
     }
     sync_warp();
     const int head = head_of(call, row);
@@ -182,9 +197,13 @@ class BackwardPart {
         store_fresh(target.means + row * room + begin + 8 * t + 2 * column + i % 2, sum);
       }
     }
-    if (warp_index() != 0 || lane_index() >= kPoolRows) return;
-    // Sums that are not relative to anything: they merge as they are.
-    for (int k = 0; k < 3; ++k) store_fresh(target.sums + k * kPoolRows + lane_index(), 0.0f);
+    if (warp_index() != 0 || column != 0) return;
+    for (int r = 0; r < 2; ++r) {
+      // Sums that are not relative to anything: they merge as they are.
+      store_fresh(target.sums + g + 8 * r, 0.0f);
+      store_fresh(target.sums + kPoolRows + g + 8 * r, excess_[r] * stream_.row_scales(1)[g + 8 * r]);
+      store_fresh(target.sums + 2 * kPoolRows + g + 8 * r, 0.0f);
+    }
   }
 
  private:
@@ -239,7 +258,7 @@ class BackwardPart {
 
   HOPFIELD_DEVICE void add(int number) {
     const int g = lane_index() / 4, column = lane_index() % 4;
-    float shift[2] = {};
+    float shift[2] = {}, excess[2] = {};
     for (int first = 0; first < kRows; first += 16) {
       WeightFragment weights;
       HOPFIELD_UNROLL
@@ -247,12 +266,16 @@ class BackwardPart {
         const int half = i / 4, r = i / 2 % 2, key = first + 8 * half + 2 * column + i % 2;
         const float gradient = stream_.scores(0)[(g + 8 * r) * kScorePitch<kRows> + key];
         const float weight = as_weight<T>(gradient * stream_.scales()[key]);
+        excess[r] += gradient;
         shift[r] += weight * stream_.shifts()[key];
         weights.at[half][r][i % 2] = weight;
       }
       add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room());
     }
-    for (int r = 0; r < 2; ++r) shift_[r] += quad_sum(shift[r]);
+    for (int r = 0; r < 2; ++r) {
+      shift_[r] += quad_sum(shift[r]);
+      excess_[r] += quad_sum(excess[r]);
+    }
   }
 
   const Backward& b_;
@@ -262,7 +285,8 @@ class BackwardPart {
   const PartOfBag part_;
   const TileStream<T, kRows> stream_;
   float sums_[most_tiles][4] = {};
-  float shift_[2] = {};  ///< sums of weights times means of instances
+  float shift_[2] = {};   ///< sums of weights times means of instances
+  float excess_[2] = {};  ///< sums of dS
 };
 
 /// One association: a block for each part and row group.
