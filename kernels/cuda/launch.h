@@ -1,5 +1,7 @@
 #pragma once
 
+#include <kernels/cuda/stream.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -11,9 +13,6 @@
 #endif
 
 namespace hopfield::kernels::cuda {
-
-/// A cudaStream_t; null is the default stream.
-using Stream = void*;
 
 struct LaunchShape {
   int64_t grid[3];          // blocks; the first extent holds 2^31 - 1, the others 65535

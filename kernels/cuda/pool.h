@@ -2,7 +2,7 @@
 
 // Pooling of ragged bags by few queries, keys absorbed: the host's view. Design: kernels/README.md.
 
-#include <kernels/cuda/launch.h>
+#include <kernels/cuda/stream.h>
 
 #include <cstdint>
 #include <limits>

@@ -1,3 +1,4 @@
+#include <kernels/cuda/launch.h>
 #include <kernels/cuda/pool_block.h>
 #include <kernels/cuda/pool_stream.h>
 

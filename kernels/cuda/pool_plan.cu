@@ -1,4 +1,5 @@
 #include <kernels/cuda/device.h>
+#include <kernels/cuda/launch.h>
 #include <kernels/cuda/pool_workspace.h>
 
 namespace hopfield::kernels::cuda {
