@@ -306,7 +306,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(
               shared_memory<float>(kShared));
 }
 
-/// A value in three pieces for the products of the last pass: their numbers are gradients, so of any size.
+/// Two values in two pieces each for the products of the last pass: bfloat16, since gradients may be of any size.
 struct Pieces {
   uint32_t high, low;  ///< two bfloat16 each
   HOPFIELD_DEVICE Pieces(float even, float odd) {
@@ -332,26 +332,13 @@ HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float (&a)[8], const floa
   mma_m16n8k16<bfloat16_t>(c, a_high, b_high);
 }
 
-/// As exact as float32: 24 bits by three tf32 products.
+/// The same by tf32, about as exact as float32.
 HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const float (&a)[8], const float (&b)[4]) {
   HOPFIELD_UNROLL
   for (int half = 0; half < 2; ++half) {
     // Both operands name the reduced index in the same order, any will do: a lane's columns 2 c and 2 c + 1.
-    const float left[4] = {a[4 * half], a[4 * half + 2], a[4 * half + 1], a[4 * half + 3]};
-    uint32_t a_high[4], a_low[4], b_high[2], b_low[2];
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      a_high[i] = to_tf32(left[i]);
-      a_low[i] = to_tf32(left[i] - bits_float(a_high[i]));
-    }
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      b_high[i] = to_tf32(b[2 * half + i]);
-      b_low[i] = to_tf32(b[2 * half + i] - bits_float(b_high[i]));
-    }
-    mma_m16n8k8_tf32(c, a_low, b_high);
-    mma_m16n8k8_tf32(c, a_high, b_low);
-    mma_m16n8k8_tf32(c, a_high, b_high);
+    const float* of_half = a + 4 * half;
+    multiply_add_exactly(c, Tf32Pieces({of_half[0], of_half[2], of_half[1], of_half[3]}), b[2 * half], b[2 * half + 1]);
   }
 }
 

@@ -194,6 +194,27 @@ HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const 
   }
 }
 
+/// An operand of mma_m16n8k8_tf32 in two pieces that together have a float's digits.
+struct Tf32Pieces {
+  uint32_t high[4], low[4];
+  HOPFIELD_DEVICE explicit Tf32Pieces(const float (&a)[4]) {
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      high[i] = to_tf32(a[i]);
+      low[i] = to_tf32(a[i] - bits_float(high[i]));
+    }
+  }
+};
+
+/// c += a b for a fragment of floats, about as exact as float32: three products of tf32.
+HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, float b0, float b1) {
+  const uint32_t high[2] = {to_tf32(b0), to_tf32(b1)};
+  const uint32_t low[2] = {to_tf32(b0 - bits_float(high[0])), to_tf32(b1 - bits_float(high[1]))};
+  mma_m16n8k8_tf32(c, a.low, high);
+  mma_m16n8k8_tf32(c, a.high, low);
+  mma_m16n8k8_tf32(c, a.high, high);
+}
+
 HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
 
 /// c[j]: products of 16 queries with the calling warp's eights of instances.
@@ -207,21 +228,11 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
   if constexpr (kIsFloat<T>) {
     const auto* q = reinterpret_cast<const float*>(queries) + g * pitch + column;
     for (int k = 0; k < room; k += 8) {
-      const float a[4] = {q[k], q[8 * pitch + k], q[k + 4], q[8 * pitch + k + 4]};
-      uint32_t a_high[4], a_low[4];
-      HOPFIELD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        a_high[i] = to_tf32(a[i]);
-        a_low[i] = to_tf32(a[i] - bits_float(a_high[i]));
-      }
+      const Tf32Pieces a({q[k], q[8 * pitch + k], q[k + 4], q[8 * pitch + k + 4]});
       HOPFIELD_UNROLL
       for (int j = 0; j < kWarpEights<rows>; ++j) {
         const float* y = own + kNext * j * pitch + k + column;
-        const uint32_t high[2] = {to_tf32(y[0]), to_tf32(y[4])};
-        const uint32_t low[2] = {to_tf32(y[0] - bits_float(high[0])), to_tf32(y[4] - bits_float(high[1]))};
-        mma_m16n8k8_tf32(c[j], a_low, high);
-        mma_m16n8k8_tf32(c[j], a_high, low);
-        mma_m16n8k8_tf32(c[j], a_high, high);
+        multiply_add_exactly(c[j], a, y[0], y[4]);
       }
     }
   } else {
@@ -264,24 +275,13 @@ HOPFIELD_DEVICE void add_weighted(float (&sums)[most_tiles][4], const WeightFrag
     HOPFIELD_UNROLL
     for (int half = 0; half < 2; ++half) {
       // The order of instances in the sum is free: a lane's own two weights are used where they are.
-      const float a[4] = {weights.at[half][0][0], weights.at[half][1][0], weights.at[half][0][1],
-                          weights.at[half][1][1]};
-      uint32_t a_high[4], a_low[4];
-      HOPFIELD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        a_high[i] = to_tf32(a[i]);
-        a_low[i] = to_tf32(a[i] - bits_float(a_high[i]));
-      }
+      const auto& w = weights.at[half];
+      const Tf32Pieces a({w[0][0], w[1][0], w[0][1], w[1][1]});
       const float* y = tile + (first + 8 * half + 2 * column) * pitch + begin + g;
       HOPFIELD_UNROLL
       for (int t = 0; t < most_tiles; ++t) {
         if (t >= tiles) break;
-        const float b[2] = {y[8 * t], y[pitch + 8 * t]};
-        const uint32_t high[2] = {to_tf32(b[0]), to_tf32(b[1])};
-        const uint32_t low[2] = {to_tf32(b[0] - bits_float(high[0])), to_tf32(b[1] - bits_float(high[1]))};
-        mma_m16n8k8_tf32(sums[t], a_low, high);
-        mma_m16n8k8_tf32(sums[t], a_high, low);
-        mma_m16n8k8_tf32(sums[t], a_high, high);
+        multiply_add_exactly(sums[t], a, y[8 * t], y[pitch + 8 * t]);
       }
     }
   } else {
