@@ -1,7 +1,7 @@
 #pragma once
 
 #include "ops/cpu_call.h"
-#include "ops/pool_passes.h"
+#include "ops/passes.h"
 
 #include <vector>
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/passes.h"
 #include "ops/pool_internal.h"
 
 #include <c10/core/DeviceType.h>
@@ -8,23 +9,6 @@
 #include <string>
 
 namespace hopfield::detail {
-
-/// What forward keeps for backward: a few numbers and vectors for each query and step. In the passes' own terms, all
-/// float32.
-struct Saved {
-  at::Tensor states;       ///< after 1 .. T updates [T, N, H, L, d]
-  at::Tensor sums;         ///< of exponentials
-  at::Tensor output;       ///< [N, H, L, d_v], a pool: [N, H, L, d_in]
-  at::Tensor means, mass;  ///< of a pool: mean instances of the updates [T, N, H, L, d_in], sum of the association
-};
-
-/// What backward finds, float32. The gradients of patterns go to tensors that the caller gives, or nowhere.
-struct PassedBack {
-  at::Tensor state;     ///< like the states of the call
-  at::Tensor beta;      ///< each row's share [N, H, L]
-  at::Tensor products;  ///< of a pool: dS Y of the T + 1 associations [T + 1, N, H, L, d_in]
-  at::Tensor states;    ///< of a pool: gradient of the states after 1 .. T updates [T, N, H, L, d]
-};
 
 /// The kernels of a device, as the op sees them.
 struct PoolPasses {
