@@ -32,11 +32,18 @@ HOPFIELD_DEVICE float* rows_of(const Backward& b, const RowGroup& group, int64_t
   return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * room_of(b.call);
 }
 
-/// Sum over a row of global memory times another, by a warp.
-HOPFIELD_DEVICE float warp_product(const float* x, const float* y, int64_t width) {
-  float sum = 0.0f;
-  for (int64_t k = lane_index(); k < width; k += 32) sum = fused_multiply_add(x[k], y[k], sum);
-  return warp_sum(sum);
+/// A row's state before the association of `step`.
+HOPFIELD_DEVICE const float* state_of(const Backward& b, const RowGroup& group, int64_t row, int64_t step) {
+  const auto& call = b.call;
+  if (step > 0) return b.g.saved_states + ((step - 1) * row_count(call) + row) * call.depth;
+  return call.state + group.bag * call.state_bag + (row - group.bag * call.heads * call.queries) * call.depth;
+}
+
+/// The mean instance that a row's association of `step` found.
+HOPFIELD_DEVICE const float* mean_of(const Backward& b, int64_t row, int64_t step) {
+  const auto& call = b.call;
+  if (step == call.most_steps) return b.g.forward_output + row * call.width;
+  return b.g.saved_means + (step * row_count(call) + row) * call.width;
 }
 
 /// Prepares the association that made the output (step T) or the state after `step`: its state times W, the
@@ -48,11 +55,7 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
   const bool last = step == call.most_steps;
   const int room = room_of(call);
   for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
-    const auto row = group.first + i / depth;
-    const float state = step > 0 ? b.g.saved_states[((step - 1) * all_rows + row) * depth + i % depth]
-                                 : call.state[group.bag * call.state_bag +
-                                              (row - group.bag * call.heads * call.queries) * depth + i % depth];
-    shared[i] = state;
+    shared[i] = state_of(b, group, group.first + i / depth, step)[i % depth];
   }
   sync_threads();
   map_to_instances(call, group, shared, rows_of(b, group, step, Kind::mapped));
@@ -75,8 +78,7 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
   sync_threads();
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
     const auto row = group.first + i;
-    const float* given = last ? b.g.forward_output : b.g.saved_means + step * all_rows * call.width;
-    float mean = warp_product(incoming + i * room, given + row * call.width, call.width);
+    float mean = warp_product(incoming + i * room, mean_of(b, row, step), call.width);
     if (last && call.dropout > 0.0f && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.forward_mass[row];
     if (last && b.g.logsumexp != nullptr) mean -= b.g.logsumexp[row];
     if (lane_index() == 0) b.own.means[row] = mean;
@@ -115,8 +117,10 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
     const float excess =
         load_fresh(total.sums + kPoolRows + i) + (last && b.g.logsumexp != nullptr ? -b.g.logsumexp[row] : 0.0f);
     const bool corrects = takes && !(last && call.dropout > 0.0f);
-    const float* means =
-        (last ? b.g.forward_output : b.g.saved_means + step * all_rows * call.width) + row * call.width;
+    const float* means = mean_of(b, row, step);
+    const float* state = state_of(b, group, row, step);
+    const int head = head_of(call, row);
+    const float beta = call.beta[head];
     for (int64_t k = lane_index(); k < call.width; k += 32) {
       const float found = takes ? load_fresh(total.means + i * room + k) : 0.0f;
       product[k] = corrects ? fused_multiply_add(-excess, means[k], found) : found;
@@ -124,20 +128,15 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
     if (corrects) {
       float* incoming = rows_of(b, group, step, Kind::incoming) + i * room;
       const float* mapped = rows_of(b, group, step, Kind::mapped) + i * room;
-      const float by = -excess * call.beta[head_of(call, row)];
+      const float by = -excess * beta;
       for (int k = lane_index(); k < room; k += 32) incoming[k] = fused_multiply_add(by, mapped[k], incoming[k]);
     }
     sync_warp();
-    const int head = head_of(call, row);
-    const float beta = call.beta[head];
     const float* weight = call.weight + head * depth * call.width;
     float share = 0.0f;
     for (int64_t j = 0; j < depth; ++j) {
       const float value = warp_product(weight + j * call.width, product, call.width);
-      const float state =
-          step > 0 ? b.g.saved_states[((step - 1) * all_rows + row) * depth + j]
-                   : call.state[group.bag * call.state_bag + (row - group.bag * call.heads * call.queries) * depth + j];
-      share = fused_multiply_add(state, value, share);
+      share = fused_multiply_add(state[j], value, share);
       // What came in by way of the state after this update has been spent.
       if (takes && lane_index() == 0) {
         float* carried = b.own.carried + row * depth + j;
@@ -232,8 +231,7 @@ class BackwardPart {
           const float beta = call.beta[head_of(call, row)];
           float p = 0.0f, gradient = 0.0f;
           if (takes) {
-            // To the bit what forward found: otherwise P would not add up to 1.
-            const float natural = beta * scale * (c[j][i] - shift * stream_.row_sums(0)[r]) + bias;
+            const float natural = score_of(beta, c[j][i], stream_.row_sums(0)[r], scale, shift, bias);
             p = fast_exp2(natural * kLog2e - sums[0]) / sums[1];
             const float size = stream_.row_scales(1)[r];
             gradient = size * scale * (d[j][i] - shift * stream_.row_sums(1)[r]);

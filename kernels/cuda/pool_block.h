@@ -20,10 +20,10 @@ struct RowGroup {
 };
 
 HOPFIELD_DEVICE int row_groups(const PoolCall& call) {
-  return static_cast<int>((call.heads * call.queries + kPoolRows - 1) / kPoolRows);
+  return static_cast<int>(pool_row_groups(call.heads, call.queries));
 }
 
-HOPFIELD_DEVICE int room_of(const PoolCall& call) { return static_cast<int>((call.width + 63) / 64 * 64); }
+HOPFIELD_DEVICE int room_of(const PoolCall& call) { return static_cast<int>(pool_room(call.width)); }
 
 HOPFIELD_DEVICE RowGroup row_group(const PoolCall& call, int bag, int number) {
   const auto rows = static_cast<int>(call.heads * call.queries);
@@ -112,6 +112,19 @@ HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& w
     }
   }
   sync_threads();
+}
+
+/// x . y by a warp.
+HOPFIELD_DEVICE float warp_product(const float* x, const float* y, int64_t width) {
+  float sum = 0.0f;
+  for (int64_t k = lane_index(); k < width; k += 32) sum = fused_multiply_add(x[k], y[k], sum);
+  return warp_sum(sum);
+}
+
+/// The score of a tile's instance from its product with a query, whose numbers add up to row_sum. Forward and backward
+/// have to find the same bits: otherwise the P of backward would not add up to 1.
+HOPFIELD_DEVICE float score_of(float beta, float product, float row_sum, float scale, float shift, float bias) {
+  return beta * scale * (product - shift * row_sum) + bias;
 }
 
 /// Over the four lanes of a row.

@@ -95,11 +95,8 @@ HOPFIELD_DEVICE void finish_update(const Forward& f, const RowGroup& group, cons
     const bool moves = active(f, row, step) && !sums.dead;
     float squares = 0.0f;
     for (int j = 0; j < call.depth; ++j) {
-      float product = 0.0f;
-      for (int k = lane_index(); k < call.width; k += 32) {
-        product = fused_multiply_add(weight[j * call.width + k], means[i * room + k], product);
-      }
-      product = warp_sum(product) + (call.bias != nullptr ? call.bias[head * call.depth + j] : 0.0f);
+      const float product = warp_product(weight + j * call.width, means + i * room, call.width) +
+                            (call.bias != nullptr ? call.bias[head * call.depth + j] : 0.0f);
       const float before = f.work.states[row * call.depth + j];
       if (lane_index() == 0) states[i * call.depth + j] = moves ? product : before;
       squares += (product - before) * (product - before);
@@ -230,7 +227,7 @@ class ForwardPart {
         if (exists) {
           const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
           const float beta = call.beta[head_of(call, group_.first + row)];
-          const float natural = beta * scales[key] * (c[j][i] - shifts[key] * row_totals[row]) + bias;
+          const float natural = score_of(beta, c[j][i], row_totals[row], scales[key], shifts[key], bias);
           if (bias != minus_infinity()) score = natural * kLog2e;
           if (pass_.last && f_.out.scores != nullptr) {
             const auto rows = call.heads * call.queries;

@@ -11,11 +11,7 @@ class TileStream {
  public:
   /// @param sets  of queries that the tiles meet
   HOPFIELD_DEVICE TileStream(const PoolCall& call, int64_t first, int64_t count, int sets)
-      : call_(call),
-        first_(first),
-        count_(count),
-        room_(static_cast<int>((call.width + 63) / 64 * 64)),
-        at_(room_, sets) {}
+      : call_(call), first_(first), count_(count), room_(static_cast<int>(pool_room(call.width))), at_(room_, sets) {}
 
   HOPFIELD_DEVICE int room() const { return room_; }
   HOPFIELD_DEVICE T* tile(int number) const {
