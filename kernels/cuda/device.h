@@ -13,12 +13,15 @@
 #define HOPFIELD_KERNEL __global__
 #define HOPFIELD_DEVICE __device__ __forceinline__
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
-#define HOPFIELD_UNROLL _Pragma("unroll")
+#define HOPFIELD_PRAGMA(text) _Pragma(#text)
+#define HOPFIELD_UNROLL HOPFIELD_PRAGMA(unroll)
+#define HOPFIELD_UNROLL_BY(count) HOPFIELD_PRAGMA(unroll count)
 #else
 #define HOPFIELD_KERNEL
 #define HOPFIELD_DEVICE inline
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor)
 #define HOPFIELD_UNROLL
+#define HOPFIELD_UNROLL_BY(count)
 #endif
 
 namespace hopfield::kernels::cuda {

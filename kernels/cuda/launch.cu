@@ -5,7 +5,35 @@ namespace hopfield::kernels::cuda {
 namespace {
 
 constexpr size_t kSharedBytesWithoutAsking = 48 * 1024;
-constexpr int64_t kPortableCluster = 8;
+constexpr int64_t kPortableCluster = 8, kMostCluster = 16;
+
+/// A shape as the runtime wants it.
+struct Configuration {
+  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchConfig_t config = {};
+
+  Configuration(const LaunchShape& shape, Stream stream) {
+    config.gridDim = dim3(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
+                          static_cast<unsigned>(shape.grid[2]));
+    config.blockDim = dim3(static_cast<unsigned>(shape.block));
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(stream);
+    config.attrs = attributes;
+    if (shape.cluster > 1) {
+      auto& attribute = attributes[config.numAttrs++];
+      attribute.id = cudaLaunchAttributeClusterDimension;
+      attribute.val.clusterDim.x = static_cast<unsigned>(shape.cluster);
+      attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    }
+    if (shape.overlap) {
+      auto& attribute = attributes[config.numAttrs++];
+      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attribute.val.programmaticStreamSerializationAllowed = 1;
+    }
+  }
+  Configuration(const Configuration&) = delete;
+  Configuration& operator=(const Configuration&) = delete;
+};
 
 cudaError_t prepare(const void* kernel, const LaunchShape& shape) {
   if (shape.shared_bytes > kSharedBytesWithoutAsking) {
@@ -21,28 +49,34 @@ cudaError_t prepare(const void* kernel, const LaunchShape& shape) {
 
 }  // namespace
 
-std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments) {
-  cudaLaunchAttribute attributes[2] = {};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
-                        static_cast<unsigned>(shape.grid[2]));
-  config.blockDim = dim3(static_cast<unsigned>(shape.block));
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = attributes;
-  if (shape.cluster > 1) {
-    auto& attribute = attributes[config.numAttrs++];
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = static_cast<unsigned>(shape.cluster);
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  }
-  if (shape.overlap) {
-    auto& attribute = attributes[config.numAttrs++];
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-  }
+DeviceLimits device_limits() {
+  // Attributes are looked up, not asked of the device: no reason to remember them.
+  int device = 0;
+  cudaGetDevice(&device);
+  const auto attribute = [device](cudaDeviceAttr name) {
+    int value = 0;
+    if (cudaDeviceGetAttribute(&value, name, device) != cudaSuccess) cudaGetLastError();
+    return value;
+  };
+  return {static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
+          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)),
+          static_cast<size_t>(attribute(cudaDevAttrReservedSharedMemoryPerBlock)),
+          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1};
+}
+
+bool cluster_fits(const void* kernel, const LaunchShape& shape) {
+  Configuration configuration(shape, nullptr);
+  int clusters = 0;
   auto error = prepare(kernel, shape);
-  if (error == cudaSuccess) error = cudaLaunchKernelExC(&config, kernel, arguments);
+  if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config);
+  if (error != cudaSuccess) cudaGetLastError();
+  return error == cudaSuccess && clusters > 0;
+}
+
+std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments) {
+  const Configuration configuration(shape, stream);
+  auto error = prepare(kernel, shape);
+  if (error == cudaSuccess) error = cudaLaunchKernelExC(&configuration.config, kernel, arguments);
   if (error == cudaSuccess) return {};
   cudaGetLastError();  // it would be reported again by the next call
   return std::string("a kernel could not be started: ") + cudaGetErrorString(error) + " (grid " +

@@ -22,10 +22,37 @@ struct LaunchShape {
   bool overlap = false;     // may begin before the preceding launch of the stream has ended: see grid_dependency_wait()
 };
 
+/// What a block may ask for on the current device.
+struct DeviceLimits {
+  size_t shared_bytes;                 ///< of a block
+  size_t multiprocessor_shared_bytes;  ///< of all blocks of a multiprocessor
+  size_t reserved_shared_bytes;        ///< of them, for each block
+  int64_t cluster;                     ///< blocks of a cluster; above 8 ask cluster_fits()
+};
 #if defined(__CUDACC__)
+DeviceLimits device_limits();
+
+/// Whether the current device has room for a cluster.
+bool cluster_fits(const void* kernel, const LaunchShape& shape);
+
 /// Implementation of launch().
 std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments);
 #endif
+
+#if !defined(__CUDACC__)
+/// Those of an H100.
+inline DeviceLimits device_limits() { return {227 << 10, 228 << 10, 1 << 10, 16}; }
+#endif
+
+template <class... Parameters>
+bool cluster_fits(void (*kernel)(Parameters...), const LaunchShape& shape) {
+#if defined(__CUDACC__)
+  return cluster_fits(reinterpret_cast<const void*>(kernel), shape);
+#else
+  static_cast<void>(kernel);
+  return shape.cluster <= device_limits().cluster;
+#endif
+}
 
 /// Starts a kernel. Returns an empty string, or a sentence that says why it could not be started.
 template <class... Parameters, class... Arguments>

@@ -18,6 +18,9 @@ constexpr int kPoolRows = 16;
 /// neither on the device nor on the rest of the batch.
 constexpr int kPoolPart = 1024;
 constexpr int kPoolGroup = 32;
+/// Bags that stay on chip are worked on by clusters of 1, 2, 4, 8 or 16 blocks.
+constexpr int kPoolClusterSizes = 5;
+constexpr int kPoolMostCluster = 1 << (kPoolClusterSizes - 1);
 
 constexpr int64_t pool_row_groups(int64_t heads, int64_t queries) {
   return (heads * queries + kPoolRows - 1) / kPoolRows;
@@ -49,7 +52,17 @@ struct PoolCall {
   uint64_t seed = 0;
   int64_t most_steps = 0;
   PoolType type = PoolType::float32;
+  bool plain_float32 = false;                                 ///< float32 products without tensor cores
+  int64_t smallest_bag = 0;                                   ///< no bag has fewer instances; forward may need to
+  int64_t largest_bag = std::numeric_limits<int64_t>::max();  ///< nor more: kernels without work are not started
+  // What may be used to keep bags on chip during forward.
+  int64_t most_cluster = kPoolMostCluster;  ///< blocks of a cluster; 0: all bags are streamed
+  int64_t most_slice_tiles = 0;             ///< tiles of a block; 0: as many as there is room for
 };
+
+constexpr int64_t pool_largest_bag(const PoolCall& call) {
+  return call.largest_bag < call.total ? call.largest_bag : call.total;
+}
 
 /// What forward writes, in float32 but for the counts. Null where it is not wanted, from saved_states on.
 struct PoolOutputs {

@@ -1,5 +1,6 @@
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/pool_block.h>
+#include <kernels/cuda/pool_dispatch.h>
 #include <kernels/cuda/pool_stream.h>
 
 // The formulas are those of kernels/cpu/backward_tile.h: an association at a time, the last first. A pass over the bag
@@ -8,6 +9,8 @@
 
 namespace hopfield::kernels::cuda {
 namespace {
+
+constexpr int kStages = 2;
 
 struct Backward {
   PoolCall call;
@@ -58,7 +61,10 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
     shared[i] = state_of(b, group, group.first + i / depth, step)[i % depth];
   }
   sync_threads();
-  map_to_instances(call, group, shared, rows_of(b, group, step, Kind::mapped));
+  const auto map_to = [&](float* rows) {
+    map_to_instances(call, group, {}, shared, [rows, room](int i, int k, float value) { rows[i * room + k] = value; });
+  };
+  map_to(rows_of(b, group, step, Kind::mapped));
   sync_threads();
   float* incoming = rows_of(b, group, step, Kind::incoming);
   if (last) {
@@ -73,7 +79,7 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
       b.g.states[step * all_rows * depth + group.first * depth + i] = shared[i];
     }
     sync_threads();
-    map_to_instances(call, group, shared, incoming);
+    map_to(incoming);
   }
   sync_threads();
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
@@ -167,7 +173,7 @@ class BackwardPart {
         last_(step == b.call.most_steps),
         group_(group),
         part_(part),
-        stream_(b.call, part.first, part.count, 2) {}
+        stream_(b.call, part.first, part.count, 2, kStages) {}
 
   HOPFIELD_DEVICE void run() {
     const int room = stream_.room();
@@ -176,7 +182,7 @@ class BackwardPart {
     load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
                     room, stream_.row_scales(1));
     sync_threads();  // an empty bag has no tile that would wait
-    stream_.run([this](int number) {
+    stream_.template run<kStages - 1>([this](int number) {
       find(number);
       sync_threads();
       add(number);
@@ -215,8 +221,8 @@ class BackwardPart {
     const int g = lane_index() / 4, column = lane_index() % 4;
     if (8 * warp_index() >= kRows) return;
     float c[kWarpEights<kRows>][4] = {}, d[kWarpEights<kRows>][4] = {};
-    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room());
-    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room());
+    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room(), call.plain_float32);
+    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room(), call.plain_float32);
     const auto in_bag = call.heads * call.queries;
     for (int j = 0; j < kWarpEights<kRows>; ++j) {
       for (int i = 0; i < 4; ++i) {
@@ -224,7 +230,7 @@ class BackwardPart {
         float result = 0.0f;
         if (key < stream_.rows_in(number) && r < group_.count) {
           const int64_t instance = stream_.first(number) + key, row = group_.first + r;
-          const float scale = stream_.scales()[key], shift = stream_.shifts()[key];
+          const float scale = stream_.scales(number)[key], shift = stream_.shifts(number)[key];
           const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
           const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(call) + row);
           const bool takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f && bias != minus_infinity();
@@ -264,12 +270,12 @@ class BackwardPart {
       for (int i = 0; i < 8; ++i) {
         const int half = i / 4, r = i / 2 % 2, key = first + 8 * half + 2 * column + i % 2;
         const float gradient = stream_.scores(0)[(g + 8 * r) * kScorePitch<kRows> + key];
-        const float weight = as_weight<T>(gradient * stream_.scales()[key]);
+        const float weight = as_weight<T>(gradient * stream_.scales(number)[key]);
         excess[r] += gradient;
-        shift[r] += weight * stream_.shifts()[key];
+        shift[r] += weight * stream_.shifts(number)[key];
         weights.at[half][r][i % 2] = weight;
       }
-      add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room());
+      add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room(), b_.call.plain_float32);
     }
     for (int r = 0; r < 2; ++r) {
       shift_[r] += quad_sum(shift[r]);
@@ -315,11 +321,11 @@ struct Pieces {
 };
 
 /// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, to about 16 bits.
-HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float (&a)[8], const float (&b)[4]) {
+HOPFIELD_DEVICE void multiply_add(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   uint32_t a_high[4], a_low[4];
   HOPFIELD_UNROLL
   for (int i = 0; i < 4; ++i) {
-    const Pieces pieces(a[2 * i], a[2 * i + 1]);
+    const Pieces pieces(a.at[i / 2][i % 2][0], a.at[i / 2][i % 2][1]);
     a_high[i] = pieces.high;
     a_low[i] = pieces.low;
   }
@@ -331,12 +337,13 @@ HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float (&a)[8], const floa
 }
 
 /// The same by tf32, about as exact as float32.
-HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const float (&a)[8], const float (&b)[4]) {
+HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   HOPFIELD_UNROLL
   for (int half = 0; half < 2; ++half) {
     // Both operands name the reduced index in the same order, any will do: a lane's columns 2 c and 2 c + 1.
-    const float* of_half = a + 4 * half;
-    multiply_add_exactly(c, Tf32Pieces({of_half[0], of_half[2], of_half[1], of_half[3]}), b[2 * half], b[2 * half + 1]);
+    const auto& of_half = a.at[half];
+    multiply_add_exactly(c, Tf32Pieces({of_half[0][0], of_half[1][0], of_half[0][1], of_half[1][1]}), b[2 * half],
+                         b[2 * half + 1]);
   }
 }
 
@@ -346,10 +353,10 @@ template <class T, int most_tiles>
 class GradientPart {
  public:
   HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
-      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1) {}
+      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
 
   HOPFIELD_DEVICE void run() {
-    stream_.run([this](int number) {
+    stream_.template run<kStages - 1>([this](int number) {
       sync_threads();  // norms are found by all warps
       for (int first = 0; first < kRows; first += 16) take(number, first);
     });
@@ -366,29 +373,16 @@ class GradientPart {
     const float* rows = b_.own.rows + part_.bag * all_rows * room;
     float sums[most_tiles][4] = {};
     for (int64_t k = 0; k < all_rows; k += 16) {
-      float a[8];  // [half of columns][row g, g + 8][pair]
+      WeightFragment weights;
       HOPFIELD_UNROLL
       for (int i = 0; i < 8; ++i) {
         const int key = first + g + i / 2 % 2 * 8;
         const auto column_of = k + i / 4 * 8 + 2 * column + i % 2;
         const bool exists = key < stream_.rows_in(number) && column_of < all_rows;
-        a[i] = exists ? b_.own.weights[(stream_.first(number) + key) * all_rows + column_of] : 0.0f;
+        weights.at[i / 4][i / 2 % 2][i % 2] =
+            exists ? b_.own.weights[(stream_.first(number) + key) * all_rows + column_of] : 0.0f;
       }
-      HOPFIELD_UNROLL
-      for (int t = 0; t < most_tiles; ++t) {
-        if (t >= tiles) break;
-        float y[4];
-        HOPFIELD_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          const auto row = k + i / 2 * 8 + 2 * column + i % 2;
-          y[i] = row < all_rows ? rows[row * room + begin + 8 * t + g] : 0.0f;
-        }
-        if constexpr (kIsFloat<T>) {
-          multiply_add_exactly(sums[t], a, y);
-        } else {
-          multiply_add(sums[t], a, y);
-        }
-      }
+      add_rows(sums, weights, rows + k * room, all_rows - k);
     }
     if (call.normalize) undo_norm(sums, number, first);
     HOPFIELD_UNROLL
@@ -404,6 +398,39 @@ class GradientPart {
     }
   }
 
+  /// Adds weights of 16 instances times the rows that they belong to, of which `left` exist, to the warp's quarter.
+  HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const WeightFragment& weights, const float* rows,
+                                int64_t left) const {
+    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
+    const int begin = warp_index() * (room / kPoolWarps);
+    if constexpr (kIsFloat<T>) {
+      if (b_.call.plain_float32) {
+        const WeightRows all(weights);
+        HOPFIELD_UNROLL
+        for (int t = 0; t < most_tiles; ++t) {
+          if (t >= tiles) break;
+          all.multiply_add(sums[t], rows + begin + 8 * t + 2 * column, room, left < 16 ? static_cast<int>(left) : 16);
+        }
+        return;
+      }
+    }
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= tiles) break;
+      float y[4];
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int row = i / 2 * 8 + 2 * column + i % 2;
+        y[i] = row < left ? rows[row * room + begin + 8 * t + g] : 0.0f;
+      }
+      if constexpr (kIsFloat<T>) {
+        multiply_add_exactly(sums[t], weights, y);
+      } else {
+        multiply_add(sums[t], weights, y);
+      }
+    }
+  }
+
   /// From the gradient of normalised instances to that of the instances:
   ///
   ///     dy = (dn - mean(dn) - n mean(n dn)) / deviation
@@ -413,7 +440,7 @@ class GradientPart {
     const T* tile = stream_.tile(number);
     const auto normalized = [&](int key, int feature) {
       if (feature >= b_.call.width) return 0.0f;
-      return (to_float(tile[key * pitch + feature]) - stream_.shifts()[key]) * stream_.scales()[key];
+      return (to_float(tile[key * pitch + feature]) - stream_.shifts(number)[key]) * stream_.scales(number)[key];
     };
     float mean[2] = {}, product[2] = {};
     HOPFIELD_UNROLL
@@ -453,7 +480,8 @@ class GradientPart {
       HOPFIELD_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int key = first + g + i / 2 * 8, feature = begin + 8 * t + 2 * column + i % 2;
-        sums[t][i] = stream_.norms()[key] * (sums[t][i] - mean[i / 2] - normalized(key, feature) * product[i / 2]);
+        sums[t][i] =
+            stream_.norms(number)[key] * (sums[t][i] - mean[i / 2] - normalized(key, feature) * product[i / 2]);
       }
     }
   }
@@ -475,7 +503,7 @@ std::string run_passes(const Backward& b, Stream stream) {
   const auto& call = b.call;
   const auto room = pool_room(call.width);
   constexpr int kRows = kTileRows<T, most_tiles>;
-  const int64_t streaming = PoolShared<T, kRows>(static_cast<int>(room), 2).total;
+  const int64_t streaming = PoolShared<T, kRows>(static_cast<int>(room), 2, kStages).total;
   const int64_t finishing = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * call.depth;
   const int64_t blocks = b.work.most_parts * pool_row_groups(call.heads, call.queries);
   const LaunchShape shape{
@@ -485,16 +513,8 @@ std::string run_passes(const Backward& b, Stream stream) {
     if (!error.empty()) return error;
   }
   if (b.g.instances == nullptr) return {};
-  const auto shared = static_cast<size_t>(PoolShared<T, kRows>(static_cast<int>(room), 1).total);
+  const auto shared = static_cast<size_t>(PoolShared<T, kRows>(static_cast<int>(room), 1, kStages).total);
   return launch(pool_gradient_pass<T, most_tiles>, {{b.work.most_parts, 1, 1}, kPoolThreads, shared}, stream, b);
-}
-
-template <class T>
-std::string run_passes_of(const Backward& b, Stream stream) {
-  const auto room = pool_room(b.call.width);
-  if (room <= 256) return run_passes<T, 8>(b, stream);
-  if (room <= 512) return run_passes<T, 16>(b, stream);
-  return run_passes<T, 32>(b, stream);
 }
 
 }  // namespace
@@ -503,21 +523,16 @@ std::string pool_backward(const PoolCall& call, const PoolGradients& gradients, 
   if (call.bags * call.heads * call.queries == 0) return {};
   Backward b{call, gradients, {}, {}};
   cut_pool_workspace(call, gradients, workspace, b.work, b.own);
-  auto error = plan_pool(call, b.work, stream);
+  auto error = plan_pool(call, b.work, {}, stream);
   if (!error.empty()) return error;
   const auto groups = pool_row_groups(call.heads, call.queries);
   const auto shared = static_cast<size_t>(kPoolRows * call.depth) * sizeof(float);
   error = launch(prepare_backward, {{call.bags * groups, 1, 1}, kPoolThreads, shared}, stream, b);
   if (!error.empty()) return error;
-  switch (call.type) {
-    case PoolType::bfloat16:
-      return run_passes_of<bfloat16_t>(b, stream);
-    case PoolType::float16:
-      return run_passes_of<float16_t>(b, stream);
-    case PoolType::float32:
-      return run_passes_of<float>(b, stream);
-  }
-  return "an element type that pooling does not know";
+  return for_instances(call, [&](auto instances) {
+    using Instances = decltype(instances);
+    return run_passes<typename Instances::Type, Instances::kTiles>(b, stream);
+  });
 }
 
 }  // namespace hopfield::kernels::cuda

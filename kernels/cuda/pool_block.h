@@ -35,19 +35,33 @@ HOPFIELD_DEVICE int head_of(const PoolCall& call, int64_t row) {
   return static_cast<int>(row / call.queries % call.heads);
 }
 
-/// W^T xi of a group's rows, from their states in memory of this block or of the device: [count, room].
-HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const float* states,
-                                      float* queries) {
-  const int room = room_of(call);
-  for (int i = 0; i < group.count; ++i) {
-    const float* weight = call.weight + head_of(call, group.first + i) * call.depth * call.width;
-    for (int k = thread_index(); k < room; k += block_size()) {
-      float sum = 0.0f;
-      for (int64_t j = 0; k < call.width && j < call.depth; ++j) {
-        sum = fused_multiply_add(weight[j * call.width + k], states[i * call.depth + j], sum);
-      }
-      queries[i * room + k] = sum;
+/// The rows of its group that a block looks after: first, first + stride, ..
+struct Share {
+  int first = 0, stride = 1;
+
+  HOPFIELD_DEVICE int row(int number) const { return first + number * stride; }
+  /// `further` rows of the share behind row `i`.
+  HOPFIELD_DEVICE int row(int i, int further) const { return i + further * stride; }
+  HOPFIELD_DEVICE int count(const RowGroup& group) const {
+    return group.count > first ? (group.count - first + stride - 1) / stride : 0;
+  }
+};
+
+/// W^T xi of a share's rows, from their states [16, depth] in shared memory, by `store(row, feature, value)`.
+template <class Store>
+HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const Share& share,
+                                      const float* states, const Store& store) {
+  const int room = room_of(call), depth = static_cast<int>(call.depth), width = static_cast<int>(call.width);
+  for (int item = thread_index(); item < share.count(group) * room; item += block_size()) {
+    const int i = share.row(item / room), k = item % room;
+    const float* weight = call.weight + static_cast<int64_t>(head_of(call, group.first + i)) * depth * width + k;
+    const float* state = states + i * depth;
+    float sum = 0.0f;
+    HOPFIELD_UNROLL_BY(8)
+    for (int j = 0; j < (k < width ? depth : 0); ++j) {
+      sum = fused_multiply_add(weight[static_cast<int64_t>(j) * width], state[j], sum);
     }
+    store(i, k, sum);
   }
 }
 
@@ -59,6 +73,10 @@ HOPFIELD_DEVICE void clear_tickets(const PoolCall& call, const PoolWorkspace& wo
   for (int i = work.plan.first_group[group.bag]; i < work.plan.first_group[group.bag + 1]; ++i) {
     work.group_tickets[static_cast<int64_t>(i) * groups + group.number] = 0;
   }
+}
+
+HOPFIELD_DEVICE bool is_on_chip(const PoolWorkspace& work, int bag) {
+  return work.plan.first_part[bag] == work.plan.first_part[bag + 1];
 }
 
 /// Sums of exponentials of 16 rows relative to their largest score, and the weighted instances. Several merge into one,

@@ -24,40 +24,65 @@ class Cutter {
   int64_t size_ = 0;
 };
 
-/// Cuts all bags into parts and groups of parts; an empty bag has one of each. One block.
-HOPFIELD_KERNEL void plan_parts(PoolCall call, PoolPlan plan) {
+/// How a bag is worked on: in a cluster of a size, or in parts.
+struct Way {
+  int cluster_size;  ///< -1: in parts
+  int parts, groups;
+};
+
+HOPFIELD_DEVICE Way way_of(const PoolCall& call, const OnChip& on_chip, int64_t bag) {
+  const int64_t count = call.offsets[bag + 1] - call.offsets[bag];
+  for (int size = 0; size < on_chip.sizes; ++size) {
+    if (count <= on_chip.slice_rows << size) return {size, 0, 0};
+  }
+  const auto parts = static_cast<int>(count > 0 ? (count + kPoolPart - 1) / kPoolPart : 1);
+  return {-1, parts, (parts + kPoolGroup - 1) / kPoolGroup};
+}
+
+/// Of some bags.
+struct Counts {
+  int parts = 0, groups = 0, on_chip[kPoolClusterSizes] = {};
+
+  HOPFIELD_DEVICE void add(const Way& way) {
+    parts += way.parts;
+    groups += way.groups;
+    for (int size = 0; size < kPoolClusterSizes; ++size) on_chip[size] += way.cluster_size == size ? 1 : 0;
+  }
+  HOPFIELD_DEVICE void add(const Counts& other) {
+    parts += other.parts;
+    groups += other.groups;
+    for (int size = 0; size < kPoolClusterSizes; ++size) on_chip[size] += other.on_chip[size];
+  }
+};
+
+/// Lists the bags that stay on chip, cuts the others into parts and groups of parts; an empty one has one of each. One
+/// block.
+HOPFIELD_KERNEL void plan_bags(PoolCall call, OnChip on_chip, PoolPlan plan) {
   // Each thread takes a run of bags: it counts, learns what comes before it, and writes.
   const int threads = block_size();
   const int64_t run = (call.bags + threads - 1) / threads;
   const int64_t begin = thread_index() * run < call.bags ? thread_index() * run : call.bags;
   const int64_t end = begin + run < call.bags ? begin + run : call.bags;
-  const auto parts_of = [&](int64_t bag) {
-    const auto parts = (call.offsets[bag + 1] - call.offsets[bag] + kPoolPart - 1) / kPoolPart;
-    return static_cast<int>(parts > 0 ? parts : 1);
-  };
-  int parts = 0, groups = 0;
-  for (int64_t bag = begin; bag < end; ++bag) {
-    parts += parts_of(bag);
-    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
-  }
-  int* counts = shared_memory<int>();
-  counts[2 * thread_index()] = parts;
-  counts[2 * thread_index() + 1] = groups;
+  Counts counts;
+  for (int64_t bag = begin; bag < end; ++bag) counts.add(way_of(call, on_chip, bag));
+  auto* all = shared_memory<Counts>();
+  all[thread_index()] = counts;
   sync_threads();
-  parts = groups = 0;
-  for (int i = 0; i < thread_index(); ++i) {
-    parts += counts[2 * i];
-    groups += counts[2 * i + 1];
-  }
+  counts = {};
+  for (int i = 0; i < thread_index(); ++i) counts.add(all[i]);
   for (int64_t bag = begin; bag < end; ++bag) {
-    plan.first_part[bag] = parts;
-    plan.first_group[bag] = groups;
-    parts += parts_of(bag);
-    groups += (parts_of(bag) + kPoolGroup - 1) / kPoolGroup;
+    plan.first_part[bag] = counts.parts;
+    plan.first_group[bag] = counts.groups;
+    const auto way = way_of(call, on_chip, bag);
+    for (int size = 0; size < kPoolClusterSizes; ++size) {
+      if (way.cluster_size == size) plan.on_chip_bags[size * call.bags + counts.on_chip[size]] = static_cast<int>(bag);
+    }
+    counts.add(way);
   }
   if (thread_index() == threads - 1) {
-    plan.first_part[call.bags] = parts;
-    plan.first_group[call.bags] = groups;
+    plan.first_part[call.bags] = counts.parts;
+    plan.first_group[call.bags] = counts.groups;
+    for (int size = 0; size < kPoolClusterSizes; ++size) plan.on_chip_counts[size] = counts.on_chip[size];
   }
 }
 
@@ -69,6 +94,8 @@ void cut(const PoolCall& call, Cutter& cutter, PoolWorkspace& workspace) {
   const auto slots = workspace.most_parts * groups;
   workspace.plan.first_part = cutter.take<int32_t>(call.bags + 1);
   workspace.plan.first_group = cutter.take<int32_t>(call.bags + 1);
+  workspace.plan.on_chip_bags = cutter.take<int32_t>(kPoolClusterSizes * call.bags);
+  workspace.plan.on_chip_counts = cutter.take<int32_t>(kPoolClusterSizes);
   workspace.group_tickets = cutter.take<uint32_t>(workspace.most_groups * groups);
   workspace.bag_tickets = cutter.take<uint32_t>(call.bags * groups);
   workspace.states = cutter.take<float>(rows * call.depth);
@@ -100,9 +127,9 @@ size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, 
   return static_cast<size_t>(cutter.size());
 }
 
-std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stream stream) {
+std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, const OnChip& on_chip, Stream stream) {
   constexpr int64_t kThreads = 256;
-  return launch(plan_parts, {{1, 1, 1}, kThreads, 2 * kThreads * sizeof(int)}, stream, call, workspace.plan);
+  return launch(plan_bags, {{1, 1, 1}, kThreads, kThreads * sizeof(Counts)}, stream, call, on_chip, workspace.plan);
 }
 
 size_t pool_workspace_size(const PoolCall& call) {

@@ -4,18 +4,23 @@
 
 namespace hopfield::kernels::cuda {
 
-/// The tiles of a stretch of instances on their way through shared memory: the next one is fetched while a block works
-/// on this one.
+/// The tiles of a stretch of instances in shared memory. With fewer stages than tiles they stream through: later tiles
+/// are fetched while a block works on this one. With as many, they stay there for more than one run.
 template <class T, int rows>
 class TileStream {
  public:
   /// @param sets  of queries that the tiles meet
-  HOPFIELD_DEVICE TileStream(const PoolCall& call, int64_t first, int64_t count, int sets)
-      : call_(call), first_(first), count_(count), room_(static_cast<int>(pool_room(call.width))), at_(room_, sets) {}
+  HOPFIELD_DEVICE TileStream(const PoolCall& call, int64_t first, int64_t count, int sets, int stages)
+      : call_(call),
+        first_(first),
+        count_(count),
+        room_(static_cast<int>(pool_room(call.width))),
+        stages_(stages),
+        at_(room_, sets, stages) {}
 
   HOPFIELD_DEVICE int room() const { return room_; }
   HOPFIELD_DEVICE T* tile(int number) const {
-    return shared_memory<T>(at_.tiles) + number % kPoolStages * rows * tile_pitch<T>(room_);
+    return shared_memory<T>(at_.tiles) + number % stages_ * rows * tile_pitch<T>(room_);
   }
   /// The tile's first instance, and how many there are.
   HOPFIELD_DEVICE int64_t first(int number) const { return first_ + static_cast<int64_t>(number) * rows; }
@@ -24,9 +29,9 @@ class TileStream {
     return static_cast<int>(left < rows ? left : rows);
   }
   /// An instance is (y - shift) scale of its row in the tile.
-  HOPFIELD_DEVICE float* scales() const { return shared_memory<float>(at_.scales); }
-  HOPFIELD_DEVICE float* shifts() const { return shared_memory<float>(at_.shifts); }
-  HOPFIELD_DEVICE float* norms() const { return shared_memory<float>(at_.norms); }
+  HOPFIELD_DEVICE float* scales(int number) const { return of_tile(at_.scales, number); }
+  HOPFIELD_DEVICE float* shifts(int number) const { return of_tile(at_.shifts, number); }
+  HOPFIELD_DEVICE float* norms(int number) const { return of_tile(at_.norms, number); }
   HOPFIELD_DEVICE unsigned char* queries(int set) const { return shared_memory(at_.sets + set * at_.set_size); }
   HOPFIELD_DEVICE float* scores(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.scores);
@@ -34,37 +39,49 @@ class TileStream {
   HOPFIELD_DEVICE float* row_sums(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.row_sums);
   }
-
   HOPFIELD_DEVICE float* row_scales(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.row_scales);
   }
 
-  /// Calls `take(number)` for each tile when its rows are there and the calling warp's own are normalised. What was
-  /// written to shared memory before is seen then.
-  template <class Take>
+  /// Calls `take(number)` for each tile when its rows are there and the calling warp's own are normalised; `ahead` more
+  /// tiles, fewer than there are stages, are on their way meanwhile. What was written to shared memory before is seen.
+  template <int ahead, class Take>
   HOPFIELD_DEVICE void run(const Take& take) const {
-    const int tiles = static_cast<int>((count_ + rows - 1) / rows);
-    if (tiles > 0) fetch(0);
-    commit_copies();
-    for (int number = 0; number < tiles; ++number) {
-      if (number + 1 < tiles) fetch(number + 1);
-      commit_copies();
-      wait_copies<1>();
+    for (int number = 0; number < ahead; ++number) fetch(number);
+    for (int number = 0; number < tiles(); ++number) {
+      fetch(number + ahead);
+      wait_copies<ahead>();
       sync_threads();
-      normalize_tile<T, rows>(tile(number), scales(), shifts(), call_, room_, norms());
+      normalize_tile<T, rows>(tile(number), scales(number), shifts(number), call_, room_, norms(number));
       take(number);
       sync_threads();  // the stage is free again
     }
   }
 
+  /// After a run whose tiles have stayed.
+  template <class Take>
+  HOPFIELD_DEVICE void run_again(const Take& take) const {
+    sync_threads();
+    for (int number = 0; number < tiles(); ++number) {
+      take(number);
+      sync_threads();
+    }
+  }
+
  private:
+  HOPFIELD_DEVICE int tiles() const { return static_cast<int>((count_ + rows - 1) / rows); }
+  HOPFIELD_DEVICE float* of_tile(int place, int number) const {
+    return shared_memory<float>(place) + number % stages_ * rows;
+  }
+  /// A group of copies, empty behind the last tile.
   HOPFIELD_DEVICE void fetch(int number) const {
-    fetch_tile<T, rows>(tile(number), call_, first(number), rows_in(number), room_);
+    if (number < tiles()) fetch_tile<T, rows>(tile(number), call_, first(number), rows_in(number), room_);
+    commit_copies();
   }
 
   const PoolCall& call_;
   const int64_t first_, count_;
-  const int room_;
+  const int room_, stages_;
   const PoolShared<T, rows> at_;
 };
 

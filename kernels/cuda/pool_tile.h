@@ -17,7 +17,6 @@ namespace hopfield::kernels::cuda {
 
 constexpr int kPoolWarps = 4;
 constexpr int kPoolThreads = 32 * kPoolWarps;
-constexpr int kPoolStages = 2;
 constexpr float kLog2e = 1.44269504088896341f;
 
 HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
@@ -46,18 +45,19 @@ constexpr int kWarpEights = rows > 32 ? rows / 32 : 1;
 template <int rows>
 constexpr int kScorePitch = rows + 4;
 
-/// Shared memory of a block, in bytes from its beginning. A set is 16 queries, their sums and their scores.
+/// Shared memory of a block, in bytes from its beginning. A stage has room for a tile; a set is 16 queries, their sums
+/// and their scores.
 template <class T, int rows>
 struct PoolShared {
   int tiles, scales, shifts, norms, sets, set_size, total;
   int scores, row_sums, row_scales;  ///< in a set, behind its queries
 
-  HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count)
+  HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count, int stages)
       : tiles(0),
-        scales(kPoolStages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
-        shifts(scales + 4 * rows),
-        norms(shifts + 4 * rows),
-        sets(norms + 4 * rows),
+        scales(stages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
+        shifts(scales + 4 * rows * stages),
+        norms(shifts + 4 * rows * stages),
+        sets(norms + 4 * rows * stages),
         set_size(4 * kPoolRows * (tile_pitch<T>(room) + kScorePitch<rows> + 2)),
         total(sets + set_count * set_size),
         // 16-bit queries come as two numbers, whose sum has twice the digits.
@@ -217,10 +217,37 @@ HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, fl
 
 HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
 
-/// c[j]: products of 16 queries with the calling warp's eights of instances.
+/// score_products() of floats without tensor cores: a lane's two queries and two instances, four features at a time.
+template <int rows>
+HOPFIELD_DEVICE void plain_score_products(float (&c)[kWarpEights<rows>][4], const float* queries, const float* tile,
+                                          int room) {
+  const int pitch = tile_pitch<float>(room), g = lane_index() / 4, column = lane_index() % 4;
+  const float *q = queries + g * pitch, *own = tile + (8 * warp_index() + 2 * column) * pitch;
+  constexpr int kNext = 8 * kPoolWarps;
+  for (int k = 0; k < room; k += 4) {
+    const Pack<float> upper = load_pack(q + k), lower = load_pack(q + 8 * pitch + k);
+    HOPFIELD_UNROLL
+    for (int j = 0; j < kWarpEights<rows>; ++j) {
+      const float* y = own + kNext * j * pitch + k;
+      const Pack<float> even = load_pack(y), odd = load_pack(y + pitch);
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        c[j][0] = fused_multiply_add(upper.values[i], even.values[i], c[j][0]);
+        c[j][1] = fused_multiply_add(upper.values[i], odd.values[i], c[j][1]);
+        c[j][2] = fused_multiply_add(lower.values[i], even.values[i], c[j][2]);
+        c[j][3] = fused_multiply_add(lower.values[i], odd.values[i], c[j][3]);
+      }
+    }
+  }
+}
+
+/// c[j]: products of 16 queries with the calling warp's eights of instances. `plain`: of floats without tensor cores.
 template <class T, int rows>
 HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsigned char* queries, const T* tile,
-                                    int room) {
+                                    int room, bool plain) {
+  if constexpr (kIsFloat<T>) {
+    if (plain) return plain_score_products<rows>(c, reinterpret_cast<const float*>(queries), tile, room);
+  }
   const int pitch = tile_pitch<T>(room);
   const int g = lane_index() / 4, column = lane_index() % 4;
   const T* own = tile + (8 * warp_index() + g) * pitch;
@@ -264,14 +291,50 @@ struct WeightFragment {
   float at[2][2][2];
 };
 
+/// A lane's two rows of a fragment, with the columns that the other lanes of these rows hold.
+struct WeightRows {
+  float upper[16], lower[16];
+
+  HOPFIELD_DEVICE explicit WeightRows(const WeightFragment& weights) {
+    const int row = lane_index() / 4 * 4;
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 16; ++i) {
+      upper[i] = shuffle(weights.at[i / 8][0][i % 2], row + i % 8 / 2);
+      lower[i] = shuffle(weights.at[i / 8][1][i % 2], row + i % 8 / 2);
+    }
+  }
+
+  /// c += these rows times two columns of `count` numbers, one below the other at `y`, without tensor cores.
+  HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float* y, int64_t pitch, int count = 16) const {
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 16; ++i) {
+      if (i >= count) break;
+      const float left = y[i * pitch], right = y[i * pitch + 1];
+      c[0] = fused_multiply_add(upper[i], left, c[0]);
+      c[1] = fused_multiply_add(upper[i], right, c[1]);
+      c[2] = fused_multiply_add(lower[i], left, c[2]);
+      c[3] = fused_multiply_add(lower[i], right, c[3]);
+    }
+  }
+};
+
 /// Adds weights times instances to the calling warp's quarter of the width: sums[t] are features 8 t .. of it.
 template <class T, int most_tiles>
 HOPFIELD_DEVICE void add_weighted(float (&sums)[most_tiles][4], const WeightFragment& weights, const T* tile, int first,
-                                  int room) {
+                                  int room, bool plain) {
   const int pitch = tile_pitch<T>(room), tiles = room / 32;
   const int begin = warp_index() * (room / kPoolWarps);
   if constexpr (kIsFloat<T>) {
     const int g = lane_index() / 4, column = lane_index() % 4;
+    if (plain) {
+      const WeightRows all(weights);
+      HOPFIELD_UNROLL
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= tiles) break;
+        all.multiply_add(sums[t], tile + first * pitch + begin + 8 * t + 2 * column, pitch);
+      }
+      return;
+    }
     HOPFIELD_UNROLL
     for (int half = 0; half < 2; ++half) {
       // The order of instances in the sum is free: a lane's own two weights are used where they are.

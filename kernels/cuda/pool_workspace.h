@@ -4,10 +4,21 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Where a bag's parts begin among all parts: found on the device, since the host does not read offsets.
+/// Which bags stay on chip: those of up to `most_instances()`, in the smallest cluster that has room for them.
+struct OnChip {
+  int64_t slice_rows = 0;  ///< instances that a block has room for
+  int sizes = 0;           ///< clusters of 1, 2, 4, ..; 0: no bag stays
+
+  int64_t most(int size) const { return slice_rows << size; }
+  int64_t most_instances() const { return sizes == 0 ? -1 : most(sizes - 1); }
+};
+
+/// Who works on a bag: found on the device, since the host does not read offsets.
 struct PoolPlan {
-  int32_t* first_part;   ///< [bags + 1]
-  int32_t* first_group;  ///< [bags + 1]
+  int32_t* first_part;      ///< where a bag's parts begin among all; a bag on chip has none [bags + 1]
+  int32_t* first_group;     ///< and its groups of parts [bags + 1]
+  int32_t* on_chip_bags;    ///< by size of the clusters [sizes, bags]
+  int32_t* on_chip_counts;  ///< [sizes]
 };
 
 /// Device memory of a call. Row groups are numbered bag by bag; `slots` are parts times row groups.
@@ -41,6 +52,7 @@ size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, 
                           PoolBackwardWorkspace& backward);
 
 /// Enqueues what fills the plan.
-[[nodiscard]] std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, Stream stream);
+[[nodiscard]] std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, const OnChip& on_chip,
+                                    Stream stream);
 
 }  // namespace hopfield::kernels::cuda

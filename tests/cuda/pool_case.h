@@ -25,6 +25,8 @@ struct Sample {
   float shift = 0.0f, eps = 0.0f, dropout = 0.0f;
   double beta = 0.5;
   uint32_t seed = 1;
+  bool plain_float32 = false;
+  bool on_chip = false;  ///< where a bag fits, in slices of one tile: clusters of many blocks for small bags
 
   int64_t total() const {
     int64_t sum = 0;
@@ -232,6 +234,9 @@ class Device {
     call.seed = kSeed;
     call.most_steps = s.steps;
     call.type = s.type;
+    call.plain_float32 = s.plain_float32;
+    if (!s.on_chip) call.most_cluster = 0;
+    call.most_slice_tiles = 1;
     const DeviceArray<unsigned char> workspace(pool_workspace_size(call), 0xFF);
     const PoolOutputs outputs{output.data(),       state.data(),      logsumexp.data(),  residual.data(),
                               mass.data(),         steps.data(),      converged_.data(), scores.data(),

@@ -24,10 +24,8 @@ void expect_near(const std::vector<float>& found, const std::vector<double>& ref
   }
 }
 
-void check(const Sample& s) {
-  const auto data = draw(s);
+void check(const Sample& s, const Data& data, const Results& reference) {
   const Device found(s, data);
-  const auto reference = expected(s, data);
   // Far below what rounding the results to the type would cost.
   const double tolerance = s.type == PoolType::bfloat16 ? 2e-4 : s.type == PoolType::float16 ? 1e-4 : 3e-5;
   expect_near(found.output.download(), reference.output, tolerance, "output");
@@ -38,6 +36,20 @@ void check(const Sample& s) {
   expect_near(found.residual.download(), reference.residual, tolerance, "residual");
   if (s.eps == 0) {
     EXPECT_EQ(found.steps.download(), reference.steps);
+  }
+}
+
+void check(Sample s) {
+  const auto data = draw(s);
+  const auto reference = expected(s, data);
+  for (const bool plain : {false, true}) {
+    if (plain && s.type != PoolType::float32) continue;
+    for (const bool on_chip : {false, true}) {
+      SCOPED_TRACE(std::string(plain ? "plain, " : "") + (on_chip ? "on chip" : "streamed"));
+      s.plain_float32 = plain;
+      s.on_chip = on_chip;
+      check(s, data, reference);
+    }
   }
 }
 
@@ -175,7 +187,7 @@ void check_gradient(const Sample& s, const Data& data, std::vector<double> Data:
   }
 }
 
-void check_gradients(const Sample& s) {
+void check_gradients(Sample s) {
   const auto data = draw(s);
   const Loss loss(s);
   const auto found = gradients(s, data, loss);
@@ -193,6 +205,11 @@ void check_gradients(const Sample& s) {
   };
   EXPECT_NEAR(found.beta, (at(1e-6) - at(-1e-6)) / 2e-6, tolerance * (std::abs(found.beta) + 10)) << "beta";
   for (const auto value : found.instances) EXPECT_TRUE(std::isfinite(value));
+  if (s.type == PoolType::float32 && !s.plain_float32) {
+    SCOPED_TRACE("plain");
+    s.plain_float32 = true;
+    check_gradients(s);
+  }
 }
 
 class CudaPool : public Cuda, public ::testing::WithParamInterface<PoolType> {};
@@ -210,6 +227,15 @@ TEST_P(CudaPool, SeveralParts) {
   s.bags = {2 * kPoolPart + 100, 3, kPoolPart};
   s.queries = 1;
   s.steps = 1;
+  check(s);
+}
+
+TEST_P(CudaPool, ClustersOfAllSizesAndBagsTooLargeForThem) {
+  Sample s;
+  s.type = GetParam();
+  const int64_t rows = s.type == PoolType::float32 ? 32 : 64;  // of a tile
+  s.bags = {rows, rows + 1, 0, 3 * rows, 4 * rows + 1, 16 * rows, 8 * rows + 3, 16 * rows + 1, 1};
+  s.queries = 2;
   check(s);
 }
 
@@ -281,7 +307,7 @@ TEST_P(CudaPool, GradientsAreThoseOfTheFormula) {
     s.queries = 2;
     s.width = 24;
     s.depth = 5;
-    s.normalize = normalize;
+    s.normalize = s.on_chip = normalize;
     check_gradients(s);
     s.steps = 0;
     s.key_bias = true;
@@ -334,18 +360,26 @@ TEST_F(Cuda, PoolMergesGroupsOfParts) {
 }
 
 TEST_F(Cuda, PoolGivesABagTheSameBitsInAnyBatch) {
-  Sample batch;
-  batch.bags = {70, 1300, 40};
-  batch.steps = 1;
-  const auto data = draw(batch);
-  const auto together = Device(batch, data).output.download();
-  auto alone = batch;
-  alone.bags = {1300};
-  auto part = data;
-  part.instances.assign(data.instances.begin() + 70 * batch.width, data.instances.begin() + 1370 * batch.width);
-  const auto found = Device(alone, part).output.download();
-  const auto row = batch.heads * batch.queries * batch.width;
-  EXPECT_TRUE(std::equal(found.begin(), found.end(), together.begin() + row));
+  for (const bool on_chip : {false, true}) {
+    Sample batch;
+    batch.bags = {70, 1300, 40, 500};
+    batch.steps = 1;
+    batch.on_chip = on_chip;
+    const auto data = draw(batch);
+    const auto together = Device(batch, data).output.download();
+    const auto row = batch.heads * batch.queries * batch.width;
+    int64_t first = 0;
+    for (size_t bag = 0; bag < batch.bags.size(); ++bag) {
+      auto alone = batch;
+      alone.bags = {batch.bags[bag]};
+      auto part = data;
+      const auto begin = data.instances.begin() + first * batch.width;
+      part.instances.assign(begin, begin + alone.bags[0] * batch.width);
+      const auto found = Device(alone, part).output.download();
+      EXPECT_TRUE(std::equal(found.begin(), found.end(), together.begin() + static_cast<int64_t>(bag) * row)) << bag;
+      first += batch.bags[bag];
+    }
+  }
 }
 
 }  // namespace

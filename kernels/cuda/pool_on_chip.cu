@@ -1,0 +1,238 @@
+#include <kernels/cuda/cluster.h>
+#include <kernels/cuda/launch.h>
+#include <kernels/cuda/pool_association.h>
+#include <kernels/cuda/pool_dispatch.h>
+#include <kernels/cuda/pool_on_chip.h>
+
+#include <algorithm>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+/// Shared memory of a block, in bytes from its beginning: a slice of the bag, what the tiles' products need, and what
+/// the blocks of the cluster tell each other. Partial means take the place of the queries, which the pass is done with.
+template <class T, int rows>
+struct OnChipShared {
+  PoolShared<T, rows> slice;
+  int partial_means, partial_sums, factors, moving, found_sums, states;
+  int means;  ///< that the block's own rows found, and then the next queries of all rows: a row is the one, then the
+              ///< other
+  int total;
+
+  HOPFIELD_DEVICE constexpr OnChipShared(int room, int depth, int stages)
+      : slice(room, 1, stages),
+        partial_means(slice.sets),
+        partial_sums(slice.total),
+        factors(partial_sums + 4 * 3 * kPoolRows),
+        moving(factors + 4 * kPoolRows * kPoolMostCluster),
+        found_sums(moving + 4 * kPoolRows),
+        states(found_sums + 4 * 3 * kPoolRows),
+        means(states + 4 * kPoolRows * depth),
+        total(means + 4 * kPoolRows * room) {}
+};
+
+/// A cluster's work on a row group of a bag. Each block takes a slice of the instances; for what happens between the
+/// associations it looks after every cluster_size()-th row.
+template <class T, int most_tiles>
+class ClusterWork {
+ public:
+  using Work = Association<T, most_tiles>;
+
+  HOPFIELD_DEVICE ClusterWork(const Forward& f, int bag, int number, int stages)
+      : f_(f),
+        group_(row_group(f.call, bag, number)),
+        share_{cluster_rank(), cluster_size()},
+        slice_(slice_of(f.call, bag)),
+        stream_(f.call, slice_.first, slice_.count, 1, stages),
+        at_(stream_.room(), static_cast<int>(f.call.depth), stages),
+        found_{shared_memory<float>(at_.found_sums), shared_memory<float>(at_.means),
+               shared_memory<float>(at_.states)} {}
+
+  HOPFIELD_DEVICE void run() {
+    begin_rows(f_, group_, share_);
+    tell_queries(f_.work.states + group_.first * f_.call.depth);
+    tell_moving(0);
+    cluster_sync();
+    for (int64_t step = 0;; ++step) {
+      const bool last = !any_moving();
+      associate(step == 0, last);
+      cluster_sync();
+      collect();
+      if (last) break;
+      update_rows(f_, group_, share_, found_, step);
+      tell_queries(found_.states);
+      tell_moving(step + 1);
+      cluster_sync();
+    }
+    write_results(f_, group_, share_, found_);
+    cluster_sync();  // others may still read this block's sums
+  }
+
+ private:
+  HOPFIELD_DEVICE static PartOfBag slice_of(const PoolCall& call, int bag) {
+    const int64_t first = call.offsets[bag], count = call.offsets[bag + 1] - first;
+    const int64_t each = (count + cluster_size() - 1) / cluster_size();
+    const int64_t begin = std::min(each * cluster_rank(), count), end = std::min(begin + each, count);
+    return {bag, cluster_rank(), cluster_size(), first, first + begin, end - begin};
+  }
+
+  HOPFIELD_DEVICE Partials own_partials() const {
+    return {shared_memory<float>(at_.partial_sums), shared_memory<float>(at_.partial_means)};
+  }
+  HOPFIELD_DEVICE int* moving() const { return shared_memory<int>(at_.moving); }
+
+  /// To all blocks: what the next association of the own rows starts from.
+  HOPFIELD_DEVICE void tell_queries(const float* states) const {
+    const int room = stream_.room();
+    map_to_instances(f_.call, group_, share_, states, [&](int i, int k, float value) {
+      for (int rank = 0; rank < cluster_size(); ++rank) *peer_shared(found_.means + i * room + k, rank) = value;
+    });
+  }
+
+  /// To all blocks: which of the own rows take update `step`.
+  HOPFIELD_DEVICE void tell_moving(int64_t step) const {
+    for (int item = thread_index(); item < share_.count(group_) * cluster_size(); item += block_size()) {
+      const int i = share_.row(item / cluster_size());
+      *peer_shared(moving() + i, item % cluster_size()) = active(f_, group_.first + i, step) ? 1 : 0;
+    }
+  }
+  HOPFIELD_DEVICE bool any_moving() const {
+    for (int i = 0; i < group_.count; ++i) {
+      if (moving()[i] != 0) return true;
+    }
+    return false;
+  }
+
+  /// The slice's association, left in this block's shared memory.
+  HOPFIELD_DEVICE void associate(bool first, bool last) {
+    Work work(f_, last, group_, slice_, stream_, found_.means);
+    if (first) {
+      stream_.template run<kAhead>([&work](int tile) { work.take(tile); });
+    } else {
+      stream_.run_again([&work](int tile) { work.take(tile); });
+    }
+    sync_threads();  // a slice may be empty
+    work.store(own_partials(), [](float* to, float value) { *to = value; });
+  }
+
+  /// Merges the slices' sums of the own rows, in the order of ranks.
+  HOPFIELD_DEVICE void collect() const {
+    const auto own = own_partials();
+    const int room = stream_.room(), rank = lane_index() < cluster_size() ? lane_index() : 0;
+    float* factors = shared_memory<float>(at_.factors);  // [16, ranks]
+    for (int i = share_.row(warp_index()); i < group_.count; i = share_.row(i, kPoolWarps)) {
+      const float* sums = peer_shared(own.sums + i, rank);
+      const float own_largest = lane_index() < cluster_size() ? sums[0] : minus_infinity();
+      float largest = own_largest;
+      for (int mask = 16; mask > 0; mask /= 2) {
+        const float other = shuffle_xor(largest, mask);
+        largest = other > largest ? other : largest;
+      }
+      const float factor = own_largest == minus_infinity() ? 0.0f
+                           : own_largest == largest        ? 1.0f
+                                                           : fast_exp2(own_largest - largest);
+      const float sum = warp_sum(factor == 0.0f ? 0.0f : factor * sums[kPoolRows]);
+      const float kept = warp_sum(factor == 0.0f ? 0.0f : factor * sums[2 * kPoolRows]);
+      if (lane_index() < kPoolMostCluster) factors[i * kPoolMostCluster + lane_index()] = factor;
+      if (lane_index() == 0) {
+        found_.sums[i] = largest;
+        found_.sums[kPoolRows + i] = sum;
+        found_.sums[2 * kPoolRows + i] = kept;
+      }
+    }
+    sync_threads();
+    for (int item = thread_index(); item < share_.count(group_) * room; item += block_size()) {
+      const int i = share_.row(item / room), at = i * room + item % room;
+      float total = 0.0f;
+      HOPFIELD_UNROLL_BY(4)
+      for (int r = 0; r < cluster_size(); ++r) {
+        const float factor = factors[i * kPoolMostCluster + r];
+        const float mean = *peer_shared(own.means + at, r);
+        if (factor != 0.0f) total = fused_multiply_add(factor, mean, total);
+      }
+      found_.means[at] = found_.mean(i, total);
+    }
+    sync_threads();
+  }
+
+  static constexpr int kAhead = 3;  ///< tiles on their way during the first association
+
+  const Forward& f_;
+  const RowGroup group_;
+  const Share share_;
+  const PartOfBag slice_;
+  const TileStream<T, Work::kRows> stream_;
+  const OnChipShared<T, Work::kRows> at_;
+  const Found found_;
+};
+
+/// All steps. A cluster for each row group of each bag that the plan lists for clusters of this size.
+template <class T, int most_tiles>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_bags_on_chip(Forward f, int size, int stages) {
+  const int groups = row_groups(f.call), number = block_index().x / cluster_size(), place = number / groups;
+  if (place >= f.work.plan.on_chip_counts[size]) return;
+  const int bag = f.work.plan.on_chip_bags[size * f.call.bags + place];
+  ClusterWork<T, most_tiles>(f, bag, number % groups, stages).run();
+}
+
+template <class T, int most_tiles>
+LaunchShape shape_of(const PoolCall& call, int64_t clusters, int size, int64_t stages) {
+  constexpr int kRows = kTileRows<T, most_tiles>;
+  const OnChipShared<T, kRows> shared(static_cast<int>(pool_room(call.width)), static_cast<int>(call.depth),
+                                      static_cast<int>(stages));
+  return {{clusters << size, 1, 1}, kPoolThreads, static_cast<size_t>(shared.total), int64_t{1} << size};
+}
+
+int64_t ceil_of(int64_t count, int64_t by) { return (count + by - 1) / by; }
+
+}  // namespace
+
+template <class T, int most_tiles>
+OnChip choose_on_chip(const PoolCall& call) {
+  constexpr int64_t kRows = kTileRows<T, most_tiles>;
+  const auto limits = device_limits();
+  const auto bytes = [&](int64_t stages) { return shape_of<T, most_tiles>(call, 1, 0, stages).shared_bytes; };
+  const auto fixed = bytes(0), tile = bytes(1) - fixed;
+  // Two blocks to a multiprocessor: one loads while the other computes. Where a tile or none is left for each, one.
+  const auto half = limits.multiprocessor_shared_bytes / 2 - limits.reserved_shared_bytes;
+  const auto tiles_in = [&](size_t room) { return room > fixed ? static_cast<int64_t>((room - fixed) / tile) : 0; };
+  auto tiles = tiles_in(std::min(half, limits.shared_bytes));
+  if (tiles < 2) tiles = tiles_in(limits.shared_bytes);
+  if (call.most_slice_tiles > 0) tiles = std::min(tiles, call.most_slice_tiles);
+  OnChip result;
+  result.slice_rows = tiles * kRows;
+  const auto most = std::min(limits.cluster, call.most_cluster);
+  while (tiles > 0 && result.sizes < kPoolClusterSizes && int64_t{1} << result.sizes <= most) {
+    const auto shape = shape_of<T, most_tiles>(call, 1, result.sizes, tiles);
+    // Above 8 blocks not every device has the room.
+    if (shape.cluster > 8 && !cluster_fits(pool_bags_on_chip<T, most_tiles>, shape)) break;
+    ++result.sizes;
+  }
+  return result;
+}
+
+template <class T, int most_tiles>
+std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream) {
+  const auto& call = f.call;
+  const auto groups = pool_row_groups(call.heads, call.queries), largest = pool_largest_bag(call);
+  for (int size = 0; size < on_chip.sizes; ++size) {
+    const auto least = size == 0 ? 0 : on_chip.most(size - 1) + 1, most = std::min(on_chip.most(size), largest);
+    if (least > largest || call.smallest_bag > on_chip.most(size)) continue;
+    const auto bags = least == 0 ? call.bags : std::min(call.bags, call.total / least);
+    const auto stages = std::max<int64_t>(1, ceil_of(ceil_of(most, int64_t{1} << size), kTileRows<T, most_tiles>));
+    const auto shape = shape_of<T, most_tiles>(call, bags * groups, size, stages);
+    auto error = launch(pool_bags_on_chip<T, most_tiles>, shape, stream, f, size, static_cast<int>(stages));
+    if (!error.empty()) return error;
+  }
+  return {};
+}
+
+#define HOPFIELD_ON_CHIP(T, tiles)                           \
+  template OnChip choose_on_chip<T, tiles>(const PoolCall&); \
+  template std::string pool_on_chip<T, tiles>(const Forward&, const OnChip&, Stream);
+#define HOPFIELD_ON_CHIP_OF(T) HOPFIELD_ON_CHIP(T, 8) HOPFIELD_ON_CHIP(T, 16) HOPFIELD_ON_CHIP(T, 32)
+HOPFIELD_ON_CHIP_OF(bfloat16_t)
+HOPFIELD_ON_CHIP_OF(float16_t)
+HOPFIELD_ON_CHIP_OF(float)
+
+}  // namespace hopfield::kernels::cuda

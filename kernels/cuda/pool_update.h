@@ -1,0 +1,156 @@
+#pragma once
+
+// What becomes of a row after each association: its next state, when it stops, and its results.
+
+#include <kernels/cuda/pool_block.h>
+
+namespace hopfield::kernels::cuda {
+
+/// Everything a kernel of the forward pass gets.
+struct Forward {
+  PoolCall call;
+  PoolOutputs out;
+  PoolWorkspace work;
+};
+
+HOPFIELD_DEVICE bool active(const Forward& f, int64_t row, int64_t step) {
+  return f.work.frozen[row] == 0 && step < f.call.steps_max[head_of(f.call, row)];
+}
+
+/// What an association found for the rows of a group, in shared memory: those of the block's share are there.
+struct Found {
+  float* sums;    ///< [3, 16] largest, in units of log 2, sum of exponentials, and of those that dropout kept
+  float* means;   ///< mean instances [16, room]
+  float* states;  ///< room for states [16, depth]
+
+  HOPFIELD_DEVICE float largest(int i) const { return sums[i]; }
+  HOPFIELD_DEVICE float sum(int i) const { return sums[kPoolRows + i]; }
+  HOPFIELD_DEVICE float kept(int i) const { return sums[2 * kPoolRows + i]; }
+  /// Nothing to attend to.
+  HOPFIELD_DEVICE bool dead(int i) const { return largest(i) == minus_infinity() && sum(i) == 0.0f; }
+  /// A mean from the sum over instances.
+  HOPFIELD_DEVICE float mean(int i, float total) const { return dead(i) ? 0.0f : total / sum(i); }
+};
+
+HOPFIELD_DEVICE int64_t all_rows(const PoolCall& call) { return call.bags * call.heads * call.queries; }
+
+/// Before the first association: states and counts of a share's rows.
+HOPFIELD_DEVICE void begin_rows(const Forward& f, const RowGroup& group, const Share& share) {
+  const auto& call = f.call;
+  const auto in_bag = call.heads * call.queries;
+  for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
+    const auto row = group.first + i;
+    const float* from = call.state + group.bag * call.state_bag + (row - group.bag * in_bag) * call.depth;
+    for (int64_t j = lane_index(); j < call.depth; j += 32) f.work.states[row * call.depth + j] = from[j];
+    if (lane_index() == 0) {
+      f.work.frozen[row] = 0;
+      f.out.steps[row] = 0;
+      f.out.residual[row] = bits_float(0x7FC00000u);
+    }
+  }
+  sync_threads();
+}
+
+HOPFIELD_DEVICE void save_sums(const Forward& f, const Found& found, int64_t step, const RowGroup& group, int i) {
+  if (f.out.saved_sums == nullptr) return;
+  float* to = f.out.saved_sums + 2 * (step * all_rows(f.call) + group.first + i);
+  to[0] = found.largest(i);
+  to[1] = found.sum(i);
+}
+
+/// W mean + b of a share's rows, to found.states. Four numbers of a state at once: one by one they would wait for
+/// memory.
+HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, const Share& share,
+                                   const Found& found) {
+  const int depth = static_cast<int>(call.depth), width = static_cast<int>(call.width), room = room_of(call);
+  const int fours = (depth + 3) / 4;
+  for (int item = warp_index(); item < share.count(group) * fours; item += kPoolWarps) {
+    const int i = share.row(item / fours), j = item % fours * 4, head = head_of(call, group.first + i);
+    const float* weights[4];
+    for (int u = 0; u < 4; ++u) {
+      weights[u] = call.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
+    }
+    const float* mean = found.means + i * room;
+    float sums[4] = {};
+    HOPFIELD_UNROLL_BY(2)
+    for (int k = lane_index(); k < width; k += 32) {
+      HOPFIELD_UNROLL
+      for (int u = 0; u < 4; ++u) sums[u] = fused_multiply_add(weights[u][k], mean[k], sums[u]);
+    }
+    HOPFIELD_UNROLL
+    for (int u = 0; u < 4; ++u) {
+      sums[u] = warp_sum(sums[u]);
+      if (lane_index() != 0 || j + u >= depth) continue;
+      found.states[i * depth + j + u] = sums[u] + (call.bias != nullptr ? call.bias[head * depth + j + u] : 0.0f);
+    }
+  }
+  sync_threads();
+}
+
+/// Moves a share's rows by update `step`; their states, moved or not, are in found.states then.
+HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const Share& share, const Found& found,
+                                 int64_t step) {
+  const auto& call = f.call;
+  map_to_states(call, group, share, found);
+  for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
+    const auto row = group.first + i, saved = step * all_rows(call) + row;
+    if (f.out.saved_means != nullptr) {
+      const float* mean = found.means + i * room_of(call);
+      for (int64_t k = lane_index(); k < call.width; k += 32) f.out.saved_means[saved * call.width + k] = mean[k];
+    }
+    const bool was_active = active(f, row, step), moves = was_active && !found.dead(i);
+    float* states = found.states + i * call.depth;
+    float squares = 0.0f;
+    for (int64_t j = lane_index(); j < call.depth; j += 32) {
+      float* state = f.work.states + row * call.depth + j;
+      const float before = *state;
+      squares += (states[j] - before) * (states[j] - before);
+      if (!moves) states[j] = before;
+      *state = states[j];
+      if (f.out.saved_states != nullptr) f.out.saved_states[saved * call.depth + j] = states[j];
+    }
+    squares = warp_sum(squares);
+    sync_warp();
+    if (lane_index() == 0) {
+      save_sums(f, found, step, group, i);
+      if (was_active) {
+        const float residual = found.dead(i) ? 0.0f : squares > 0.0f ? 1.0f / fast_rsqrt(squares) : squares;
+        const float eps = call.eps[head_of(call, row)];
+        f.out.residual[row] = residual;
+        if (moves) f.out.steps[row] += 1;
+        const bool goes_on = residual > eps && residual < bits_float(0x7F800000u);
+        f.work.frozen[row] = found.dead(i) || (eps > 0.0f && !goes_on);
+      }
+    }
+  }
+  sync_threads();
+}
+
+/// Writes the results of a share's rows after the read-out.
+HOPFIELD_DEVICE void write_results(const Forward& f, const RowGroup& group, const Share& share, const Found& found) {
+  const auto& call = f.call;
+  for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
+    const auto row = group.first + i;
+    const float* mean = found.means + i * room_of(call);
+    for (int64_t k = lane_index(); k < call.width; k += 32) f.out.output[row * call.width + k] = mean[k];
+    for (int64_t j = lane_index(); j < call.depth; j += 32) {
+      const float state = f.work.states[row * call.depth + j];
+      f.out.state[row * call.depth + j] = state;
+      // The states stood still from there on: what the backward pass will look for.
+      for (auto step = f.out.steps[row]; f.out.saved_states != nullptr && step < call.most_steps; ++step) {
+        f.out.saved_states[(step * all_rows(call) + row) * call.depth + j] = state;
+      }
+    }
+    sync_warp();
+    if (lane_index() == 0) {
+      const bool dead = found.dead(i);
+      save_sums(f, found, call.most_steps, group, i);
+      f.out.mass[row] = dead ? 0.0f : found.kept(i) / found.sum(i);
+      f.out.logsumexp[row] = dead ? minus_infinity() : (found.largest(i) + fast_log2(found.sum(i))) / kLog2e;
+      if (dead) f.out.residual[row] = 0.0f;
+      f.out.converged[row] = dead || f.out.residual[row] <= call.eps[head_of(call, row)];
+    }
+  }
+}
+
+}  // namespace hopfield::kernels::cuda
