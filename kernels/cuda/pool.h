@@ -27,7 +27,6 @@ constexpr int64_t pool_row_groups(int64_t heads, int64_t queries) {
 }
 /// Widths in shared memory and of workspaces.
 constexpr int64_t pool_room(int64_t width) { return (width + 63) / 64 * 64; }
-/// The widest instances that the kernels take.
 constexpr int64_t kPoolMostWidth = 1024;
 
 /// A call. All pointers are to device memory; rows are [bags, heads, queries], numbered in that order.
@@ -78,6 +77,12 @@ struct PoolOutputs {
   float* saved_sums;    ///< largest score, times log2 e, and sum of exponentials of each association [T + 1, rows, 2]
   float* saved_means;   ///< mean instances that the updates found [T, rows, width]
 };
+
+/// Why the current device cannot serve calls of this width, depth and type; empty if it can.
+std::string pool_reason_against(const PoolCall& call);
+
+/// Bags of up to so many instances stay on chip during forward, on the current device; -1: none does.
+int64_t pool_most_on_chip(const PoolCall& call);
 
 /// Bytes of device memory that pool_forward() works in. It need not be cleared.
 size_t pool_workspace_size(const PoolCall& call);

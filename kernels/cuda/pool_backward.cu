@@ -10,8 +10,6 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-constexpr int kStages = 2;
-
 struct Backward {
   PoolCall call;
   PoolGradients g;
@@ -173,7 +171,7 @@ class BackwardPart {
         last_(step == b.call.most_steps),
         group_(group),
         part_(part),
-        stream_(b.call, part.first, part.count, 2, kStages) {}
+        stream_(b.call, part.first, part.count, 2, kPoolStages) {}
 
   HOPFIELD_DEVICE void run() {
     const int room = stream_.room();
@@ -182,7 +180,7 @@ class BackwardPart {
     load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
                     room, stream_.row_scales(1));
     sync_threads();  // an empty bag has no tile that would wait
-    stream_.template run<kStages - 1>([this](int number) {
+    stream_.template run<kPoolStages - 1>([this](int number) {
       find(number);
       sync_threads();
       add(number);
@@ -353,10 +351,10 @@ template <class T, int most_tiles>
 class GradientPart {
  public:
   HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
-      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
+      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kPoolStages) {}
 
   HOPFIELD_DEVICE void run() {
-    stream_.template run<kStages - 1>([this](int number) {
+    stream_.template run<kPoolStages - 1>([this](int number) {
       sync_threads();  // norms are found by all warps
       for (int first = 0; first < kRows; first += 16) take(number, first);
     });
@@ -501,20 +499,15 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_gradient_pass(
 template <class T, int most_tiles>
 std::string run_passes(const Backward& b, Stream stream) {
   const auto& call = b.call;
-  const auto room = pool_room(call.width);
-  constexpr int kRows = kTileRows<T, most_tiles>;
-  const int64_t streaming = PoolShared<T, kRows>(static_cast<int>(room), 2, kStages).total;
-  const int64_t finishing = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * call.depth;
   const int64_t blocks = b.work.most_parts * pool_row_groups(call.heads, call.queries);
-  const LaunchShape shape{
-      {blocks, 1, 1}, kPoolThreads, static_cast<size_t>(streaming > finishing ? streaming : finishing)};
+  const LaunchShape shape{{blocks, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 2)};
   for (int64_t step = call.most_steps; step >= 0; --step) {
     auto error = launch(pool_backward_pass<T, most_tiles>, shape, stream, b, step);
     if (!error.empty()) return error;
   }
   if (b.g.instances == nullptr) return {};
-  const auto shared = static_cast<size_t>(PoolShared<T, kRows>(static_cast<int>(room), 1, kStages).total);
-  return launch(pool_gradient_pass<T, most_tiles>, {{b.work.most_parts, 1, 1}, kPoolThreads, shared}, stream, b);
+  return launch(pool_gradient_pass<T, most_tiles>,
+                {{b.work.most_parts, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 1)}, stream, b);
 }
 
 }  // namespace

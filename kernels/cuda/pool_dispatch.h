@@ -3,8 +3,6 @@
 #include <kernels/cuda/numbers.h>
 #include <kernels/cuda/pool.h>
 
-#include <string>
-
 namespace hopfield::kernels::cuda {
 
 /// What a kernel for instances is compiled for: their type, and 32 features times `tiles` at most.
@@ -15,7 +13,7 @@ struct InstancesOf {
 };
 
 template <class T, class Run>
-std::string for_instances_of(const PoolCall& call, const Run& run) {
+auto for_instances_of(const PoolCall& call, const Run& run) {
   const auto room = pool_room(call.width);
   if (room <= 256) return run(InstancesOf<T, 8>());
   if (room <= 512) return run(InstancesOf<T, 16>());
@@ -24,16 +22,15 @@ std::string for_instances_of(const PoolCall& call, const Run& run) {
 
 /// Calls `run(InstancesOf<..>())` for the call's instances; returns what it returns.
 template <class Run>
-std::string for_instances(const PoolCall& call, const Run& run) {
+auto for_instances(const PoolCall& call, const Run& run) {
   switch (call.type) {
     case PoolType::bfloat16:
       return for_instances_of<bfloat16_t>(call, run);
     case PoolType::float16:
       return for_instances_of<float16_t>(call, run);
-    case PoolType::float32:
+    default:
       return for_instances_of<float>(call, run);
   }
-  return "an element type that pooling does not know";
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -14,8 +14,6 @@ struct Pass {
   bool last;
 };
 
-constexpr int kStages = 2;
-
 HOPFIELD_DEVICE bool any_active(const Forward& f, const RowGroup& group, int64_t step) {
   for (int i = 0; i < group.count; ++i) {
     if (active(f, group.first + i, step)) return true;
@@ -70,9 +68,9 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(Forward f
   const auto group = row_group(call, part.bag, block_index().x % groups);
   if (!pass.last && !any_active(f, group, pass.step)) return;
   using Work = Association<T, most_tiles>;
-  const TileStream<T, Work::kRows> stream(call, part.first, part.count, 1, kStages);
+  const TileStream<T, Work::kRows> stream(call, part.first, part.count, 1, kPoolStages);
   Work work(f, pass.last, group, part, stream, queries_of(f, group));
-  stream.template run<kStages - 1>([&work](int tile) { work.take(tile); });
+  stream.template run<kPoolStages - 1>([&work](int tile) { work.take(tile); });
   work.store(partials(call, f.work, slot_of(call, f.work, part, part.number, group)),
              [](float* to, float value) { store_fresh(to, value); });
   if (!merge_bag(call, f.work, part, group)) return;
@@ -93,14 +91,10 @@ std::string stream_bags(const Forward& f, const OnChip& on_chip, Stream stream) 
   const int64_t groups = pool_row_groups(call.heads, call.queries);
   auto error = launch(prepare, {{call.bags * groups, 1, 1}, kPoolThreads}, stream, f);
   if (!error.empty()) return error;
-  const auto room = pool_room(call.width);
-  const int64_t streaming = PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(room), 1, kStages).total;
-  const int64_t finishing = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * (3 + room + call.depth);
-  const auto shared = static_cast<size_t>(streaming > finishing ? streaming : finishing);
   // A bag that is streamed has more instances than one that stays on chip.
   const auto bags = on_chip.sizes == 0 ? call.bags : std::min(call.bags, call.total / (on_chip.most_instances() + 1));
   const auto parts = call.total / kPoolPart + bags;
-  const LaunchShape shape{{parts * groups, 1, 1}, kPoolThreads, shared};
+  const LaunchShape shape{{parts * groups, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 1)};
   for (int64_t step = 0; step <= call.most_steps; ++step) {
     const Pass pass{step, step == call.most_steps};
     error = launch(pool_pass<T, most_tiles>, shape, stream, f, pass);
@@ -119,6 +113,29 @@ std::string run(const Forward& f, Stream stream) {
 }
 
 }  // namespace
+
+std::string pool_reason_against(const PoolCall& call) {
+  if (call.width > kPoolMostWidth) {
+    return "the fused kernels of the GPU take instances of at most " + std::to_string(kPoolMostWidth) +
+           " numbers, not " + std::to_string(call.width);
+  }
+  const auto needed = for_instances(call, [&](auto of) {
+    using Instances = decltype(of);
+    return streaming_shared_bytes<typename Instances::Type, Instances::kTiles>(call, 2);
+  });
+  const auto there = device_limits().shared_bytes;
+  if (needed <= there) return {};
+  return "instances of " + std::to_string(call.width) + " numbers and states of " + std::to_string(call.depth) +
+         " take " + std::to_string(needed) + " bytes of shared memory, of which a block of this GPU has " +
+         std::to_string(there);
+}
+
+int64_t pool_most_on_chip(const PoolCall& call) {
+  return for_instances(call, [&](auto instances) {
+    using Instances = decltype(instances);
+    return choose_on_chip<typename Instances::Type, Instances::kTiles>(call).most_instances();
+  });
+}
 
 std::string pool_forward(const PoolCall& call, const PoolOutputs& outputs, void* workspace, Stream stream) {
   if (call.bags * call.heads * call.queries == 0) return {};

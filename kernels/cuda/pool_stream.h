@@ -1,8 +1,21 @@
 #pragma once
 
+#include <kernels/cuda/pool_block.h>
 #include <kernels/cuda/pool_tile.h>
 
 namespace hopfield::kernels::cuda {
+
+/// Tiles that a bag streams through.
+constexpr int kPoolStages = 2;
+
+/// Shared memory of a block that streams: for its tiles, then for what it finds at the end of a bag.
+template <class T, int most_tiles>
+size_t streaming_shared_bytes(const PoolCall& call, int sets) {
+  const auto room = pool_room(call.width);
+  const int64_t tiles = PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(room), sets, kPoolStages).total;
+  const int64_t found = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * (3 + room + call.depth);
+  return static_cast<size_t>(tiles > found ? tiles : found);
+}
 
 /// The tiles of a stretch of instances in shared memory. With fewer stages than tiles they stream through: later tiles
 /// are fetched while a block works on this one. With as many, they stay there for more than one run.

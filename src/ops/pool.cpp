@@ -189,4 +189,11 @@ std::optional<std::string> why_not_fused(const PoolInput& input, const RetrieveO
   return reason_against(call, options.settings());
 }
 
+std::string describe_backend(const PoolInput& input, const RetrieveOptions& options) {
+  const auto reason =
+      options.settings().backend == Backend::composite ? "the options ask for them" : why_not_fused(input, options);
+  if (reason) return c10::str("LibTorch operations: ", *reason);
+  return detail::pool_passes(input.instances.device().type())->describe(input, options.settings());
+}
+
 }  // namespace hopfield

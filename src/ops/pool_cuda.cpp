@@ -68,6 +68,9 @@ class Call {
     c.instances = instances_.data_ptr();
     c.instance_row = instances_.stride(0);
     c.type = type_of(y);
+    c.plain_float32 = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) !=
+                      at::Float32Precision::TF32;
+    if (!ragged) c.smallest_bag = c.largest_bag = y.size(1);
     const auto counts = floats.dtype(at::kLong);
     offsets_ = ragged ? input.offsets.to(counts).contiguous() : at::arange(c.bags + 1, counts) * y.size(1);
     c.offsets = offsets_.data_ptr<int64_t>();
@@ -143,15 +146,25 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) {
     return c10::str("the fused kernels of the GPU take float32, bfloat16 and float16, not ", type);
   }
-  if (input.weight.size(2) > cuda::kPoolMostWidth) {
-    return c10::str("the fused kernels of the GPU take instances of at most ", cuda::kPoolMostWidth, " numbers, not ",
-                    input.weight.size(2));
-  }
+  const LaunchContext context(input.instances);
+  cuda::PoolCall shape;
+  shape.depth = input.weight.size(1);
+  shape.width = input.weight.size(2);
+  shape.type = type_of(input.instances);
+  if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
   if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
   const auto& steps = settings.update_steps_max.values();
   const bool updates = std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
   if (settings.stop_rule == StopRule::per_head && updates) return "the GPU's pooling has the stop rule per_query alone";
   return std::nullopt;
+}
+
+std::string describe(const PoolInput& input, const RetrieveSettings& settings) {
+  const LaunchContext context(input.instances);
+  const auto most = cuda::pool_most_on_chip(Call(input, settings, 0).call);
+  std::string how = "the fused kernels of the GPU; ";
+  if (most < 0) return how + "bags are read once for each association";
+  return c10::str(how, "bags of up to ", most, " instances are read once, larger ones once for each association");
 }
 
 PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
@@ -252,6 +265,6 @@ PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, ui
 
 }  // namespace
 
-const PoolPasses kPoolCudaPasses{reason_against, forward, backward};
+const PoolPasses kPoolCudaPasses{reason_against, describe, forward, backward};
 
 }  // namespace hopfield::detail

@@ -14,6 +14,8 @@ namespace hopfield::detail {
 struct PoolPasses {
   /// One sentence against them, or nothing.
   std::optional<std::string> (*reason_against)(const PoolInput& input, const RetrieveSettings& settings);
+  /// How they serve a call that there is no reason against.
+  std::string (*describe)(const PoolInput& input, const RetrieveSettings& settings);
   /// With logsumexp and scores of beta xi . W y alone. `saved` may be null.
   PoolResult (*forward)(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved);
   /// @param incoming   gradients of output, state, logsumexp and mass; undefined: none

@@ -45,4 +45,8 @@ PoolResult pool(const PoolInput& input, const RetrieveOptions& options = {});
 /// Why the fused kernels would not serve this call; nothing if they would.
 std::optional<std::string> why_not_fused(const PoolInput& input, const RetrieveOptions& options = {});
 
+/// Which form serves this call, in a sentence: LibTorch operations and why, or whose fused kernels, and on a GPU up to
+/// how many instances a bag is read once for all updates.
+std::string describe_backend(const PoolInput& input, const RetrieveOptions& options = {});
+
 }  // namespace hopfield
