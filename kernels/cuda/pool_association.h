@@ -8,15 +8,8 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Largest score and sum of a lane's two rows, g and g + 8, over the tiles so far; the same in all warps.
-struct Running {
-  float largest[2] = {minus_infinity(), minus_infinity()};
-  float sum[2] = {0.0f, 0.0f};
-  float kept[2] = {0.0f, 0.0f};
-  float shift[2] = {0.0f, 0.0f};  ///< sum of weights times means of instances
-};
-
-/// A row group's association with a stretch of instances, whose tiles it takes one after the other.
+/// A row group's association with a stretch of instances, whose tiles it takes one after the other. Of the tile's
+/// scores a warp has those of its own instances, a lane two rows of them, g and g + 8.
 template <class T, int most_tiles>
 class Association {
  public:
@@ -27,128 +20,159 @@ class Association {
                               const TileStream<T, kRows>& stream, const float* queries)
       : f_(f), last_(last), group_(group), part_(part), stream_(stream) {
     load_queries<T>(stream.queries(0), stream.row_sums(0), queries, group.count, stream.room());
+    for (int r = 0; r < 2; ++r) {
+      if (row_of(r) < group.count) beta_[r] = f.call.beta[head_of(f.call, group.first + row_of(r))];
+    }
   }
 
   HOPFIELD_DEVICE void take(int number) {
-    find_scores(number);
+    float scores[kEights][4] = {};
+    if (has_instances()) {
+      find_scores(scores, number);
+      tell_largest(scores);
+    }
     sync_threads();
-    add(number);
+    rescale();
+    if (has_instances()) store_weights(scores, number);
+    sync_threads();
+    stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), f_.call.plain_float32);
   }
 
-  /// Leaves the partial sums behind by `store(address, value)`.
+  /// Leaves the partial sums behind by `store(address, value)`. All threads of the block, after the last tile.
   template <class Store>
-  HOPFIELD_DEVICE void store(const Partials& target, const Store& store) const {
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    const int begin = warp_index() * (stream_.room() / kPoolWarps);
-    HOPFIELD_UNROLL
-    for (int t = 0; t < most_tiles; ++t) {
-      if (t >= stream_.room() / 32) break;
+  HOPFIELD_DEVICE void store(const Partials& target, const Store& store) {
+    const SumsOfWarps<3> sums(stream_.scratch());
+    for (int r = 0; r < 2; ++r) sums.put(row_of(r), {sum_[r], kept_[r], shift_[r]});
+    sync_threads();
+    const int column = lane_index() % 4;
+    for (int r = 0; r < 2; ++r) {
+      if (row_of(r) >= group_.count) continue;
+      float* means = target.means + row_of(r) * stream_.room() + warp_index() * (stream_.room() / kPoolWarps);
+      const float shift = sums.total(2, row_of(r));
       HOPFIELD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int row = g + i / 2 * 8;
-        if (row < group_.count) {
-          store(target.means + row * stream_.room() + begin + 8 * t + 2 * column + i % 2,
-                sums_[t][i] - running_.shift[i / 2]);
-        }
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= stream_.room() / 32) break;
+        store(means + 8 * t + 2 * column, sums_[t][2 * r] - shift);
+        store(means + 8 * t + 2 * column + 1, sums_[t][2 * r + 1] - shift);
       }
     }
-    if (warp_index() != 0 || column != 0) return;
-    for (int i = 0; i < 2; ++i) {
-      store(target.sums + g + 8 * i, running_.largest[i]);
-      store(target.sums + kPoolRows + g + 8 * i, running_.sum[i]);
-      store(target.sums + 2 * kPoolRows + g + 8 * i, running_.kept[i]);
+    if (thread_index() < kPoolRows) {
+      const int row = thread_index();
+      store(target.sums + kPoolRows + row, sums.total(0, row));
+      store(target.sums + 2 * kPoolRows + row, sums.total(1, row));
     }
+    if (warp_index() != 0 || column != 0) return;
+    for (int r = 0; r < 2; ++r) store(target.sums + row_of(r), largest_[r]);
   }
 
  private:
-  /// Scores of the calling warp's instances, in units of log 2.
-  HOPFIELD_DEVICE void find_scores(int number) const {
+  static constexpr int kEights = kWarpEights<kRows>;
+
+  HOPFIELD_DEVICE static int row_of(int r) { return lane_index() / 4 + 8 * r; }
+  HOPFIELD_DEVICE static bool has_instances() { return 8 * warp_index() < kRows; }
+  /// The first of the warp's instances in a fragment's columns of a lane.
+  HOPFIELD_DEVICE static int key_of(int eight) {
+    return 8 * (warp_index() + eight * kPoolWarps) + 2 * (lane_index() % 4);
+  }
+
+  /// In units of log 2; -inf: excluded, or there is no such row or instance.
+  HOPFIELD_DEVICE void find_scores(float (&scores)[kEights][4], int number) const {
     const auto& call = f_.call;
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    if (8 * warp_index() >= kRows) return;
-    float c[kWarpEights<kRows>][4] = {};
-    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room(), call.plain_float32);
+    score_products<T, kRows>(scores, stream_.queries(0), stream_.tile(number), stream_.room(), group_.count <= 8,
+                             call.plain_float32);
     const float* scales = stream_.scales(number);
     const float* shifts = stream_.shifts(number);
-    const float* row_totals = stream_.row_sums(0);
-    float* scores = stream_.scores(0);
-    for (int j = 0; j < kWarpEights<kRows>; ++j) {
-      for (int i = 0; i < 4; ++i) {
-        const int row = g + i / 2 * 8, key = 8 * (warp_index() + j * kPoolWarps) + 2 * column + i % 2;
-        const int64_t instance = stream_.first(number) + key;
-        const bool exists = key < stream_.rows_in(number) && row < group_.count;
-        float score = minus_infinity();
-        if (exists) {
-          const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
-          const float beta = call.beta[head_of(call, group_.first + row)];
-          const float natural = score_of(beta, c[j][i], row_totals[row], scales[key], shifts[key], bias);
-          if (bias != minus_infinity()) score = natural * kLog2e;
-          if (last_ && f_.out.scores != nullptr) {
-            const auto rows = call.heads * call.queries;
-            f_.out.scores[instance * rows + (group_.first + row) % rows] =
-                bias != minus_infinity() ? natural : minus_infinity();
-          }
-        }
-        scores[row * kScorePitch<kRows> + key] = score;
+    const int count = stream_.rows_in(number);
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 4 * kEights; ++i) {
+      float& score = scores[i / 4][i % 4];
+      const int r = i / 2 % 2, key = key_of(i / 4) + i % 2;
+      if (key >= count || row_of(r) >= group_.count) {
+        score = minus_infinity();
+        continue;
       }
+      const float bias = call.key_bias != nullptr ? call.key_bias[stream_.first(number) + key] : 0.0f;
+      const float natural = bias == minus_infinity() ? minus_infinity()
+                                                     : score_of(beta_[r], score, stream_.row_sums(0)[row_of(r)],
+                                                                scales[key], shifts[key], bias);
+      if (last_ && f_.out.scores != nullptr) {
+        const auto rows = call.heads * call.queries;
+        f_.out.scores[(stream_.first(number) + key) * rows + (group_.first + row_of(r)) % rows] = natural;
+      }
+      score = natural * kLog2e;
     }
   }
 
-  /// Takes the tile's scores into the running sums.
-  HOPFIELD_DEVICE void add(int number) {
-    const auto& call = f_.call;
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    const float* scores = stream_.scores(0);
-    const float* scales = stream_.scales(number);
-    const float* shifts = stream_.shifts(number);
-    const bool drops = last_ && call.dropout > 0.0f;
+  /// To the other warps: the largest scores of this one's instances.
+  HOPFIELD_DEVICE void tell_largest(const float (&scores)[kEights][4]) const {
+    for (int r = 0; r < 2; ++r) {
+      float largest = minus_infinity();
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 2 * kEights; ++i) {
+        const float score = scores[i / 2][2 * r + i % 2];
+        largest = score > largest ? score : largest;
+      }
+      largest = quad_max(largest);
+      if (lane_index() % 4 == 0) stream_.maxima()[warp_index() * kPoolRows + row_of(r)] = largest;
+    }
+  }
+
+  /// Makes all sums relative to the largest score so far.
+  HOPFIELD_DEVICE void rescale() {
+    constexpr int kWarps = kRows / 8 < kPoolWarps ? kRows / 8 : kPoolWarps;
     float factor[2];
     for (int r = 0; r < 2; ++r) {
-      const float* row = scores + (g + 8 * r) * kScorePitch<kRows>;
-      float largest = running_.largest[r];
-      for (int key = column; key < kRows; key += 4) largest = row[key] <= largest ? largest : row[key];
-      largest = quad_max(largest);
+      float largest = largest_[r];
+      HOPFIELD_UNROLL
+      for (int warp = 0; warp < kWarps; ++warp) {
+        const float other = stream_.maxima()[warp * kPoolRows + row_of(r)];
+        largest = other > largest ? other : largest;
+      }
       // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
-      factor[r] = running_.largest[r] == largest            ? 1.0f
-                  : running_.largest[r] == minus_infinity() ? 0.0f
-                                                            : fast_exp2(running_.largest[r] - largest);
-      running_.largest[r] = largest;
-      running_.sum[r] *= factor[r];
-      running_.kept[r] *= factor[r];
-      running_.shift[r] *= factor[r];
+      factor[r] = largest_[r] == largest            ? 1.0f
+                  : largest_[r] == minus_infinity() ? 0.0f
+                                                    : fast_exp2(largest_[r] - largest);
+      largest_[r] = largest;
+      sum_[r] *= factor[r];
+      kept_[r] *= factor[r];
+      shift_[r] *= factor[r];
     }
+    if (!any(factor[0] != 1.0f || factor[1] != 1.0f)) return;
     HOPFIELD_UNROLL
     for (int t = 0; t < most_tiles; ++t) {
       HOPFIELD_UNROLL
       for (int i = 0; i < 4; ++i) sums_[t][i] *= factor[i / 2];
     }
-    float sum[2] = {}, kept[2] = {}, shift[2] = {};
-    for (int first = 0; first < kRows; first += 16) {
-      WeightFragment weights;
+  }
+
+  /// The own instances' share of the sums, and their weights for all warps.
+  HOPFIELD_DEVICE void store_weights(const float (&scores)[kEights][4], int number) {
+    const float* scales = stream_.scales(number);
+    const float* shifts = stream_.shifts(number);
+    HOPFIELD_UNROLL
+    for (int eight = 0; eight < kEights; ++eight) {
+      const int key = key_of(eight);
       HOPFIELD_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        const int half = i / 4, r = i / 2 % 2, key = first + 8 * half + 2 * column + i % 2;
-        const float score = scores[(g + 8 * r) * kScorePitch<kRows> + key];
-        const float p = score == minus_infinity() ? 0.0f : fast_exp2(score - running_.largest[r]);
-        sum[r] += p;
-        float stays = p;
-        if (drops && g + 8 * r < group_.count) {
-          const int64_t place = stream_.first(number) + key - part_.bag_first;
-          stays *= dropout_factor(call, group_, g + 8 * r, place);
+      for (int r = 0; r < 2; ++r) {
+        float p[2];
+        for (int i = 0; i < 2; ++i) {
+          const float score = scores[eight][2 * r + i];
+          p[i] = score == minus_infinity() ? 0.0f : fast_exp2(score - largest_[r]);
+          sum_[r] += p[i];
+          p[i] *= dropout(number, r, key + i);
+          kept_[r] += p[i];
         }
-        kept[r] += stays;
-        // Rounded here, so that the instance means are subtracted with the very weights that they were added with.
-        const float weight = as_weight<T>(stays * scales[key]);
-        shift[r] += weight * shifts[key];
-        weights.at[half][r][i % 2] = weight;
+        // Instance means are subtracted with the very weights that they are added with.
+        const WeightPair<T> weights(p[0] * scales[key], p[1] * scales[key + 1]);
+        shift_[r] += weights.even * shifts[key] + weights.odd * shifts[key + 1];
+        stream_.weights().store(row_of(r), key, weights);
       }
-      add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room(), call.plain_float32);
     }
-    for (int r = 0; r < 2; ++r) {
-      running_.sum[r] += quad_sum(sum[r]);
-      running_.kept[r] += quad_sum(kept[r]);
-      running_.shift[r] += quad_sum(shift[r]);
-    }
+  }
+
+  HOPFIELD_DEVICE float dropout(int number, int r, int key) const {
+    if (!last_ || f_.call.dropout <= 0.0f || row_of(r) >= group_.count) return 1.0f;
+    return dropout_factor(f_.call, group_, row_of(r), stream_.first(number) + key - part_.bag_first);
   }
 
   const Forward& f_;
@@ -156,8 +180,13 @@ class Association {
   const RowGroup group_;
   const PartOfBag part_;
   const TileStream<T, kRows>& stream_;
-  Running running_;
-  float sums_[most_tiles][4] = {};
+  float beta_[2] = {0.0f, 0.0f};
+  float largest_[2] = {minus_infinity(), minus_infinity()};  ///< of all warps
+  // Of the own instances.
+  float sum_[2] = {0.0f, 0.0f};
+  float kept_[2] = {0.0f, 0.0f};
+  float shift_[2] = {0.0f, 0.0f};   ///< sum of weights times means of instances
+  float sums_[most_tiles][4] = {};  ///< of all weighted instances, the warp's quarter of the width
 };
 
 }  // namespace hopfield::kernels::cuda

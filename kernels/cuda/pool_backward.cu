@@ -161,6 +161,14 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
   }
 }
 
+/// What a lane knows of one of its two rows during a pass.
+struct BackwardRow {
+  bool takes = false;  ///< a gradient comes in
+  float beta = 0.0f, largest = 0.0f, sum = 1.0f, mean = 0.0f;
+  float mass = 0.0f;  ///< gradient of the final association's sum
+  float size = 1.0f;  ///< by which the incoming gradient, as a query, was divided
+};
+
 /// A part of a bag for a row group: dS Y.
 template <class T, int most_tiles>
 class BackwardPart {
@@ -179,105 +187,113 @@ class BackwardPart {
                     room);
     load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
                     room, stream_.row_scales(1));
-    sync_threads();  // an empty bag has no tile that would wait
+    sync_threads();
+    for (int r = 0; r < 2; ++r) rows_[r] = row_at(r);
     stream_.template run<kPoolStages - 1>([this](int number) {
-      find(number);
+      if (8 * warp_index() < kRows) find(number);
       sync_threads();
-      add(number);
+      stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), b_.call.plain_float32);
     });
   }
 
   HOPFIELD_DEVICE void store(const Partials& target) const {
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room();
-    const int begin = warp_index() * (room / kPoolWarps);
-    HOPFIELD_UNROLL
-    for (int t = 0; t < most_tiles; ++t) {
-      if (t >= room / 32) break;
+    const SumsOfWarps<2> sums(stream_.scratch());
+    for (int r = 0; r < 2; ++r) sums.put(row_of(r), {excess_[r], shift_[r]});
+    sync_threads();
+    const int column = lane_index() % 4, room = stream_.room();
+    for (int r = 0; r < 2; ++r) {
+      if (row_of(r) >= group_.count) continue;
+      float* means = target.means + row_of(r) * room + warp_index() * (room / kPoolWarps) + 2 * column;
+      const float shift = sums.total(1, row_of(r)), size = rows_[r].size;
       HOPFIELD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int row = g + i / 2 * 8;
-        if (row >= group_.count) continue;
-        const float sum = (sums_[t][i] - shift_[i / 2]) * stream_.row_scales(1)[row];
-        store_fresh(target.means + row * room + begin + 8 * t + 2 * column + i % 2, sum);
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= room / 32) break;
+        store_fresh(means + 8 * t, (sums_[t][2 * r] - shift) * size);
+        store_fresh(means + 8 * t + 1, (sums_[t][2 * r + 1] - shift) * size);
       }
     }
     if (warp_index() != 0 || column != 0) return;
     for (int r = 0; r < 2; ++r) {
       // Sums that are not relative to anything: they merge as they are.
-      store_fresh(target.sums + g + 8 * r, 0.0f);
-      store_fresh(target.sums + kPoolRows + g + 8 * r, excess_[r] * stream_.row_scales(1)[g + 8 * r]);
-      store_fresh(target.sums + 2 * kPoolRows + g + 8 * r, 0.0f);
+      store_fresh(target.sums + row_of(r), 0.0f);
+      store_fresh(target.sums + kPoolRows + row_of(r), sums.total(0, row_of(r)) * rows_[r].size);
+      store_fresh(target.sums + 2 * kPoolRows + row_of(r), 0.0f);
     }
   }
 
  private:
   static constexpr int kRows = kTileRows<T, most_tiles>;
+  static constexpr int kEights = kWarpEights<kRows>;
 
-  /// P and dS of the calling warp's instances; dS, divided by the row's scale, takes the place of the scores.
-  HOPFIELD_DEVICE void find(int number) const {
-    const auto& call = b_.call;
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    if (8 * warp_index() >= kRows) return;
-    float c[kWarpEights<kRows>][4] = {}, d[kWarpEights<kRows>][4] = {};
-    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room(), call.plain_float32);
-    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room(), call.plain_float32);
-    const auto in_bag = call.heads * call.queries;
-    for (int j = 0; j < kWarpEights<kRows>; ++j) {
-      for (int i = 0; i < 4; ++i) {
-        const int r = g + i / 2 * 8, key = 8 * (warp_index() + j * kPoolWarps) + 2 * column + i % 2;
-        float result = 0.0f;
-        if (key < stream_.rows_in(number) && r < group_.count) {
-          const int64_t instance = stream_.first(number) + key, row = group_.first + r;
-          const float scale = stream_.scales(number)[key], shift = stream_.shifts(number)[key];
-          const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
-          const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(call) + row);
-          const bool takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f && bias != minus_infinity();
-          const float beta = call.beta[head_of(call, row)];
-          float p = 0.0f, gradient = 0.0f;
-          if (takes) {
-            const float natural = score_of(beta, c[j][i], stream_.row_sums(0)[r], scale, shift, bias);
-            p = fast_exp2(natural * kLog2e - sums[0]) / sums[1];
-            const float size = stream_.row_scales(1)[r];
-            gradient = size * scale * (d[j][i] - shift * stream_.row_sums(1)[r]);
-            float factor = 1.0f;
-            if (last_ && call.dropout > 0.0f) {
-              factor = dropout_factor(call, group_, r, instance - part_.bag_first);
-              gradient = factor * (gradient + (b_.g.mass != nullptr ? b_.g.mass[row] : 0.0f));
-            }
-            gradient = p * (gradient - b_.own.means[row]);
-            p *= factor;
-            result = gradient / size;
-          }
-          if (b_.own.weights != nullptr) {
-            float* weights = b_.own.weights + instance * pool_all_rows(call) + 2 * step_ * in_bag + row % in_bag;
-            weights[0] = p;
-            weights[in_bag] = beta * gradient;
-          }
-        }
-        stream_.scores(0)[r * kScorePitch<kRows> + key] = result;
-      }
-    }
+  HOPFIELD_DEVICE static int row_of(int r) { return lane_index() / 4 + 8 * r; }
+
+  HOPFIELD_DEVICE BackwardRow row_at(int r) const {
+    BackwardRow result;
+    if (row_of(r) >= group_.count) return result;
+    const int64_t row = group_.first + row_of(r);
+    const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(b_.call) + row);
+    result.takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f;
+    result.beta = b_.call.beta[head_of(b_.call, row)];
+    result.largest = sums[0];
+    result.sum = sums[1];
+    result.mean = b_.own.means[row];
+    if (last_ && b_.g.mass != nullptr) result.mass = b_.g.mass[row];
+    result.size = stream_.row_scales(1)[row_of(r)];
+    return result;
   }
 
-  HOPFIELD_DEVICE void add(int number) {
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    float shift[2] = {}, excess[2] = {};
-    for (int first = 0; first < kRows; first += 16) {
-      WeightFragment weights;
-      HOPFIELD_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        const int half = i / 4, r = i / 2 % 2, key = first + 8 * half + 2 * column + i % 2;
-        const float gradient = stream_.scores(0)[(g + 8 * r) * kScorePitch<kRows> + key];
-        const float weight = as_weight<T>(gradient * stream_.scales(number)[key]);
-        excess[r] += gradient;
-        shift[r] += weight * stream_.shifts(number)[key];
-        weights.at[half][r][i % 2] = weight;
-      }
-      add_weighted<T, most_tiles>(sums_, weights, stream_.tile(number), first, stream_.room(), b_.call.plain_float32);
+  /// P, as it was read out, and dS.
+  struct Entry {
+    float p = 0.0f, gradient = 0.0f;
+  };
+  HOPFIELD_DEVICE Entry entry(int number, int key, int r, float score, float incoming) const {
+    const auto& call = b_.call;
+    const auto& row = rows_[r];
+    const int64_t instance = stream_.first(number) + key;
+    const float bias = call.key_bias != nullptr ? call.key_bias[instance] : 0.0f;
+    if (!row.takes || bias == minus_infinity()) return {};
+    const float scale = stream_.scales(number)[key], shift = stream_.shifts(number)[key];
+    const float natural = score_of(row.beta, score, stream_.row_sums(0)[row_of(r)], scale, shift, bias);
+    const float p = fast_exp2(natural * kLog2e - row.largest) / row.sum;
+    float gradient = row.size * scale * (incoming - shift * stream_.row_sums(1)[row_of(r)]), factor = 1.0f;
+    if (last_ && call.dropout > 0.0f) {
+      factor = dropout_factor(call, group_, row_of(r), instance - part_.bag_first);
+      gradient = factor * (gradient + row.mass);
     }
-    for (int r = 0; r < 2; ++r) {
-      shift_[r] += quad_sum(shift[r]);
-      excess_[r] += quad_sum(excess[r]);
+    return {p * factor, p * (gradient - row.mean)};
+  }
+
+  /// P and dS of the calling warp's instances; dS, divided by the row's size, become weights.
+  HOPFIELD_DEVICE void find(int number) {
+    const auto& call = b_.call;
+    const bool few = group_.count <= 8;
+    float c[kEights][4] = {}, d[kEights][4] = {};
+    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room(), few, call.plain_float32);
+    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room(), few, call.plain_float32);
+    const auto in_bag = call.heads * call.queries, first_row = group_.first - group_.bag * in_bag;
+    HOPFIELD_UNROLL
+    for (int eight = 0; eight < kEights; ++eight) {
+      const int key = 8 * (warp_index() + eight * kPoolWarps) + 2 * (lane_index() % 4);
+      HOPFIELD_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        float weights[2] = {};
+        HOPFIELD_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          if (key + i >= stream_.rows_in(number) || row_of(r) >= group_.count) continue;
+          const auto found = entry(number, key + i, r, c[eight][2 * r + i], d[eight][2 * r + i]);
+          weights[i] = found.gradient / rows_[r].size;
+          excess_[r] += weights[i];
+          if (b_.own.weights == nullptr) continue;
+          const auto row = (stream_.first(number) + key + i) * pool_all_rows(call);
+          float* kept = b_.own.weights + row + 2 * step_ * in_bag + first_row + row_of(r);
+          kept[0] = found.p;
+          kept[in_bag] = rows_[r].beta * found.gradient;
+        }
+        const float *scales = stream_.scales(number) + key, *shifts = stream_.shifts(number) + key;
+        const WeightPair<T> pair(weights[0] * scales[0], weights[1] * scales[1]);
+        shift_[r] += pair.even * shifts[0] + pair.odd * shifts[1];
+        stream_.weights().store(row_of(r), key, pair);
+      }
     }
   }
 
@@ -287,7 +303,9 @@ class BackwardPart {
   const RowGroup group_;
   const PartOfBag part_;
   const TileStream<T, kRows> stream_;
+  BackwardRow rows_[2];
   float sums_[most_tiles][4] = {};
+  // Of the own instances.
   float shift_[2] = {};   ///< sums of weights times means of instances
   float excess_[2] = {};  ///< sums of dS
 };
@@ -316,6 +334,11 @@ struct Pieces {
     high = pack_pair<bfloat16_t>(to_float(first.high), to_float(second.high));
     low = pack_pair<bfloat16_t>(to_float(first.low), to_float(second.low));
   }
+};
+
+/// A lane's part of a 16 x 16 matrix: [half][row][pair] of row g + 8 row, column 8 half + 2 c + pair.
+struct WeightFragment {
+  float at[2][2][2];
 };
 
 /// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, to about 16 bits.
@@ -370,17 +393,13 @@ class GradientPart {
     const auto all_rows = pool_all_rows(call);
     const float* rows = b_.own.rows + part_.bag * all_rows * room;
     float sums[most_tiles][4] = {};
+    const float* weights = b_.own.weights + (stream_.first(number) + first) * all_rows;
     for (int64_t k = 0; k < all_rows; k += 16) {
-      WeightFragment weights;
-      HOPFIELD_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        const int key = first + g + i / 2 % 2 * 8;
-        const auto column_of = k + i / 4 * 8 + 2 * column + i % 2;
-        const bool exists = key < stream_.rows_in(number) && column_of < all_rows;
-        weights.at[i / 4][i / 2 % 2][i % 2] =
-            exists ? b_.own.weights[(stream_.first(number) + key) * all_rows + column_of] : 0.0f;
-      }
-      add_rows(sums, weights, rows + k * room, all_rows - k);
+      const auto weight = [&](int i, int row) {
+        const bool exists = first + i < stream_.rows_in(number) && k + row < all_rows;
+        return exists ? weights[i * all_rows + k + row] : 0.0f;
+      };
+      add_rows(sums, weight, rows + k * room, all_rows - k);
     }
     if (call.normalize) undo_norm(sums, number, first);
     HOPFIELD_UNROLL
@@ -396,21 +415,32 @@ class GradientPart {
     }
   }
 
-  /// Adds weights of 16 instances times the rows that they belong to, of which `left` exist, to the warp's quarter.
-  HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const WeightFragment& weights, const float* rows,
+  /// Adds `weight(instance, row)` of 16 instances times the 16 rows from `rows` on, of which `left` exist.
+  template <class Weight>
+  HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const Weight& weight, const float* rows,
                                 int64_t left) const {
     const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const int begin = warp_index() * (room / kPoolWarps);
+    const float* quarter = rows + warp_index() * (room / kPoolWarps);
     if constexpr (kIsFloat<T>) {
       if (b_.call.plain_float32) {
-        const WeightRows all(weights);
+        TwoRows weights;
+        HOPFIELD_UNROLL
+        for (int i = 0; i < 16; ++i) {
+          weights.upper[i] = weight(g, i);
+          weights.lower[i] = weight(g + 8, i);
+        }
         HOPFIELD_UNROLL
         for (int t = 0; t < most_tiles; ++t) {
           if (t >= tiles) break;
-          all.multiply_add(sums[t], rows + begin + 8 * t + 2 * column, room, left < 16 ? static_cast<int>(left) : 16);
+          weights.multiply_add(sums[t], quarter + 8 * t + 2 * column, room, left < 16 ? static_cast<int>(left) : 16);
         }
         return;
       }
+    }
+    WeightFragment weights;
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      weights.at[i / 4][i / 2 % 2][i % 2] = weight(g + i / 2 % 2 * 8, i / 4 * 8 + 2 * column + i % 2);
     }
     HOPFIELD_UNROLL
     for (int t = 0; t < most_tiles; ++t) {
@@ -419,7 +449,7 @@ class GradientPart {
       HOPFIELD_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int row = i / 2 * 8 + 2 * column + i % 2;
-        y[i] = row < left ? rows[row * room + begin + 8 * t + g] : 0.0f;
+        y[i] = row < left ? quarter[row * room + 8 * t + g] : 0.0f;
       }
       if constexpr (kIsFloat<T>) {
         multiply_add_exactly(sums[t], weights, y);
@@ -452,7 +482,7 @@ class GradientPart {
       }
     }
     // Over the warps, in their order.
-    float* all = stream_.scores(0);  // [2, 16, warps]
+    float* all = stream_.scratch();  // [2, 16, warps]
     for (int r = 0; r < 2; ++r) {
       mean[r] = quad_sum(mean[r]);
       product[r] = quad_sum(product[r]);

@@ -157,6 +157,34 @@ HOPFIELD_DEVICE float quad_max(float value) {
   return value < more ? more : value;
 }
 
+/// Sums of `count` kinds for 16 rows over all lanes that hold a part of a row, in the order of the warps.
+template <int count>
+class SumsOfWarps {
+ public:
+  /// @param memory  shared, [warps, count, 16]
+  HOPFIELD_DEVICE explicit SumsOfWarps(float* memory) : memory_(memory) {}
+
+  /// By the four lanes of a row.
+  HOPFIELD_DEVICE void put(int row, const float (&parts)[count]) const {
+    HOPFIELD_UNROLL
+    for (int k = 0; k < count; ++k) {
+      const float sum = quad_sum(parts[k]);
+      if (lane_index() % 4 == 0) memory_[(warp_index() * count + k) * kPoolRows + row] = sum;
+    }
+  }
+
+  /// After a sync_threads().
+  HOPFIELD_DEVICE float total(int kind, int row) const {
+    float sum = 0.0f;
+    HOPFIELD_UNROLL
+    for (int warp = 0; warp < kPoolWarps; ++warp) sum += memory_[(warp * count + kind) * kPoolRows + row];
+    return sum;
+  }
+
+ private:
+  float* const memory_;
+};
+
 /// 0, or what an entry of the final association is multiplied by.
 HOPFIELD_DEVICE float dropout_factor(const PoolCall& call, const RowGroup& group, int row, int64_t key) {
   const auto number = group.first + row;

@@ -111,7 +111,6 @@ class ClusterWork {
     } else {
       stream_.run_again([&work](int tile) { work.take(tile); });
     }
-    sync_threads();  // a slice may be empty
     work.store(own_partials(), [](float* to, float value) { *to = value; });
   }
 

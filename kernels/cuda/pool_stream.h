@@ -46,9 +46,10 @@ class TileStream {
   HOPFIELD_DEVICE float* shifts(int number) const { return of_tile(at_.shifts, number); }
   HOPFIELD_DEVICE float* norms(int number) const { return of_tile(at_.norms, number); }
   HOPFIELD_DEVICE unsigned char* queries(int set) const { return shared_memory(at_.sets + set * at_.set_size); }
-  HOPFIELD_DEVICE float* scores(int set) const {
-    return shared_memory<float>(at_.sets + set * at_.set_size + at_.scores);
-  }
+  HOPFIELD_DEVICE WeightTile<T, rows> weights() const { return WeightTile<T, rows>(shared_memory(at_.weights)); }
+  /// At least 1 KB, in place of the weights.
+  HOPFIELD_DEVICE float* scratch() const { return shared_memory<float>(at_.weights); }
+  HOPFIELD_DEVICE float* maxima() const { return shared_memory<float>(at_.maxima); }  ///< [warps, 16]
   HOPFIELD_DEVICE float* row_sums(int set) const {
     return shared_memory<float>(at_.sets + set * at_.set_size + at_.row_sums);
   }

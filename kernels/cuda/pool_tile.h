@@ -42,27 +42,29 @@ constexpr int kTileRows = kIsFloat<T> ? (feature_tiles <= 8 ? 32 : 16)
 template <int rows>
 constexpr int kWarpEights = rows > 32 ? rows / 32 : 1;
 
-template <int rows>
-constexpr int kScorePitch = rows + 4;
+/// Elements from row to row of a tile's weights, a bank conflict's width beyond the tile's rows.
+template <class T, int rows>
+constexpr int kWeightPitch = rows + 16 / static_cast<int>(sizeof(T));
 
-/// Shared memory of a block, in bytes from its beginning. A stage has room for a tile; a set is 16 queries, their sums
-/// and their scores.
+/// Shared memory of a block, in bytes from its beginning. A stage has room for a tile; a set is 16 queries and their
+/// sums.
 template <class T, int rows>
 struct PoolShared {
-  int tiles, scales, shifts, norms, sets, set_size, total;
-  int scores, row_sums, row_scales;  ///< in a set, behind its queries
+  int tiles, scales, shifts, norms, weights, maxima, sets, set_size, total;
+  int row_sums, row_scales;  ///< in a set, behind its queries
 
   HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count, int stages)
       : tiles(0),
         scales(stages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
         shifts(scales + 4 * rows * stages),
         norms(shifts + 4 * rows * stages),
-        sets(norms + 4 * rows * stages),
-        set_size(4 * kPoolRows * (tile_pitch<T>(room) + kScorePitch<rows> + 2)),
+        // 16-bit numbers, here and in the queries, come as two, whose sum has twice the digits.
+        weights(norms + 4 * rows * stages),
+        maxima(weights + 4 * kPoolRows * kWeightPitch<T, rows>),
+        sets(maxima + 4 * kPoolRows * kPoolWarps),
+        set_size(4 * kPoolRows * (tile_pitch<T>(room) + 2)),
         total(sets + set_count * set_size),
-        // 16-bit queries come as two numbers, whose sum has twice the digits.
-        scores(4 * kPoolRows * tile_pitch<T>(room)),
-        row_sums(scores + 4 * kPoolRows * kScorePitch<rows>),
+        row_sums(4 * kPoolRows * tile_pitch<T>(room)),
         row_scales(row_sums + 4 * kPoolRows) {}
 };
 
@@ -73,13 +75,20 @@ HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, in
   constexpr int kElements = 16 / static_cast<int>(sizeof(T));
   const int pieces = room / kElements, pitch = tile_pitch<T>(room);
   const T* source = static_cast<const T*>(call.instances);
-  for (int i = thread_index(); i < rows * pieces; i += kPoolThreads) {
-    const int row = i / pieces, column = i % pieces * kElements;
+  const int width = static_cast<int>(call.width), whole = width / kElements;
+  const int tail = width % kElements * static_cast<int>(sizeof(T));
+  // Eight lanes to a row, 128 bytes at a time.
+  const int begin = lane_index() % 8;
+  for (int row = thread_index() / 8; row < rows; row += kPoolThreads / 8) {
     const bool taken = row < count && (call.key_bias == nullptr || call.key_bias[first + row] != minus_infinity());
-    const int64_t left = (call.width - column) * static_cast<int64_t>(sizeof(T));
-    const int bytes = !taken || left <= 0 ? 0 : left < 16 ? static_cast<int>(left) : 16;
-    copy_async_16(tile + row * pitch + column, bytes > 0 ? source + (first + row) * call.instance_row + column : source,
-                  bytes);
+    const T* from = source + (taken ? (first + row) * call.instance_row : 0) + begin * kElements;
+    T* to = tile + row * pitch + begin * kElements;
+    const int full = taken ? whole : 0, rest = taken ? tail : 0;
+    HOPFIELD_UNROLL_BY(4)
+    for (int piece = begin; piece < pieces; piece += 8, from += 8 * kElements, to += 8 * kElements) {
+      const int bytes = piece < full ? 16 : piece == full ? rest : 0;
+      copy_async_16(to, bytes > 0 ? from : source, bytes);
+    }
   }
 }
 
@@ -89,36 +98,63 @@ HOPFIELD_DEVICE float warp_sum(float value) {
   return value;
 }
 
-/// LayerNorm's core of the calling warp's rows. Of 16-bit numbers it leaves scale and shift for later, (y - shift)
-/// scale, which is as exact and spares a pass through shared memory; floats are normalised in place: products with
-/// numbers far from zero would lose their digits. `norms` are the scales of either.
+/// Sum of a value over the eight lanes of a row.
+HOPFIELD_DEVICE float eight_sum(float value) {
+  for (int mask = 4; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+/// `take(number, in)` for the calling lane's share of a row, 16 bytes at a time; `in`: it belongs to the width.
+template <class T, class Take>
+HOPFIELD_DEVICE void for_each_number(const T* row, int width, const Take& take) {
+  constexpr int kElements = Pack<T>::kSize;
+  for (int column = lane_index() % 8 * kElements; column < width; column += 8 * kElements) {
+    const Pack<T> pack = load_pack(row + column);
+    if (column + kElements <= width) {
+      HOPFIELD_UNROLL
+      for (int i = 0; i < kElements; ++i) take(to_float(pack.values[i]), true);
+    } else {
+      HOPFIELD_UNROLL
+      for (int i = 0; i < kElements; ++i) take(to_float(pack.values[i]), column + i < width);
+    }
+  }
+}
+
+/// LayerNorm's core of the calling warp's rows, eight lanes to a row. Of 16-bit numbers it leaves scale and shift for
+/// later, (y - shift) scale, which is as exact and spares a pass through shared memory; floats are normalised in place:
+/// products with numbers far from zero would lose their digits. `norms` are the scales of either.
 template <class T, int rows>
 HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int room,
                                     float* norms) {
   const int pitch = tile_pitch<T>(room), width = static_cast<int>(call.width);
-  for (int i = 0; i < 8 * kWarpEights<rows>; ++i) {
-    const int row = 8 * (warp_index() + i / 8 * kPoolWarps) + i % 8;
-    if (row >= rows) break;
+  for (int i = 0; i < 2 * kWarpEights<rows>; ++i) {
+    const int row = 8 * (warp_index() + i / 2 * kPoolWarps) + i % 2 * 4 + lane_index() / 8;
+    if (8 * warp_index() >= rows) break;  // the whole warp
     T* y = tile + row * pitch;
     float mean = 0.0f, scale = 1.0f, norm = 1.0f;
     if (call.normalize) {
-      for (int k = lane_index(); k < width; k += 32) mean += to_float(y[k]);
-      mean = warp_sum(mean) / static_cast<float>(width);
+      for_each_number(y, width, [&](float value, bool) { mean += value; });  // zeros behind the width
+      mean = eight_sum(mean) / static_cast<float>(width);
       float variance = 0.0f;
-      for (int k = lane_index(); k < width; k += 32) {
-        const float difference = to_float(y[k]) - mean;
-        variance += difference * difference;
-      }
-      variance = warp_sum(variance) / static_cast<float>(width) + call.normalize_eps;
+      for_each_number(y, width, [&](float value, bool in) {
+        const float difference = in ? value - mean : 0.0f;
+        variance = fused_multiply_add(difference, difference, variance);
+      });
+      variance = eight_sum(variance) / static_cast<float>(width) + call.normalize_eps;
       scale = variance == 0.0f ? 0.0f : fast_rsqrt(variance);
       norm = scale;
       if constexpr (kIsFloat<T>) {
-        for (int k = lane_index(); k < width; k += 32) y[k] = (y[k] - mean) * scale;
+        for (int column = lane_index() % 8 * 4; column < width; column += 32) {
+          Pack<float> pack = load_pack(y + column);
+          HOPFIELD_UNROLL
+          for (int k = 0; k < 4; ++k) pack.values[k] = column + k < width ? (pack.values[k] - mean) * scale : 0.0f;
+          store_pack(y + column, pack);
+        }
         mean = 0.0f;
         scale = 1.0f;
       }
     }
-    if (lane_index() == 0) {
+    if (lane_index() % 8 == 0) {
       scales[row] = scale;
       shifts[row] = mean;
       norms[row] = norm;
@@ -135,17 +171,6 @@ struct Split {
   HOPFIELD_DEVICE explicit Split(float value)
       : high(from_float<T>(value)), low(from_float<T>(value - to_float(high))) {}
 };
-
-/// `value` as add_weighted() takes it.
-template <class T>
-HOPFIELD_DEVICE float as_weight(float value) {
-  if constexpr (kIsFloat<T>) {
-    return value;
-  } else {
-    const Split<T> split(value);
-    return to_float(split.high) + to_float(split.low);
-  }
-}
 
 /// The power of two by which numbers up to `largest` are divided to come near 1: gradients may be too small for 16
 /// bits.
@@ -241,10 +266,11 @@ HOPFIELD_DEVICE void plain_score_products(float (&c)[kWarpEights<rows>][4], cons
   }
 }
 
-/// c[j]: products of 16 queries with the calling warp's eights of instances. `plain`: of floats without tensor cores.
+/// c[j]: products of 16 queries with the calling warp's eights of instances. `few`: only 8 of them are there. `plain`:
+/// of floats without tensor cores.
 template <class T, int rows>
 HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsigned char* queries, const T* tile,
-                                    int room, bool plain) {
+                                    int room, bool few, bool plain) {
   if constexpr (kIsFloat<T>) {
     if (plain) return plain_score_products<rows>(c, reinterpret_cast<const float*>(queries), tile, room);
   }
@@ -255,7 +281,7 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
   if constexpr (kIsFloat<T>) {
     const auto* q = reinterpret_cast<const float*>(queries) + g * pitch + column;
     for (int k = 0; k < room; k += 8) {
-      const Tf32Pieces a({q[k], q[8 * pitch + k], q[k + 4], q[8 * pitch + k + 4]});
+      const Tf32Pieces a({q[k], few ? 0.0f : q[8 * pitch + k], q[k + 4], few ? 0.0f : q[8 * pitch + k + 4]});
       HOPFIELD_UNROLL
       for (int j = 0; j < kWarpEights<rows>; ++j) {
         const float* y = own + kNext * j * pitch + k + column;
@@ -270,9 +296,9 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
       for (int half = 0; half < 2; ++half) {
         const T* from = q + half * kPoolRows * pitch + k;
         a[half][0] = load_word(from);
-        a[half][1] = load_word(from + 8 * pitch);
+        a[half][1] = few ? 0 : load_word(from + 8 * pitch);
         a[half][2] = load_word(from + 8);
-        a[half][3] = load_word(from + 8 * pitch + 8);
+        a[half][3] = few ? 0 : load_word(from + 8 * pitch + 8);
       }
       HOPFIELD_UNROLL
       for (int j = 0; j < kWarpEights<rows>; ++j) {
@@ -285,27 +311,12 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
   }
 }
 
-/// Weights of 16 queries and the 16 instances from `first` on, as a lane holds them: [half][row][pair] of row g + 8
-/// row, instance first + 8 half + 2 c + pair.
-struct WeightFragment {
-  float at[2][2][2];
-};
-
-/// A lane's two rows of a fragment, with the columns that the other lanes of these rows hold.
-struct WeightRows {
+/// A lane's two rows of a 16 x 16 matrix of floats, for products without tensor cores.
+struct TwoRows {
   float upper[16], lower[16];
 
-  HOPFIELD_DEVICE explicit WeightRows(const WeightFragment& weights) {
-    const int row = lane_index() / 4 * 4;
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 16; ++i) {
-      upper[i] = shuffle(weights.at[i / 8][0][i % 2], row + i % 8 / 2);
-      lower[i] = shuffle(weights.at[i / 8][1][i % 2], row + i % 8 / 2);
-    }
-  }
-
-  /// c += these rows times two columns of `count` numbers, one below the other at `y`, without tensor cores.
-  HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float* y, int64_t pitch, int count = 16) const {
+  /// c += these rows times two columns of `count` numbers, one below the other at `y`.
+  HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float* y, int64_t pitch, int count) const {
     HOPFIELD_UNROLL
     for (int i = 0; i < 16; ++i) {
       if (i >= count) break;
@@ -318,45 +329,73 @@ struct WeightRows {
   }
 };
 
-/// Adds weights times instances to the calling warp's quarter of the width: sums[t] are features 8 t .. of it.
-template <class T, int most_tiles>
-HOPFIELD_DEVICE void add_weighted(float (&sums)[most_tiles][4], const WeightFragment& weights, const T* tile, int first,
-                                  int room, bool plain) {
-  const int pitch = tile_pitch<T>(room), tiles = room / 32;
-  const int begin = warp_index() * (room / kPoolWarps);
-  if constexpr (kIsFloat<T>) {
-    const int g = lane_index() / 4, column = lane_index() % 4;
-    if (plain) {
-      const WeightRows all(weights);
-      HOPFIELD_UNROLL
-      for (int t = 0; t < most_tiles; ++t) {
-        if (t >= tiles) break;
-        all.multiply_add(sums[t], tile + first * pitch + begin + 8 * t + 2 * column, pitch);
+/// Two weights of instances that are neighbours.
+template <class T>
+struct WeightPair {
+  uint32_t high, low;  ///< two 16-bit numbers each
+  float even, odd;     ///< as they enter the products
+
+  HOPFIELD_DEVICE WeightPair(float first, float second) {
+    const Split<T> a(first), b(second);
+    high = pack_pair<T>(to_float(a.high), to_float(b.high));
+    low = pack_pair<T>(to_float(a.low), to_float(b.low));
+    even = to_float(a.high) + to_float(a.low);
+    odd = to_float(b.high) + to_float(b.low);
+  }
+};
+template <>
+struct WeightPair<float> {
+  float even, odd;
+  HOPFIELD_DEVICE WeightPair(float first, float second) : even(first), odd(second) {}
+};
+
+/// Weights of 16 queries and a tile's instances in shared memory.
+template <class T, int rows>
+class WeightTile {
+ public:
+  HOPFIELD_DEVICE explicit WeightTile(unsigned char* memory) : weights_(reinterpret_cast<T*>(memory)) {}
+
+  /// `key` is even.
+  HOPFIELD_DEVICE void store(int row, int key, const WeightPair<T>& pair) const {
+    T* at = weights_ + row * kPitch + key;
+    if constexpr (kIsFloat<T>) {
+      at[0] = pair.even;
+      at[1] = pair.odd;
+    } else {
+      *reinterpret_cast<uint32_t*>(at) = pair.high;
+      *reinterpret_cast<uint32_t*>(at + kPoolRows * kPitch) = pair.low;
+    }
+  }
+
+  /// Adds weights times instances to the calling warp's quarter of the width: sums[t] are features 8 t .. of it.
+  template <int most_tiles>
+  HOPFIELD_DEVICE void multiply_add(float (&sums)[most_tiles][4], const T* tile, int room, bool plain) const {
+    const int pitch = tile_pitch<T>(room), tiles = room / 32;
+    const T* quarter = tile + warp_index() * (room / kPoolWarps);
+    for (int first = 0; first < rows; first += 16) {
+      const T* instances = quarter + first * pitch;
+      if constexpr (!kIsFloat<T>) {
+        multiply_add_split(sums, first, instances, pitch, tiles);
+      } else if (plain) {
+        multiply_add_plain(sums, first, instances, pitch, tiles);
+      } else {
+        multiply_add_exact(sums, first, instances, pitch, tiles);
       }
-      return;
     }
-    HOPFIELD_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      // The order of instances in the sum is free: a lane's own two weights are used where they are.
-      const auto& w = weights.at[half];
-      const Tf32Pieces a({w[0][0], w[1][0], w[0][1], w[1][1]});
-      const float* y = tile + (first + 8 * half + 2 * column) * pitch + begin + g;
-      HOPFIELD_UNROLL
-      for (int t = 0; t < most_tiles; ++t) {
-        if (t >= tiles) break;
-        multiply_add_exactly(sums[t], a, y[8 * t], y[pitch + 8 * t]);
-      }
-    }
-  } else {
-    uint32_t high[4], low[4];
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const Split<T> even(weights.at[i / 2][i % 2][0]), odd(weights.at[i / 2][i % 2][1]);
-      high[i] = pack_pair<T>(to_float(even.high), to_float(odd.high));
-      low[i] = pack_pair<T>(to_float(even.low), to_float(odd.low));
-    }
+  }
+
+ private:
+  static constexpr int kPitch = kWeightPitch<T, rows>;
+
+  template <int most_tiles>
+  HOPFIELD_DEVICE void multiply_add_split(float (&sums)[most_tiles][4], int first, const T* instances, int pitch,
+                                          int tiles) const {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
-    const T* y = tile + (first + matrix % 2 * 8 + row) * pitch + begin + matrix / 2 * 8;
+    const T* weights = weights_ + (matrix % 2 * 8 + row) * kPitch + first + matrix / 2 * 8;
+    uint32_t high[4], low[4];
+    ldmatrix(high, weights);
+    ldmatrix(low, weights + kPoolRows * kPitch);
+    const T* y = instances + (matrix % 2 * 8 + row) * pitch + matrix / 2 * 8;
     HOPFIELD_UNROLL
     for (int t = 0; t < most_tiles; t += 2) {
       if (t >= tiles) break;
@@ -369,6 +408,47 @@ HOPFIELD_DEVICE void add_weighted(float (&sums)[most_tiles][4], const WeightFrag
       mma_m16n8k16<T>(sums[t + 1], high, right);
     }
   }
-}
+
+  template <int most_tiles>
+  HOPFIELD_DEVICE void multiply_add_exact(float (&sums)[most_tiles][4], int first, const T* instances, int pitch,
+                                          int tiles) const {
+    const int g = lane_index() / 4, column = lane_index() % 4;
+    HOPFIELD_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      // The order of instances in the sum is free: neighbours stand in for those that are four apart.
+      const float* w = weights_ + g * kPitch + first + 8 * half + 2 * column;
+      const Tf32Pieces a({w[0], w[8 * kPitch], w[1], w[8 * kPitch + 1]});
+      const float* y = instances + (8 * half + 2 * column) * pitch + g;
+      HOPFIELD_UNROLL
+      for (int t = 0; t < most_tiles; ++t) {
+        if (t >= tiles) break;
+        multiply_add_exactly(sums[t], a, y[8 * t], y[pitch + 8 * t]);
+      }
+    }
+  }
+
+  template <int most_tiles>
+  HOPFIELD_DEVICE void multiply_add_plain(float (&sums)[most_tiles][4], int first, const T* instances, int pitch,
+                                          int tiles) const {
+    const float* upper = weights_ + lane_index() / 4 * kPitch + first;
+    TwoRows weights;
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 16; i += 4) {
+      const Pack<float> of_upper = load_pack(upper + i), of_lower = load_pack(upper + 8 * kPitch + i);
+      HOPFIELD_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        weights.upper[i + k] = of_upper.values[k];
+        weights.lower[i + k] = of_lower.values[k];
+      }
+    }
+    HOPFIELD_UNROLL
+    for (int t = 0; t < most_tiles; ++t) {
+      if (t >= tiles) break;
+      weights.multiply_add(sums[t], instances + 8 * t + 2 * (lane_index() % 4), pitch, 16);
+    }
+  }
+
+  T* const weights_;
+};
 
 }  // namespace hopfield::kernels::cuda
