@@ -65,6 +65,33 @@ HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& grou
   }
 }
 
+/// W x of a share's rows by `store(row, j, head, value)`, called by one lane; x [16, pitch]. Four numbers of a state at
+/// once: one by one they would wait for memory.
+template <class Store>
+HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, const Share& share, const float* x,
+                                   int64_t pitch, const Store& store) {
+  const int depth = static_cast<int>(call.depth), width = static_cast<int>(call.width), fours = (depth + 3) / 4;
+  for (int item = warp_index(); item < share.count(group) * fours; item += kPoolWarps) {
+    const int i = share.row(item / fours), j = item % fours * 4, head = head_of(call, group.first + i);
+    const float* weights[4];
+    for (int u = 0; u < 4; ++u) {
+      weights[u] = call.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
+    }
+    float sums[4] = {};
+    HOPFIELD_UNROLL_BY(2)
+    for (int k = lane_index(); k < width; k += 32) {
+      const float value = x[i * pitch + k];
+      HOPFIELD_UNROLL
+      for (int u = 0; u < 4; ++u) sums[u] = fused_multiply_add(weights[u][k], value, sums[u]);
+    }
+    HOPFIELD_UNROLL
+    for (int u = 0; u < 4; ++u) {
+      sums[u] = warp_sum(sums[u]);
+      if (lane_index() == 0 && j + u < depth) store(i, j + u, head, sums[u]);
+    }
+  }
+}
+
 /// By one block of each row group, before the first pass.
 HOPFIELD_DEVICE void clear_tickets(const PoolCall& call, const PoolWorkspace& work, const RowGroup& group) {
   if (thread_index() != 0) return;

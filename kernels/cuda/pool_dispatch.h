@@ -20,6 +20,12 @@ auto for_instances_of(const PoolCall& call, const Run& run) {
   return run(InstancesOf<T, 32>());
 }
 
+/// `instantiate(T, tiles)` for all of them.
+#define HOPFIELD_FOR_ALL_TILES(instantiate, T) instantiate(T, 8) instantiate(T, 16) instantiate(T, 32)
+#define HOPFIELD_FOR_ALL_INSTANCES(instantiate)   \
+  HOPFIELD_FOR_ALL_TILES(instantiate, bfloat16_t) \
+  HOPFIELD_FOR_ALL_TILES(instantiate, float16_t) HOPFIELD_FOR_ALL_TILES(instantiate, float)
+
 /// Calls `run(InstancesOf<..>())` for the call's instances; returns what it returns.
 template <class Run>
 auto for_instances(const PoolCall& call, const Run& run) {

@@ -226,12 +226,9 @@ std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream)
   return {};
 }
 
-#define HOPFIELD_ON_CHIP(T, tiles)                           \
+#define HOPFIELD_INSTANTIATE(T, tiles)                       \
   template OnChip choose_on_chip<T, tiles>(const PoolCall&); \
   template std::string pool_on_chip<T, tiles>(const Forward&, const OnChip&, Stream);
-#define HOPFIELD_ON_CHIP_OF(T) HOPFIELD_ON_CHIP(T, 8) HOPFIELD_ON_CHIP(T, 16) HOPFIELD_ON_CHIP(T, 32)
-HOPFIELD_ON_CHIP_OF(bfloat16_t)
-HOPFIELD_ON_CHIP_OF(float16_t)
-HOPFIELD_ON_CHIP_OF(float)
+HOPFIELD_FOR_ALL_INSTANCES(HOPFIELD_INSTANTIATE)
 
 }  // namespace hopfield::kernels::cuda

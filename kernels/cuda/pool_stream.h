@@ -32,6 +32,7 @@ class TileStream {
         at_(room_, sets, stages) {}
 
   HOPFIELD_DEVICE int room() const { return room_; }
+  HOPFIELD_DEVICE int tiles() const { return static_cast<int>((count_ + rows - 1) / rows); }
   HOPFIELD_DEVICE T* tile(int number) const {
     return shared_memory<T>(at_.tiles) + number % stages_ * rows * tile_pitch<T>(room_);
   }
@@ -61,15 +62,23 @@ class TileStream {
   /// tiles, fewer than there are stages, are on their way meanwhile. What was written to shared memory before is seen.
   template <int ahead, class Take>
   HOPFIELD_DEVICE void run(const Take& take) const {
-    for (int number = 0; number < ahead; ++number) fetch(number);
+    begin<ahead>();
     for (int number = 0; number < tiles(); ++number) {
-      fetch(number + ahead);
-      wait_copies<ahead>();
-      sync_threads();
-      normalize_tile<T, rows>(tile(number), scales(number), shifts(number), call_, room_, norms(number));
+      bring<ahead>(number);
       take(number);
       sync_threads();  // the stage is free again
     }
+  }
+  template <int ahead>
+  HOPFIELD_DEVICE void begin() const {
+    for (int number = 0; number < ahead; ++number) fetch(number);
+  }
+  template <int ahead>
+  HOPFIELD_DEVICE void bring(int number) const {
+    fetch(number + ahead);
+    wait_copies<ahead>();
+    sync_threads();
+    normalize_tile<T, rows>(tile(number), scales(number), shifts(number), call_, room_, norms(number));
   }
 
   /// After a run whose tiles have stayed.
@@ -83,7 +92,6 @@ class TileStream {
   }
 
  private:
-  HOPFIELD_DEVICE int tiles() const { return static_cast<int>((count_ + rows - 1) / rows); }
   HOPFIELD_DEVICE float* of_tile(int place, int number) const {
     return shared_memory<float>(place) + number % stages_ * rows;
   }

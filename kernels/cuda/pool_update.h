@@ -58,40 +58,15 @@ HOPFIELD_DEVICE void save_sums(const Forward& f, const Found& found, int64_t ste
   to[1] = found.sum(i);
 }
 
-/// W mean + b of a share's rows, to found.states. Four numbers of a state at once: one by one they would wait for
-/// memory.
-HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, const Share& share,
-                                   const Found& found) {
-  const int depth = static_cast<int>(call.depth), width = static_cast<int>(call.width), room = room_of(call);
-  const int fours = (depth + 3) / 4;
-  for (int item = warp_index(); item < share.count(group) * fours; item += kPoolWarps) {
-    const int i = share.row(item / fours), j = item % fours * 4, head = head_of(call, group.first + i);
-    const float* weights[4];
-    for (int u = 0; u < 4; ++u) {
-      weights[u] = call.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
-    }
-    const float* mean = found.means + i * room;
-    float sums[4] = {};
-    HOPFIELD_UNROLL_BY(2)
-    for (int k = lane_index(); k < width; k += 32) {
-      HOPFIELD_UNROLL
-      for (int u = 0; u < 4; ++u) sums[u] = fused_multiply_add(weights[u][k], mean[k], sums[u]);
-    }
-    HOPFIELD_UNROLL
-    for (int u = 0; u < 4; ++u) {
-      sums[u] = warp_sum(sums[u]);
-      if (lane_index() != 0 || j + u >= depth) continue;
-      found.states[i * depth + j + u] = sums[u] + (call.bias != nullptr ? call.bias[head * depth + j + u] : 0.0f);
-    }
-  }
-  sync_threads();
-}
-
 /// Moves a share's rows by update `step`; their states, moved or not, are in found.states then.
 HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const Share& share, const Found& found,
                                  int64_t step) {
   const auto& call = f.call;
-  map_to_states(call, group, share, found);
+  map_to_states(call, group, share, found.means, room_of(call), [&](int i, int j, int head, float value) {
+    const float bias = call.bias != nullptr ? call.bias[head * call.depth + j] : 0.0f;
+    found.states[i * call.depth + j] = value + bias;
+  });
+  sync_threads();
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
     const auto row = group.first + i, saved = step * all_rows(call) + row;
     if (f.out.saved_means != nullptr) {
