@@ -185,7 +185,7 @@ class BackwardPart {
         last_(step == b.call.most_steps),
         group_(group),
         part_(part),
-        stream_(b.call, part.first, part.count, 2, kPoolStages) {}
+        stream_(b.call, part.first, part.count, 2, kStages) {}
 
   HOPFIELD_DEVICE void run() {
     const int room = stream_.room();
@@ -195,7 +195,7 @@ class BackwardPart {
                     room, stream_.row_scales(1));
     sync_threads();
     for (int r = 0; r < 2; ++r) rows_[r] = row_at(r);
-    stream_.template run<kPoolStages - 1>([this](int number) {
+    stream_.template run<kStages - 1>([this](int number) {
       if (8 * warp_index() < kRows) find(number);
       sync_threads();
       stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), b_.call.plain_float32);
@@ -229,7 +229,7 @@ class BackwardPart {
 
  private:
   static constexpr int kRows = kTileRows<T, most_tiles>;
-  static constexpr int kEights = kWarpEights<kRows>;
+  static constexpr int kEights = kWarpEights<kRows>, kStages = pool_stages<T, most_tiles>(2);
 
   HOPFIELD_DEVICE static int row_of(int r) { return lane_index() / 4 + 8 * r; }
 

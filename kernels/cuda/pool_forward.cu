@@ -68,9 +68,10 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(Forward f
   const auto group = row_group(call, part.bag, block_index().x % groups);
   if (!pass.last && !any_active(f, group, pass.step)) return;
   using Work = Association<T, most_tiles>;
-  const TileStream<T, Work::kRows> stream(call, part.first, part.count, 1, kPoolStages);
+  constexpr int kStages = pool_stages<T, most_tiles>(1);
+  const TileStream<T, Work::kRows> stream(call, part.first, part.count, 1, kStages);
   Work work(f, pass.last, group, part, stream, queries_of(f, group));
-  stream.template run<kPoolStages - 1>([&work](int tile) { work.take(tile); });
+  stream.template run<kStages - 1>([&work](int tile) { work.take(tile); });
   work.store(partials(call, f.work, slot_of(call, f.work, part, part.number, group)),
              [](float* to, float value) { store_fresh(to, value); });
   if (!merge_bag(call, f.work, part, group)) return;

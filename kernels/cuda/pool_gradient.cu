@@ -55,13 +55,13 @@ template <class T, int most_tiles>
 class GradientPart {
  public:
   HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
-      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kPoolStages) {}
+      : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
 
   HOPFIELD_DEVICE void run() {
     const bool reads = b_.call.normalize;  // without a norm, instances do not enter their gradient
-    if (reads) stream_.template begin<kPoolStages - 1>();
+    if (reads) stream_.template begin<kStages - 1>();
     for (int number = 0; number < stream_.tiles(); ++number) {
-      if (reads) stream_.template bring<kPoolStages - 1>(number);
+      if (reads) stream_.template bring<kStages - 1>(number);
       sync_threads();  // norms are found by all warps
       for (int first = 0; first < kRows; first += 16) take(number, first);
       sync_threads();
@@ -69,7 +69,7 @@ class GradientPart {
   }
 
  private:
-  static constexpr int kRows = kTileRows<T, most_tiles>;
+  static constexpr int kRows = kTileRows<T, most_tiles>, kStages = pool_stages<T, most_tiles>(1);
 
   HOPFIELD_DEVICE void take(int number, int first) const {
     const auto& call = b_.call;

@@ -5,14 +5,18 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Tiles that a bag streams through.
-constexpr int kPoolStages = 2;
+/// Tiles that a bag streams through, with `sets` of queries.
+template <class T, int most_tiles>
+constexpr int pool_stages(int sets) {
+  return kIsFloat<T> && most_tiles > 16 && sets > 1 ? 1 : 2;  // the widest floats leave no room for another
+}
 
 /// Shared memory of a block that streams: for its tiles, then for what it finds at the end of a bag.
 template <class T, int most_tiles>
 size_t streaming_shared_bytes(const PoolCall& call, int sets) {
   const auto room = pool_room(call.width);
-  const int64_t tiles = PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(room), sets, kPoolStages).total;
+  const int64_t tiles =
+      PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(room), sets, pool_stages<T, most_tiles>(sets)).total;
   const int64_t found = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * (3 + room + call.depth);
   return static_cast<size_t>(tiles > found ? tiles : found);
 }

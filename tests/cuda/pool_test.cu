@@ -339,12 +339,28 @@ TEST_P(CudaPool, GradientsOfManyRowsAndParts) {
 INSTANTIATE_TEST_SUITE_P(Types, CudaPool, ::testing::Values(PoolType::float32, PoolType::bfloat16, PoolType::float16));
 
 TEST_F(Cuda, PoolsWideInstances) {
-  for (const int64_t width : {7, 300, 1000}) {
-    Sample s;
-    s.bags = {70, 3};
-    s.width = width;
-    s.type = PoolType::bfloat16;
-    check(s);
+  for (const auto type : {PoolType::bfloat16, PoolType::float32}) {
+    for (const int64_t width : {7, 300, 1024}) {
+      Sample s;
+      s.bags = {70, 3};
+      s.width = width;
+      s.type = type;
+      check(s);
+    }
+  }
+}
+
+TEST_F(Cuda, PoolsGradientsOfWideInstances) {
+  for (const auto type : {PoolType::bfloat16, PoolType::float32}) {
+    for (const int64_t width : {500, 1021}) {
+      Sample s;
+      s.bags = {19};
+      s.width = width;
+      s.type = type;
+      s.queries = s.steps = 1;
+      s.depth = 4;
+      check_gradients(s);
+    }
   }
 }
 

@@ -10,6 +10,7 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -22,6 +23,7 @@ using testing::expect_error;
 using testing::max_difference;
 using testing::randn;
 using testing::WrongCall;
+using ::testing::HasSubstr;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -214,6 +216,21 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
   EXPECT_LT(max_difference(p.output, r.output), 1e-12);
   EXPECT_LT(max_difference(p.logsumexp, r.logsumexp), 1e-12);
   EXPECT_LT((p.mass - 1).abs().max().item<double>(), 1e-12);
+}
+
+TEST(Pool, SaysWhichFormServesACall) {
+  auto in = large_bags().input;
+  for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias}) *tensor = tensor->to(at::kFloat);
+#ifdef HOPFIELD_POOL_OF_THE_GPU
+  EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
+#else
+  EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");
+#endif
+  EXPECT_THAT(describe_backend(in, RetrieveOptions().backend(Backend::composite)), HasSubstr("options ask"));
+  in.instances = in.instances.to(at::kDouble);
+  EXPECT_THROW(describe_backend(in), c10::Error);
+  for (auto* tensor : {&in.state, &in.weight, &in.bias}) *tensor = tensor->to(at::kDouble);
+  EXPECT_THAT(describe_backend(in), HasSubstr("LibTorch operations: "));
 }
 
 TEST(Pool, GivesTheScoresOfItsFinalAssociation) {
