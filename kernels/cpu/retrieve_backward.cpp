@@ -65,7 +65,8 @@ class Backward {
   }
 
  private:
-  bool wants_patterns() const { return g_.stored.data != nullptr; }
+  /// Keys without a number have no address.
+  bool wants_patterns() const { return g_.stored.data != nullptr || g_.values.data != nullptr; }
 
   /// Whether the sums can stand in the result's own memory.
   bool is_direct(const PatternSet& set) const {

@@ -113,6 +113,11 @@ PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, 
     g.states = pointer(result.states);
   }
   kernels::retrieve_backward(p, g, on_threads());
+  if (p.batch * p.heads * p.queries == 0) {  // no query, and nobody wrote the gradients of patterns
+    for (const auto* gradient : {&stored, &values}) {
+      if (gradient->defined()) gradient->zero_();
+    }
+  }
   return result;
 }
 
@@ -172,7 +177,7 @@ std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& 
 at::Tensor gradient_like(const at::Tensor& patterns) {
   auto result = at::empty_like(patterns.detach());
   if (result.stride(-1) != 1 && result.size(-1) > 1) result = at::empty(patterns.sizes(), result.options());
-  kernels::want_large_pages(result.data_ptr(), result.nbytes());
+  if (result.is_cpu()) kernels::want_large_pages(result.data_ptr(), result.nbytes());
   return result;
 }
 

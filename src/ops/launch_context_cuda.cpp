@@ -1,5 +1,7 @@
+#include "ops/capture.h"
 #include "ops/pool_cuda.h"
 
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -16,7 +18,16 @@ LaunchContext::~LaunchContext() = default;
 void* LaunchContext::stream() const { return state_->stream.stream(); }
 
 namespace {
-const RegisterPoolPasses kRegistration(c10::DeviceType::CUDA, kPoolCudaPasses);
+
+/// Of the device's current stream.
+bool is_capturing_cuda(c10::Device device) {
+  const c10::cuda::CUDAGuard guard(device);
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+
+const RegisterPoolPasses kPasses(c10::DeviceType::CUDA, kPoolCudaPasses);
+const RegisterCaptureStatus kCaptureStatus(c10::DeviceType::CUDA, is_capturing_cuda);
+
 }  // namespace
 
 }  // namespace hopfield::detail

@@ -1,5 +1,7 @@
 #include "ops/op_arguments.h"
 
+#include "ops/retrieve_internal.h"
+
 #include <ATen/ATen.h>
 
 namespace hopfield::detail {
@@ -70,6 +72,17 @@ RetrieveSettings read_settings(const char* function, const OpSettings& settings)
   s.dropout = settings.dropout;
   s.generator = settings.generator.value_or(at::Generator());
   return s;
+}
+
+at::Tensor beta_on(c10::Device device, const at::Tensor& beta) {
+  if (!beta.defined() || !beta.is_cpu() || device.is_cpu() || is_traced(beta)) return beta;
+  if (beta.requires_grad()) return beta.to(device);  // autograd brings the gradient back
+  const auto values = beta.to(at::kDouble).contiguous();
+  std::vector<at::Tensor> entries;
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    entries.push_back(at::full({1}, values.data_ptr<double>()[i], beta.options().device(device)));
+  }
+  return entries.empty() ? beta.to(device) : at::cat(entries).view(beta.sizes());
 }
 
 }  // namespace hopfield::detail

@@ -37,4 +37,7 @@ OpSettings write_settings(const RetrieveSettings& settings);
 /// @throws c10::Error, whose message `function` begins, for names that mean nothing.
 RetrieveSettings read_settings(const char* function, const OpSettings& settings);
 
+/// Numbers on the CPU, on the device of the patterns without waiting for it. Those on a device are left there.
+at::Tensor beta_on(c10::Device device, const at::Tensor& beta);
+
 }  // namespace hopfield::detail

@@ -91,6 +91,7 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
     // Whoever asks for a gradient, the same gradient modes can serve.
     if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
   }
+  if (input.weight.size(2) == 0) return "instances without a single number go through the composite";
   const auto device = input.instances.device().type();
   const auto* passes = detail::pool_passes(device);
   if (passes == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
@@ -103,9 +104,16 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
   return reason;
 }
 
+/// Those on the CPU are sent without waiting for the device; their values have been checked.
+at::Tensor offsets_on(at::Device device, const at::Tensor& offsets) {
+  if (!offsets.is_cpu() || device.is_cpu()) return offsets;
+  return offsets.to(at::kLong).contiguous().pin_memory().to(device, /*non_blocking=*/true);
+}
+
 /// Checks, chooses, calls.
-PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
+PoolResult run(const PoolInput& input, RetrieveSettings settings) {
   check_pool(input, settings);
+  settings.beta = detail::beta_on(input.instances.device(), settings.beta);
   auto call = input;
   std::optional<std::string> reason;
   if (settings.backend != Backend::composite) reason = reason_against(call, settings);
@@ -113,13 +121,9 @@ PoolResult run(const PoolInput& input, const RetrieveSettings& settings) {
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
-  if (settings.backend != Backend::composite && !reason) return detail::pool_fused(call, settings, seed);
-  const bool masked = input.padding_mask.defined() || input.key_bias.defined() || input.association_mask.defined();
-  if (masked && !detail::is_traced(input.instances)) {
-    // Their keys would pass NaN on to the gradient of the weight.
-    if (const auto clean = detail::without_hidden_nonfinite(detail::as_retrieve_input(input))) {
-      call.instances = clean->stored.squeeze(1);
-    }
+  if (settings.backend != Backend::composite && !reason) {
+    if (call.offsets.defined()) call.offsets = offsets_on(call.instances.device(), call.offsets);
+    return detail::pool_fused(call, settings, seed);
   }
   return detail::pool_composite(call, settings, seed);
 }
@@ -157,6 +161,7 @@ RetrieveInput as_retrieve_input(const PoolInput& input) {
   call.stored = input.instances.unsqueeze(1);
   call.offsets = input.offsets;
   call.association_mask = input.association_mask;
+  if (auto& mask = call.association_mask; mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(0).unsqueeze(0);
   call.padding_mask = input.padding_mask;
   call.key_bias = input.key_bias;
   if (!ragged) {

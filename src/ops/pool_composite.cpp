@@ -6,14 +6,16 @@ namespace hopfield::detail {
 
 PoolResult pool_composite(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
   const auto heads = input.weight.size(0), depth = input.weight.size(1), width = input.weight.size(2);
-  auto y = input.instances;
+  auto call = as_retrieve_input(input);
+  // The keys of hidden instances would pass NaN on to the gradient of the weight.
+  if (!is_traced(input.instances)) call = with_hidden_nonfinite_zeroed(std::move(call));
+  auto y = call.stored.squeeze(1);
   if (input.normalize_eps) y = at::layer_norm(y, {width}, {}, {}, *input.normalize_eps);
   const auto weight = input.weight.reshape({heads * depth, width}).to(y.scalar_type());
   const auto bias = input.bias.defined() ? input.bias.reshape({-1}).to(y.scalar_type()) : at::Tensor();
   const auto keys = at::linear(y, weight, bias).unflatten(-1, {heads, depth});
   // A column of ones reads the association's sum out.
-  const auto values = at::cat({y, at::ones_like(y.narrow(-1, 0, 1))}, -1);
-  auto call = as_retrieve_input(input);
+  const auto values = at::constant_pad_nd(y, {0, 1}, 1.0);
   const bool ragged = input.offsets.defined();
   call.stored = ragged ? keys : keys.transpose(1, 2);
   call.projection = values.unsqueeze(1);

@@ -1,3 +1,4 @@
+#include "ops/capture.h"
 #include "ops/cpu_passes.h"
 #include "ops/pool_passes.h"
 
@@ -13,11 +14,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// beta xi . b of each query [N, H, L], in float32: what the kernels leave out of all its scores.
-at::Tensor constant_scores(const at::Tensor& state, const PoolInput& input, const RetrieveSettings& settings) {
-  const auto constants = (state.to(at::kFloat) * input.bias.to(at::kFloat).unsqueeze(1)).sum(-1);
+/// beta xi . b of each query [N, H, L], in float32: what the kernels leave out of all its scores. Nothing where there
+/// is nothing to attend to, so that a logsumexp of -inf passes no gradient on.
+at::Tensor constant_scores(const PoolResult& result, const PoolInput& input, const RetrieveSettings& settings) {
+  const auto products = (result.state.to(at::kFloat) * input.bias.to(at::kFloat).unsqueeze(1)).sum(-1);
+  const auto constants = products.masked_fill(at::isneginf(result.logsumexp.detach()), 0.0);
   const auto& beta = settings.beta;
-  if (!beta.defined()) return constants / std::sqrt(static_cast<double>(std::max<int64_t>(state.size(-1), 1)));
+  const auto depth = std::max<int64_t>(result.state.size(-1), 1);
+  if (!beta.defined()) return constants / std::sqrt(static_cast<double>(depth));
   return constants * (beta.dim() == 1 ? beta.to(at::kFloat).unsqueeze(1) : beta.to(at::kFloat));
 }
 
@@ -68,7 +72,7 @@ Gradients run_backward(const PoolInput& input, RetrieveSettings settings, uint64
 Gradients differentiable_backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed,
                                   const PoolResult& incoming) {
   const auto r = pool_composite(input, settings, seed);
-  const auto raw = input.bias.defined() ? r.logsumexp - constant_scores(r.state, input, settings) : r.logsumexp;
+  const auto raw = input.bias.defined() ? r.logsumexp - constant_scores(r, input, settings) : r.logsumexp;
   const auto g = differentiable_gradients({r.output, r.state, r.mass, raw},
                                           {incoming.output, incoming.state, incoming.mass, incoming.logsumexp},
                                           {input.instances, input.state, input.weight, input.bias, settings.beta});
@@ -100,9 +104,14 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    // A backward pass that is called under autocast would lower its products.
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto tensors = ctx->get_saved_variables();
     const auto rest = c10::static_intrusive_pointer_cast<Rest>(ctx->saved_data["rest"].toCapsule());
     const auto [input, settings] = with_followed(*rest, tensors);
+    TORCH_CHECK(keeps_states(settings) || !is_capturing(input.instances),
+                "hopfield::pool: expected no backward pass of until_converged while a CUDA graph is being captured, "
+                "since it reads how many updates were made; set update_steps_max");
     PoolResult incoming;
     incoming.output = gradients[0];
     incoming.state = gradients[1];
@@ -172,11 +181,13 @@ PoolResult pool_fused(const PoolInput& input, const RetrieveSettings& settings, 
     r.converged = outputs[6];
   }
   if (input.bias.defined()) {
-    const auto constants = constant_scores(r.state, input, settings);
+    const auto constants = constant_scores(r, input, settings);
     r.logsumexp = r.logsumexp + constants;
     if (r.scores.defined()) {
-      r.scores = r.scores + (input.offsets.defined() ? at::repeat_interleave(constants, bag_lengths(input), 0)
-                                                     : constants.unsqueeze(-1));
+      // With its size known, repeat_interleave() need not wait for the lengths.
+      r.scores = r.scores + (input.offsets.defined()
+                                 ? at::repeat_interleave(constants, bag_lengths(input), 0, input.instances.size(0))
+                                 : constants.unsqueeze(-1));
     }
   }
   return r;

@@ -36,8 +36,9 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTe
                           c10::string_view, double, const std::optional<at::Generator>&, bool, bool);
 
 /// Checks, chooses, calls.
-RetrieveResult run(const RetrieveInput& input, const RetrieveSettings& settings) {
+RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   detail::check_retrieve(input, settings);
+  settings.beta = detail::beta_on(input.state.device(), settings.beta);
   auto complete = detail::with_all_dimensions(input);
   std::optional<std::string> reason;
   if (settings.backend != Backend::composite) reason = detail::reason_against_fusing(complete, settings);

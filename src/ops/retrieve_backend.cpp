@@ -142,4 +142,19 @@ std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input) {
   return input;
 }
 
+RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input) {
+  auto hidden = excluded_keys(input);
+  if (!hidden.defined()) return input;
+  if (!input.offsets.defined()) {
+    hidden = hidden.all(2);  // [N or 1, H or 1, S]
+    for (const int64_t dimension : {0, 1}) {
+      if (input.stored.size(dimension) == 1) hidden = hidden.all(dimension, /*keepdim=*/true);
+    }
+  }
+  const auto spoilt =
+      at::isfinite(input.stored.detach()).all(-1).bitwise_not();  // [N or 1, H or 1, S], [total, H or 1]
+  input.stored = input.stored.masked_fill(spoilt.bitwise_and(hidden).unsqueeze(-1), 0.0);
+  return input;
+}
+
 }  // namespace hopfield::detail

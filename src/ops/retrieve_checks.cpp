@@ -1,8 +1,10 @@
+#include "ops/capture.h"
 #include "ops/retrieve_internal.h"
 #include <hopfield/core/bags.h>
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -141,6 +143,37 @@ void check_settings(const RetrieveInput& input, const RetrieveSettings& settings
   check_beta(settings.beta, sizes, input.state, settings.with_energy);
 }
 
+/// What would have to wait for the device, or would be drawn once for all replays.
+void check_capture(const RetrieveInput& input, const RetrieveSettings& settings) {
+  const auto& steps = settings.update_steps_max.values();
+  HOPFIELD_CHECK(std::none_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; }),
+                 "expected a number of updates while a CUDA graph is being captured, got until_converged, which reads "
+                 "values to decide when to stop; set update_steps_max: queries that meet update_steps_eps stop earlier "
+                 "all the same");
+  HOPFIELD_CHECK(settings.dropout == 0, "expected no dropout while a CUDA graph is being captured, got ",
+                 settings.dropout,
+                 ": the seed of its mask is drawn on the host, and all replays would drop the same entries; set it to "
+                 "0, or leave the call out of the graph");
+  const auto check_place = [&](const at::Tensor& tensor, const char* name) {
+    HOPFIELD_CHECK(tensor.device() == input.state.device(), "expected ", name, " to be on the device of state, ",
+                   input.state.device(), ", while a CUDA graph is being captured, got ", tensor.device(),
+                   "; move it there before");
+  };
+  if (input.offsets.defined()) check_place(input.offsets, "offsets");
+  // Without a gradient its numbers go into the graph.
+  if (settings.beta.defined() && settings.beta.requires_grad()) check_place(settings.beta, "a beta with a gradient");
+}
+
+/// Offsets on a device are read back, but not for a graph, whose replays may find others.
+void check_offsets(const RetrieveInput& input, const Sizes& sizes) {
+  const auto& offsets = input.offsets;
+  HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
+                 "expected offsets to be 1-dimensional integers [N + 1], got ", describe(offsets));
+  HOPFIELD_CHECK(offsets.size(0) == sizes.batch + 1, "expected offsets to have ", sizes.batch + 1,
+                 " entries, one more than state's batch size, got ", offsets.sizes());
+  if (!is_capturing(input.state)) bag_sizes(offsets, sizes.keys);
+}
+
 }  // namespace
 
 void check_iteration(const char* function, const IterationSettings& settings, int64_t heads) {
@@ -187,13 +220,10 @@ void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings
     HOPFIELD_CHECK(keys == sizes.keys, "expected projection to have ", sizes.keys, " patterns like stored, got ",
                    input.projection.sizes());
   }
-  if (sizes.ragged) {
-    const auto bags = static_cast<int64_t>(bag_sizes(input.offsets, sizes.keys).size());
-    HOPFIELD_CHECK(bags == sizes.batch, "expected offsets to have ", sizes.batch + 1,
-                   " entries, one more than state's batch size, got ", input.offsets.sizes());
-  }
+  if (sizes.ragged) check_offsets(input, sizes);
   check_masks(input, sizes);
   check_settings(input, settings, sizes);
+  if (is_capturing(input.state)) check_capture(input, settings);
 }
 
 RetrieveInput with_all_dimensions(RetrieveInput input) {

@@ -1,3 +1,4 @@
+#include "ops/capture.h"
 #include "ops/retrieve_internal.h"
 #include <hopfield/core/bags.h>
 #include <hopfield/core/energy.h>
@@ -366,6 +367,9 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
 
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   if (!input.offsets.defined()) return retrieve_dense(input, settings, seed, 0);
+  TORCH_CHECK(!is_capturing(input.state),
+              "hopfield::retrieve: expected dense patterns where plain LibTorch operations retrieve while a CUDA graph "
+              "is being captured, got ragged ones, whose offsets these read; pad the bags with a padding_mask");
   return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
                                                    : retrieve_bags_padded(input, settings, seed);
 }

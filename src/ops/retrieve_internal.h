@@ -27,6 +27,10 @@ std::optional<std::string> reason_against_fusing(RetrieveInput& input, const Ret
 /// something may attend to them.
 std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input);
 
+/// The same for the stored patterns alone and each by itself, without a look at the values: what may be attended to
+/// stays as it is.
+RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input);
+
 /// The whole op in plain LibTorch operations: fallback, oracle and double backward. Needs all dimensions.
 /// @param seed  of the dropout mask
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);

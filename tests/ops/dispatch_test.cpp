@@ -87,6 +87,16 @@ TEST(Dispatch, PoolTakesAllItsArguments) {
   EXPECT_FALSE(pool(input).scores.defined());
 }
 
+TEST(Dispatch, AutocastIsKnownToBothOpsOnBothDevices) {
+  register_ops();
+  for (const auto* name : {"hopfield::retrieve", "hopfield::pool"}) {
+    const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
+    for (const auto key : {c10::DispatchKey::AutocastCPU, c10::DispatchKey::AutocastCUDA}) {
+      EXPECT_TRUE(op.hasKernelForDispatchKey(key)) << name << " " << toString(key);
+    }
+  }
+}
+
 TEST(Dispatch, AutocastLowersWhatPoolComputesWith) {
   const auto low = [](const at::Tensor& x) { return x.to(at::kBFloat16); };
   const auto y = randn({2, 7, 6}, 1).to(at::kFloat), state = randn({1, 2, 3, 4}, 2).to(at::kFloat),

@@ -1,5 +1,6 @@
 // pool() against its composite in float64, and against retrieve() on projected patterns.
 
+#include "support/device.h"
 #include "support/errors.h"
 #include "support/naive.h"
 #include <hopfield/core/bags.h>
@@ -21,7 +22,9 @@ namespace {
 using testing::bitwise_equal;
 using testing::expect_error;
 using testing::max_difference;
+using testing::pools_with_the_gpus_kernels;
 using testing::randn;
+using testing::test_device;
 using testing::WrongCall;
 using ::testing::HasSubstr;
 
@@ -77,19 +80,34 @@ Sample draw(uint64_t seed) {
   return s;
 }
 
+/// In another precision and on a device; the offsets stay on the CPU.
+PoolInput placed(PoolInput input, at::ScalarType type, at::Device device) {
+  for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
+    if (tensor->defined()) *tensor = tensor->to(device, type);
+  }
+  if (input.key_bias.defined()) {
+    input.key_bias = input.key_bias.to(device, type == at::kDouble ? at::kDouble : at::kFloat);
+  }
+  for (auto* mask : {&input.association_mask, &input.padding_mask}) {
+    if (mask->defined()) *mask = mask->to(device);
+  }
+  return input;
+}
+
 struct Results {
   std::vector<at::Tensor> outputs, gradients;
 };
 
+/// The reference, in float64, on the CPU.
 Results run(const Sample& sample, at::ScalarType type, Backend backend) {
-  auto input = sample.input;
+  const auto device = type == at::kDouble ? at::Device(at::kCPU) : test_device();
+  auto input = placed(sample.input, type, device);
   std::vector<at::Tensor> leaves;
   for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
     if (!tensor->defined()) continue;
-    *tensor = tensor->detach().to(type).requires_grad_(true);
+    *tensor = tensor->detach().requires_grad_(true);
     leaves.push_back(*tensor);
   }
-  if (input.key_bias.defined()) input.key_bias = input.key_bias.to(type == at::kDouble ? at::kDouble : at::kFloat);
   auto options = sample.options;
   options.backend(backend).generator(at::detail::createCPUGenerator(7));
   if (options.beta().defined()) {
@@ -101,7 +119,7 @@ Results run(const Sample& sample, at::ScalarType type, Backend backend) {
   std::vector<at::Tensor> weights;
   for (size_t i = 0; i < results.outputs.size(); ++i) {
     const auto& output = results.outputs[i];
-    weights.push_back(randn(output.sizes(), 90 + i).to(output.scalar_type()).masked_fill(at::isneginf(output), 0.0));
+    weights.push_back(randn(output.sizes(), 90 + i).to(output.options()).masked_fill(at::isneginf(output), 0.0));
   }
   std::vector<at::Tensor> outputs, gradients;
   for (size_t i = 0; i < results.outputs.size(); ++i) {
@@ -110,6 +128,9 @@ Results run(const Sample& sample, at::ScalarType type, Backend backend) {
     gradients.push_back(weights[i]);
   }
   results.gradients = torch::autograd::grad(outputs, leaves, gradients, std::nullopt, false, true);
+  for (auto* tensors : {&results.outputs, &results.gradients}) {
+    for (auto& tensor : *tensors) tensor = tensor.defined() ? tensor.cpu() : tensor;
+  }
   return results;
 }
 
@@ -123,17 +144,13 @@ double relative_error(const at::Tensor& found, const at::Tensor& reference) {
   return difference / (1e-3 + at::where(finite, reference, zero).abs().max().item<double>());
 }
 
-/// Whether the kernels at hand do not serve a call. Those of the CPU serve all; the GPU's, which another program runs
-/// these tests on, no masks of single scores and one stop rule.
+/// Whether the kernels at hand do not serve a call. Those of the CPU serve all; the GPU's no masks of single scores and
+/// one stop rule.
 bool is_refused(const Sample& sample) {
-#ifdef HOPFIELD_POOL_OF_THE_GPU
   const auto rule = sample.options.stop_rule();
-  return sample.input.association_mask.defined() ||
-         (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0);
-#else
-  (void)sample;
-  return false;
-#endif
+  return pools_with_the_gpus_kernels() &&
+         (sample.input.association_mask.defined() ||
+          (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0));
 }
 
 #ifdef HOPFIELD_POOL_OF_THE_GPU
@@ -237,15 +254,12 @@ TEST(Pool, GivesTheScoresOfItsFinalAssociation) {
   for (uint64_t seed = 500; seed < 540; ++seed) {
     const auto s = draw(seed);
     if (is_refused(s)) continue;
-    auto in = s.input;
-    for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias, &in.key_bias}) {
-      if (tensor->defined()) *tensor = tensor->to(at::kFloat);
-    }
+    const auto in = placed(s.input, at::kFloat, test_device());
     auto options = s.options;
     options.with_scores();
     const auto fused = pool(in, options.backend(Backend::fused));
     const auto plain = pool(s.input, options.backend(Backend::composite));
-    EXPECT_LT(relative_error(fused.scores, plain.scores), 1e-4) << s.name;
+    EXPECT_LT(relative_error(fused.scores.cpu(), plain.scores), 1e-4) << s.name;
   }
 }
 
@@ -271,38 +285,65 @@ TEST(Pool, GivesTheSameBitsForAnyThreadsAndForABagAlone) {
 
 TEST(Pool, CanBeDifferentiatedTwice) {
   const auto second = [](Backend backend) {
-    auto in = draw(3).input;
-    in = PoolInput{randn({2, 6, 4}, 1).to(at::kFloat).requires_grad_(true),
-                   {},
-                   randn({1, 1, 2, 3}, 2).to(at::kFloat),
-                   randn({1, 3, 4}, 3).to(at::kFloat).requires_grad_(true),
-                   randn({1, 3}, 4).to(at::kFloat),
-                   {},
-                   {},
-                   {},
-                   1e-5};
+    auto in = placed(
+        {randn({2, 6, 4}, 1), {}, randn({1, 1, 2, 3}, 2), randn({1, 3, 4}, 3), randn({1, 3}, 4), {}, {}, {}, 1e-5},
+        at::kFloat, test_device());
+    in.instances.requires_grad_(true);
+    in.weight.requires_grad_(true);
     const auto r = pool(in, RetrieveOptions().fixed_steps(2).backend(backend));
     const auto first =
         torch::autograd::grad({r.output.pow(2).sum() + r.logsumexp.sum()}, {in.instances, in.weight}, {}, true, true);
     return torch::autograd::grad({first[0].pow(2).sum() + first[1].pow(2).sum()}, {in.instances, in.weight});
   };
   const auto fused = second(Backend::fused), plain = second(Backend::composite);
-  for (size_t i = 0; i < 2; ++i) EXPECT_LT(relative_error(fused[i], plain[i].to(at::kDouble)), 1e-4);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_LT(relative_error(fused[i].cpu(), plain[i].to(at::kCPU, at::kDouble)), 1e-4);
+  }
 }
 
 TEST(Pool, HiddenInstancesMayHoldAnything) {
-  auto in = PoolInput{randn({2, 6, 4}, 1).to(at::kFloat), {}, randn({1, 1, 2, 3}, 2).to(at::kFloat),
-                      randn({1, 3, 4}, 3).to(at::kFloat), {}, {},
-                      at::zeros({2, 6}, at::kBool),       {}, 1e-5};
+  auto in = placed({randn({2, 6, 4}, 1),
+                    {},
+                    randn({1, 1, 2, 3}, 2),
+                    randn({1, 3, 4}, 3),
+                    {},
+                    {},
+                    at::zeros({2, 6}, at::kBool),
+                    {},
+                    1e-5},
+                   at::kFloat, test_device());
   in.padding_mask.slice(1, 4).fill_(true);
   in.weight.requires_grad_(true);
-  const auto clean = pool(in, RetrieveOptions().fixed_steps(2));
-  auto spoilt = in;
-  spoilt.instances = in.instances.clone();
-  spoilt.instances.slice(1, 4).fill_(std::numeric_limits<double>::quiet_NaN());
-  const auto r = pool(spoilt, RetrieveOptions().fixed_steps(2));
-  EXPECT_LT((r.output - clean.output).abs().max().item<double>(), 1e-6);
-  EXPECT_TRUE(at::isfinite(torch::autograd::grad({r.output.sum()}, {in.weight})[0]).all().item<bool>());
+  for (const auto backend : {Backend::automatic, Backend::composite}) {
+    const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
+    const auto clean = pool(in, options);
+    auto spoilt = in;
+    spoilt.instances = in.instances.clone();
+    spoilt.instances.slice(1, 4).fill_(std::numeric_limits<double>::quiet_NaN());
+    const auto r = pool(spoilt, options);
+    EXPECT_LT((r.output - clean.output).abs().max().item<double>(), 1e-6);
+    for (const bool differentiable : {false, true}) {
+      const auto gradient = torch::autograd::grad({r.output.sum()}, {in.weight}, {}, true, differentiable)[0];
+      EXPECT_TRUE(at::isfinite(gradient).all().item<bool>());
+    }
+    // One that is seen spoils its own bag alone.
+    spoilt.instances[1][0].fill_(std::numeric_limits<double>::quiet_NaN());
+    const auto seen = pool(spoilt, options).output;
+    EXPECT_LT((seen[0] - clean.output[0]).abs().max().item<double>(), 1e-6);
+    EXPECT_TRUE(at::isnan(seen[1]).all().item<bool>());
+  }
+}
+
+TEST(Pool, AssociationMasksMayBeSharedByBatchAndHeads) {
+  auto in = placed(
+      {randn({2, 6, 4}, 1), {}, randn({1, 1, 2, 3}, 2), randn({1, 3, 4}, 3), {}, randn({2, 6}, 4) > 0.5, {}, {}, {}},
+      at::kFloat, test_device());
+  auto expanded = in;
+  expanded.association_mask = in.association_mask.expand({2, 1, -1, -1});
+  for (const auto backend : {Backend::automatic, Backend::composite}) {
+    const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
+    EXPECT_LT((pool(in, options).output - pool(expanded, options).output).abs().max().item<double>(), 1e-6);
+  }
 }
 
 TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {

@@ -10,10 +10,12 @@ namespace hopfield {
 /// Few queries and raw instances whose keys W_h y + b_h are never formed. N bags, H heads, L queries, S instances.
 struct PoolInput {
   at::Tensor instances;  ///< y [N, S, d_in]; with offsets: ragged [total, d_in]
-  at::Tensor offsets;    ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
-  at::Tensor state;      ///< queries in association space [N or 1, H, L, d]
-  at::Tensor weight;     ///< W [H, d, d_in]
-  at::Tensor bias;       ///< b [H, d], or undefined
+  /// [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense. Those on a GPU are read back
+  /// to be checked, those on the CPU are sent to the GPU without waiting for it.
+  at::Tensor offsets;
+  at::Tensor state;             ///< queries in association space [N or 1, H, L, d]
+  at::Tensor weight;            ///< W [H, d, d_in]
+  at::Tensor bias;              ///< b [H, d], or undefined
   at::Tensor association_mask;  ///< [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
   at::Tensor padding_mask;      ///< [N, S] bool, true: excluded; dense only
   at::Tensor key_bias;  ///< float, added to every score of an instance, -inf excludes: [N or 1, S]; ragged [total]
@@ -35,6 +37,10 @@ struct PoolResult : RetrieveResult {
 ///     auto r = hopfield::pool({instances, offsets, queries, W_K, b_K}, RetrieveOptions().fixed_steps(3));
 ///
 /// Source: Ramsauer et al. 2021, equation (10), with W_K moved from the patterns to the queries.
+///
+/// In a CUDA graph: with a number of updates, forward and backward. While one is captured until_converged() is refused,
+/// which reads values, and dropout, whose seed is drawn on the host and would be the same in each replay. Ragged bags
+/// need the fused kernels and offsets on the GPU: replays may find others there, which are not checked.
 ///
 /// Python: torch.ops.hopfield.pool, with instances, state, weight and bias first and all else by name.
 ///

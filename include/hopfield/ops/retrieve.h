@@ -87,6 +87,9 @@ struct RetrieveResult {
 /// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
 /// precision patterns, otherwise in the patterns' own dtype.
 ///
+/// In a CUDA graph: dense patterns and a number of updates; until_converged() and dropout are refused while one is
+/// captured, for they read values and draw on the host.
+///
 /// Source: Ramsauer et al. 2021, equations (3), (5) and (10).
 ///
 /// @throws c10::Error naming the argument, what was expected and what came.
