@@ -211,7 +211,7 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
   r.converged = converged.to(at::kBool);
   // Dense bags: [N, H, L, S], like retrieve.
   if (r.scores.defined() && !input.offsets.defined()) {
-    r.scores = r.scores.view({c.bags, -1, c.heads, c.queries}).permute({0, 2, 3, 1}).contiguous();
+    r.scores = r.scores.view({c.bags, input.instances.size(1), c.heads, c.queries}).permute({0, 2, 3, 1}).contiguous();
   }
   return r;
 }

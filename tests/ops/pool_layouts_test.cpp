@@ -243,6 +243,18 @@ TEST(PoolSizes, AnyOfThemMayBeZero) {
   }
 }
 
+TEST(PoolSizes, ScoresOfNothingHaveTheirShape) {
+  for (const auto member : {&Sizes::bags, &Sizes::instances, &Sizes::heads, &Sizes::queries}) {
+    Sizes s;
+    s.*member = 0;
+    const auto options = RetrieveOptions().with_scores();
+    EXPECT_EQ(pool(input_of(s, false), options).scores.sizes(),
+              at::IntArrayRef({s.bags, s.heads, s.queries, s.instances}));
+    EXPECT_EQ(pool(input_of(s, true), options).scores.sizes(),
+              at::IntArrayRef({s.bags * s.instances, s.heads, s.queries}));
+  }
+}
+
 /// More than a grid's second and third extent hold.
 TEST(PoolSizes, ABatchHoldsMoreThan65535Bags) {
 #ifdef HOPFIELD_POOL_OF_THE_GPU
