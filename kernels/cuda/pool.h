@@ -2,6 +2,7 @@
 
 // Pooling of ragged bags by few queries, keys absorbed: the host's view. Design: kernels/README.md.
 
+#include <kernels/cuda/element_type.h>
 #include <kernels/cuda/stream.h>
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace hopfield::kernels::cuda {
 
-enum class PoolType : uint8_t { bfloat16, float16, float32 };
+using PoolType = ElementType;
 
 /// A row group is the 16 queries that a block works for; a bag has so many of them.
 constexpr int kPoolRows = 16;

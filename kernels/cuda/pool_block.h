@@ -172,18 +172,6 @@ HOPFIELD_DEVICE float score_of(float beta, float product, float row_sum, float s
   return beta * scale * (product - shift * row_sum) + bias;
 }
 
-/// Over the four lanes of a row.
-HOPFIELD_DEVICE float quad_sum(float value) {
-  value += shuffle_xor(value, 1);
-  return value + shuffle_xor(value, 2);
-}
-HOPFIELD_DEVICE float quad_max(float value) {
-  const float other = shuffle_xor(value, 1);
-  value = value < other ? other : value;
-  const float more = shuffle_xor(value, 2);
-  return value < more ? more : value;
-}
-
 /// Sums of `count` kinds for 16 rows over all lanes that hold a part of a row, in the order of the warps.
 template <int count>
 class SumsOfWarps {

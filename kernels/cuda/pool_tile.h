@@ -5,10 +5,8 @@
 // width, so that a sum stays in registers for the whole part.
 
 #include <kernels/cuda/async_copy.h>
-#include <kernels/cuda/memory.h>
-#include <kernels/cuda/mma.h>
 #include <kernels/cuda/pool.h>
-#include <kernels/cuda/warp.h>
+#include <kernels/cuda/products.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -17,12 +15,6 @@ namespace hopfield::kernels::cuda {
 
 constexpr int kPoolWarps = 4;
 constexpr int kPoolThreads = 32 * kPoolWarps;
-constexpr float kLog2e = 1.44269504088896341f;
-
-HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
-
-template <class T>
-constexpr bool kIsFloat = std::is_same_v<T, float>;
 
 /// Elements from row to row in shared memory: 4 banks further each row, so that the eight rows and four columns that a
 /// warp reads for a fragment lie in 32 different banks.
@@ -92,12 +84,6 @@ HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, in
   }
 }
 
-/// Sum of a value over the warp, the same in all lanes.
-HOPFIELD_DEVICE float warp_sum(float value) {
-  for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  return value;
-}
-
 /// Sum of a value over the eight lanes of a row.
 HOPFIELD_DEVICE float eight_sum(float value) {
   for (int mask = 4; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
@@ -163,15 +149,6 @@ HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const
   sync_warp();
 }
 
-/// Two 16-bit numbers whose sum is nearly `value`: bfloat16 alone would cost two digits, and passes over a bag wait for
-/// memory, not for products.
-template <class T>
-struct Split {
-  T high, low;
-  HOPFIELD_DEVICE explicit Split(float value)
-      : high(from_float<T>(value)), low(from_float<T>(value - to_float(high))) {}
-};
-
 /// The power of two by which numbers up to `largest` are divided to come near 1: gradients may be too small for 16
 /// bits.
 HOPFIELD_DEVICE float power_of_two(float largest) {
@@ -218,29 +195,6 @@ HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const 
     if (lane_index() == 0) row_sums[row] = sum;
   }
 }
-
-/// An operand of mma_m16n8k8_tf32 in two pieces that together have a float's digits.
-struct Tf32Pieces {
-  uint32_t high[4], low[4];
-  HOPFIELD_DEVICE explicit Tf32Pieces(const float (&a)[4]) {
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      high[i] = to_tf32(a[i]);
-      low[i] = to_tf32(a[i] - bits_float(high[i]));
-    }
-  }
-};
-
-/// c += a b for a fragment of floats, about as exact as float32: three products of tf32.
-HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, float b0, float b1) {
-  const uint32_t high[2] = {to_tf32(b0), to_tf32(b1)};
-  const uint32_t low[2] = {to_tf32(b0 - bits_float(high[0])), to_tf32(b1 - bits_float(high[1]))};
-  mma_m16n8k8_tf32(c, a.low, high);
-  mma_m16n8k8_tf32(c, a.high, low);
-  mma_m16n8k8_tf32(c, a.high, high);
-}
-
-HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
 
 /// score_products() of floats without tensor cores: a lane's two queries and two instances, four features at a time.
 template <int rows>
@@ -310,24 +264,6 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
     }
   }
 }
-
-/// A lane's two rows of a 16 x 16 matrix of floats, for products without tensor cores.
-struct TwoRows {
-  float upper[16], lower[16];
-
-  /// c += these rows times two columns of `count` numbers, one below the other at `y`.
-  HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float* y, int64_t pitch, int count) const {
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 16; ++i) {
-      if (i >= count) break;
-      const float left = y[i * pitch], right = y[i * pitch + 1];
-      c[0] = fused_multiply_add(upper[i], left, c[0]);
-      c[1] = fused_multiply_add(upper[i], right, c[1]);
-      c[2] = fused_multiply_add(lower[i], left, c[2]);
-      c[3] = fused_multiply_add(lower[i], right, c[3]);
-    }
-  }
-};
 
 /// Two weights of instances that are neighbours.
 template <class T>
