@@ -12,6 +12,7 @@
 #if defined(__CUDACC__)
 #define HOPFIELD_KERNEL __global__
 #define HOPFIELD_DEVICE __device__ __forceinline__
+#define HOPFIELD_DEVICE_CALL __device__ __noinline__
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
 #define HOPFIELD_PRAGMA(text) _Pragma(#text)
 #define HOPFIELD_UNROLL HOPFIELD_PRAGMA(unroll)
@@ -19,6 +20,7 @@
 #else
 #define HOPFIELD_KERNEL
 #define HOPFIELD_DEVICE inline
+#define HOPFIELD_DEVICE_CALL inline
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor)
 #define HOPFIELD_UNROLL
 #define HOPFIELD_UNROLL_BY(count)

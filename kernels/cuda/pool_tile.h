@@ -4,9 +4,9 @@
 // Four warps work on it. For scores they share out the instances; for weighted sums each takes a quarter of the
 // width, so that a sum stays in registers for the whole part.
 
-#include <kernels/cuda/async_copy.h>
 #include <kernels/cuda/pool.h>
 #include <kernels/cuda/products.h>
+#include <kernels/cuda/tile_copy.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -64,24 +64,11 @@ struct PoolShared {
 /// `bias` excludes.
 template <class T, int rows>
 HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, int count, int room) {
-  constexpr int kElements = 16 / static_cast<int>(sizeof(T));
-  const int pieces = room / kElements, pitch = tile_pitch<T>(room);
-  const T* source = static_cast<const T*>(call.instances);
-  const int width = static_cast<int>(call.width), whole = width / kElements;
-  const int tail = width % kElements * static_cast<int>(sizeof(T));
-  // Eight lanes to a row, 128 bytes at a time.
-  const int begin = lane_index() % 8;
-  for (int row = thread_index() / 8; row < rows; row += kPoolThreads / 8) {
-    const bool taken = row < count && (call.key_bias == nullptr || call.key_bias[first + row] != minus_infinity());
-    const T* from = source + (taken ? (first + row) * call.instance_row : 0) + begin * kElements;
-    T* to = tile + row * pitch + begin * kElements;
-    const int full = taken ? whole : 0, rest = taken ? tail : 0;
-    HOPFIELD_UNROLL_BY(4)
-    for (int piece = begin; piece < pieces; piece += 8, from += 8 * kElements, to += 8 * kElements) {
-      const int bytes = piece < full ? 16 : piece == full ? rest : 0;
-      copy_async_16(to, bytes > 0 ? from : source, bytes);
-    }
-  }
+  const T* source = static_cast<const T*>(call.instances) + first * call.instance_row;
+  copy_rows<T, rows, kPoolThreads>(
+      tile, tile_pitch<T>(room), room, source, call.instance_row, static_cast<int>(call.width), [&](int row) {
+        return row < count && (call.key_bias == nullptr || call.key_bias[first + row] != minus_infinity());
+      });
 }
 
 /// Sum of a value over the eight lanes of a row.
