@@ -1,5 +1,7 @@
 #include "ops/capture.h"
+#include "ops/launch_context.h"
 #include "ops/pool_cuda.h"
+#include "ops/retrieve_cuda.h"
 
 #include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -25,7 +27,8 @@ bool is_capturing_cuda(c10::Device device) {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
-const RegisterPoolPasses kPasses(c10::DeviceType::CUDA, kPoolCudaPasses);
+const RegisterPoolPasses kPoolPasses(c10::DeviceType::CUDA, kPoolCudaPasses);
+const RegisterRetrievePasses kRetrievePasses(c10::DeviceType::CUDA, kRetrieveCudaPasses);
 const RegisterCaptureStatus kCaptureStatus(c10::DeviceType::CUDA, is_capturing_cuda);
 
 }  // namespace

@@ -1,11 +1,13 @@
 #include "ops/pool_cuda.h"
 
+#include "ops/cuda_call.h"
+#include "ops/launch_context.h"
+
 #include <ATen/ATen.h>
 
 #include <kernels/cuda/pool.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace hopfield::detail {
@@ -13,44 +15,12 @@ namespace {
 
 namespace cuda = kernels::cuda;
 
-cuda::PoolType type_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return cuda::PoolType::bfloat16;
-    case at::kHalf:
-      return cuda::PoolType::float16;
-    default:
-      return cuda::PoolType::float32;
-  }
-}
-
-/// [total, width] with rows that begin at multiples of 16 bytes: as it is, or a copy with room behind each row.
-at::Tensor aligned_rows(const at::Tensor& rows) {
-  const auto in_piece = static_cast<int64_t>(16 / rows.element_size());
-  const bool aligned = reinterpret_cast<uintptr_t>(rows.data_ptr()) % 16 == 0 && rows.stride(0) % in_piece == 0 &&
-                       (rows.stride(1) == 1 || rows.size(1) <= 1) && rows.stride(0) >= rows.size(1);
-  if (aligned || rows.numel() == 0) return rows;
-  const auto width = rows.size(1), room = (width + in_piece - 1) / in_piece * in_piece;
-  auto copy = at::empty({rows.size(0), room}, rows.options()).narrow(1, 0, width);
-  copy.copy_(rows);
-  return copy;
-}
-
-/// A number for each head on the device, without waiting for it.
-template <typename T>
-at::Tensor per_head(const std::vector<T>& values, int64_t heads, const at::TensorOptions& options) {
-  if (values.size() == 1) return at::full({heads}, values[0], options);
-  std::vector<at::Tensor> parts;
-  for (const auto value : values) parts.push_back(at::full({1}, value, options));
-  return at::cat(parts);
-}
-
-float* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
-
 /// A call in the kernels' terms, and the tensors that it points into.
 class Call {
  public:
-  Call(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  Call(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed)
+      : iteration_(settings, input.weight.size(0), input.weight.size(1),
+                   input.instances.options().dtype(at::kFloat).requires_grad(false)) {
     const auto floats = input.instances.options().dtype(at::kFloat).requires_grad(false);
     const auto plain = [&](const at::Tensor& tensor) {
       return tensor.defined() ? tensor.detach().to(floats).contiguous() : at::Tensor();
@@ -63,13 +33,12 @@ class Call {
     c.queries = input.state.size(2);
     c.depth = input.weight.size(1);
     c.width = input.weight.size(2);
-    instances_ = aligned_rows(y.detach().reshape({-1, c.width}));
+    instances_ = with_aligned_rows(y.detach().reshape({-1, c.width}));
     c.total = instances_.size(0);
     c.instances = instances_.data_ptr();
     c.instance_row = instances_.stride(0);
-    c.type = type_of(y);
-    c.plain_float32 = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) !=
-                      at::Float32Precision::TF32;
+    c.type = element_type(y);
+    c.plain_float32 = wants_plain_float32();
     if (!ragged) c.smallest_bag = c.largest_bag = y.size(1);
     const auto counts = floats.dtype(at::kLong);
     offsets_ = ragged ? input.offsets.to(counts).contiguous() : at::arange(c.bags + 1, counts) * y.size(1);
@@ -78,12 +47,15 @@ class Call {
     weight_ = plain(input.weight);
     bias_ = plain(input.bias);
     state_ = plain(input.state);
-    c.key_bias = pointer(key_bias_);
-    c.weight = pointer(weight_);
-    c.bias = pointer(bias_);
-    c.state = pointer(state_);
+    c.key_bias = float_pointer(key_bias_);
+    c.weight = float_pointer(weight_);
+    c.bias = float_pointer(bias_);
+    c.state = float_pointer(state_);
     c.state_bag = state_.size(0) == c.bags && c.bags > 1 ? c.heads * c.queries * c.depth : 0;
-    set_iteration(settings, floats);
+    c.most_steps = iteration_.most_steps;
+    c.steps_max = iteration_.steps_max.data_ptr<int64_t>();
+    c.eps = float_pointer(iteration_.eps);
+    c.beta = float_pointer(iteration_.beta);
     c.normalize = input.normalize_eps.has_value();
     c.normalize_eps = static_cast<float>(input.normalize_eps.value_or(0.0));
     c.dropout = static_cast<float>(settings.dropout);
@@ -106,51 +78,24 @@ class Call {
   int64_t last_steps = std::numeric_limits<int64_t>::max();
 
  private:
-  /// Padding is a bias that excludes.
   void set_key_bias(const PoolInput& input, const at::TensorOptions& floats) {
-    if (input.key_bias.defined()) key_bias_ = input.key_bias.detach().to(floats);
-    if (input.padding_mask.defined()) {
-      if (!key_bias_.defined()) key_bias_ = at::zeros({1}, floats);
-      key_bias_ = key_bias_.masked_fill(input.padding_mask, -std::numeric_limits<double>::infinity());
-    }
+    key_bias_ = joined_key_bias(input.key_bias, input.padding_mask, floats);
     if (!key_bias_.defined()) return;
     if (!input.offsets.defined()) key_bias_ = key_bias_.expand({call.bags, input.instances.size(1)});
     key_bias_ = key_bias_.reshape({-1}).contiguous();
   }
 
-  void set_iteration(const RetrieveSettings& settings, const at::TensorOptions& floats) {
-    auto steps = settings.update_steps_max.values();
-    for (auto& count : steps) count = count < 0 ? settings.update_steps_cap : count;
-    call.most_steps = *std::max_element(steps.begin(), steps.end());
-    steps_max_ = per_head(steps, call.heads, floats.dtype(at::kLong));
-    eps_ = per_head(settings.update_steps_eps.values(), call.heads, floats);
-    if (!settings.beta.defined()) {
-      beta_ = at::full({call.heads}, 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(call.depth, 1))), floats);
-    } else if (settings.beta.is_cpu()) {
-      const auto given = settings.beta.detach().to(at::kDouble).contiguous();
-      beta_ = per_head(std::vector<double>(given.data_ptr<double>(), given.data_ptr<double>() + given.numel()),
-                       call.heads, floats);
-    } else {
-      beta_ = settings.beta.detach().to(floats).expand({call.heads}).contiguous();
-    }
-    call.steps_max = steps_max_.data_ptr<int64_t>();
-    call.eps = pointer(eps_);
-    call.beta = pointer(beta_);
-  }
-
-  at::Tensor instances_, offsets_, key_bias_, weight_, bias_, state_, steps_max_, eps_, beta_;
+  const IterationOnDevice iteration_;
+  at::Tensor instances_, offsets_, key_bias_, weight_, bias_, state_;
 };
 
 std::optional<std::string> reason_against(const PoolInput& input, const RetrieveSettings& settings) {
-  const auto type = input.instances.scalar_type();
-  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) {
-    return c10::str("the fused kernels of the GPU take float32, bfloat16 and float16, not ", type);
-  }
+  if (auto reason = reason_against_type(input.instances); !reason.empty()) return reason;
   const LaunchContext context(input.instances);
   cuda::PoolCall shape;
   shape.depth = input.weight.size(1);
   shape.width = input.weight.size(2);
-  shape.type = type_of(input.instances);
+  shape.type = element_type(input.instances);
   if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
   if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
   const auto& steps = settings.update_steps_max.values();
@@ -192,17 +137,17 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
     saved->output = output;
     saved->mass = r.mass;
   }
-  const cuda::PoolOutputs outputs{pointer(output),
-                                  pointer(state),
-                                  pointer(r.logsumexp),
-                                  pointer(r.residual),
-                                  pointer(r.mass),
+  const cuda::PoolOutputs outputs{float_pointer(output),
+                                  float_pointer(state),
+                                  float_pointer(r.logsumexp),
+                                  float_pointer(r.residual),
+                                  float_pointer(r.mass),
                                   r.steps.data_ptr<int64_t>(),
                                   converged.data_ptr<uint8_t>(),
-                                  pointer(r.scores),
-                                  saved != nullptr ? pointer(saved->states) : nullptr,
-                                  saved != nullptr ? pointer(saved->sums) : nullptr,
-                                  saved != nullptr ? pointer(saved->means) : nullptr};
+                                  float_pointer(r.scores),
+                                  saved != nullptr ? float_pointer(saved->states) : nullptr,
+                                  saved != nullptr ? float_pointer(saved->sums) : nullptr,
+                                  saved != nullptr ? float_pointer(saved->means) : nullptr};
   const auto workspace = call.workspace(cuda::pool_workspace_size(c));
   const auto error = cuda::pool_forward(c, outputs, workspace.data_ptr(), context.stream());
   TORCH_CHECK(error.empty(), "hopfield::pool: ", error);
@@ -233,15 +178,15 @@ PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, ui
   result.products = at::zeros({c.most_steps + 1, c.bags, c.heads, c.queries, c.width}, floats);
   result.states = at::zeros({c.most_steps, c.bags, c.heads, c.queries, c.depth}, floats);
   cuda::PoolGradients g;
-  g.output = pointer(output);
-  g.state = pointer(state);
-  g.logsumexp = pointer(logsumexp);
-  g.mass = pointer(mass);
-  g.saved_states = pointer(saved.states);
-  g.saved_sums = pointer(saved.sums);
-  g.saved_means = pointer(saved.means);
-  g.forward_output = pointer(saved.output);
-  g.forward_mass = pointer(saved.mass);
+  g.output = float_pointer(output);
+  g.state = float_pointer(state);
+  g.logsumexp = float_pointer(logsumexp);
+  g.mass = float_pointer(mass);
+  g.saved_states = float_pointer(saved.states);
+  g.saved_sums = float_pointer(saved.sums);
+  g.saved_means = float_pointer(saved.means);
+  g.forward_output = float_pointer(saved.output);
+  g.forward_mass = float_pointer(saved.mass);
   g.steps = steps.data_ptr<int64_t>();
   g.last_steps = call.last_steps;
   at::Tensor written;
@@ -252,10 +197,10 @@ PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, ui
     g.instance_row = c.width;
     if (c.heads * c.queries == 0) written.zero_();
   }
-  g.query = pointer(result.state);
-  g.beta = pointer(result.beta);
-  g.products = pointer(result.products);
-  g.states = pointer(result.states);
+  g.query = float_pointer(result.state);
+  g.beta = float_pointer(result.beta);
+  g.products = float_pointer(result.products);
+  g.states = float_pointer(result.states);
   const auto workspace = call.workspace(cuda::pool_backward_workspace_size(c, g));
   const auto error = cuda::pool_backward(c, g, workspace.data_ptr(), context.stream());
   TORCH_CHECK(error.empty(), "hopfield::pool: ", error);

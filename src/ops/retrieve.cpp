@@ -1,5 +1,5 @@
 #include "ops/op_arguments.h"
-#include "ops/retrieve_internal.h"
+#include "ops/retrieve_passes.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>
@@ -47,8 +47,10 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
               reason.value_or(""), "; use backend automatic");
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
   const bool fused = settings.backend != Backend::composite && !reason;
-  auto result =
-      fused ? detail::retrieve_cpu(complete, settings, seed) : detail::retrieve_composite(complete, settings, seed);
+  const auto* passes = detail::retrieve_passes(input.state.device().type());
+  auto result = !fused              ? detail::retrieve_composite(complete, settings, seed)
+                : passes != nullptr ? passes->forward(complete, settings, seed)
+                                    : detail::retrieve_cpu(complete, settings, seed);
   return detail::without_added_dimensions(std::move(result), input.state.dim(), input.offsets.defined());
 }
 

@@ -1,9 +1,10 @@
-#include "ops/retrieve_internal.h"
+#include "ops/retrieve_passes.h"
 
 #include <ATen/ATen.h>
 #include <ATen/FunctionalTensorWrapper.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <tuple>
 
@@ -31,7 +32,7 @@ struct FusedCall {
 using Reason = std::optional<std::string>;
 
 Reason no_kernel_for_device(const FusedCall& call) {
-  if (call.input.state.is_cpu()) return std::nullopt;
+  if (call.input.state.is_cpu() || retrieve_passes(call.input.state.device().type()) != nullptr) return std::nullopt;
   return c10::str("this build has no fused kernel for ", call.input.state.device().type(), " tensors");
 }
 
@@ -109,6 +110,18 @@ bool is_traced(const at::Tensor& tensor) {
              {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched, c10::DispatchKey::FuncTorchGradWrapper}));
 }
 
+namespace {
+const RetrievePasses*& passes_of(c10::DeviceType device) {
+  static std::array<const RetrievePasses*, c10::COMPILE_TIME_MAX_DEVICE_TYPES> all{};
+  return all.at(static_cast<size_t>(device));
+}
+}  // namespace
+
+const RetrievePasses* retrieve_passes(c10::DeviceType device) { return passes_of(device); }
+RegisterRetrievePasses::RegisterRetrievePasses(c10::DeviceType device, const RetrievePasses& passes) {
+  passes_of(device) = &passes;
+}
+
 Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
   for (const auto predicate : {transformed, gradient_mode, gradient_of_masks, wanted_results, differently_shared}) {
@@ -119,10 +132,12 @@ Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings
 
 Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {no_kernel_for_device, transformed, no_kernel_for_type}) {
+  for (const auto predicate : {no_kernel_for_device, transformed}) {
     if (auto reason = predicate(call)) return reason;
   }
   if (auto reason = reason_against_options(input, settings)) return reason;
+  if (const auto* passes = retrieve_passes(input.state.device().type())) return passes->reason_against(input, settings);
+  if (auto reason = no_kernel_for_type(call)) return reason;
   if (!call.is_masked()) return std::nullopt;
   const auto clean = without_hidden_nonfinite(input);
   if (!clean) return "patterns that are not finite may be attended to";

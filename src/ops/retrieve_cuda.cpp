@@ -1,0 +1,183 @@
+#include "ops/retrieve_cuda.h"
+
+#include "ops/cuda_call.h"
+#include "ops/launch_context.h"
+
+#include <ATen/ATen.h>
+
+#include <kernels/cuda/retrieve.h>
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+namespace hopfield::detail {
+namespace {
+
+namespace cuda = kernels::cuda;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Elements from index to index of a dimension; 0 where there is only one.
+int64_t stride_of(const at::Tensor& tensor, int64_t dimension) {
+  return tensor.size(dimension) == 1 ? 0 : tensor.stride(dimension);
+}
+
+/// Of patterns [N or 1, H or 1, rows, width], or ragged [total, H or 1, width].
+cuda::Strided strided(const at::Tensor& tensor) {
+  const auto dimensions = tensor.dim();
+  cuda::Strided result{tensor.data_ptr(), 0, 0, 0};
+  if (dimensions == 3) {
+    result.row = tensor.stride(0);
+    result.head = stride_of(tensor, 1);
+  } else {
+    result.batch = stride_of(tensor, 0);
+    result.head = stride_of(tensor, 1);
+    result.row = tensor.stride(2);
+  }
+  return result;
+}
+
+/// A call in the kernels' terms, and the tensors that it points into.
+class Call {
+ public:
+  Call(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed)
+      : floats_(input.state.options().dtype(at::kFloat).requires_grad(false)),
+        iteration_(settings, input.state.size(1), input.state.size(3), floats_) {
+    auto& c = call;
+    const bool ragged = input.offsets.defined();
+    set_patterns(input);
+    c.batch = input.state.size(0);
+    c.heads = input.state.size(1);
+    c.queries = input.state.size(2);
+    c.depth = input.state.size(3);
+    c.keys = stored_.size(ragged ? 0 : 2);
+    c.width = values_.defined() ? values_.size(-1) : c.depth;
+    if (ragged) offsets_ = input.offsets.to(floats_.dtype(at::kLong)).contiguous();
+    c.offsets = ragged ? offsets_.data_ptr<int64_t>() : nullptr;
+    set_masks(input);
+    c.most_steps = iteration_.most_steps;
+    c.steps_max = iteration_.steps_max.data_ptr<int64_t>();
+    c.eps = float_pointer(iteration_.eps);
+    c.beta = float_pointer(iteration_.beta);
+    c.dropout = static_cast<float>(settings.dropout);
+    c.seed = seed;
+    c.type = element_type(input.state);
+    c.plain_float32 = wants_plain_float32();
+    const auto& eps = settings.update_steps_eps.values();
+    c.exact_states = c.most_steps > 0 && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  cuda::RetrieveCall call;
+
+ private:
+  void set_patterns(const RetrieveInput& input) {
+    auto patterns = input;
+    if (input.association_mask.defined()) {
+      // Keys that masks of single scores hide from all queries are read all the same, and 0 * NaN is NaN.
+      patterns = with_hidden_nonfinite_zeroed(input);
+      if (input.projection.defined()) {
+        auto values = input;
+        values.stored = input.projection;
+        patterns.projection = with_hidden_nonfinite_zeroed(values).stored;
+      }
+    }
+    state_ = input.state.detach();
+    if (state_.stride(3) != 1) state_ = state_.contiguous();
+    stored_ = with_aligned_rows(patterns.stored.detach());
+    call.state = strided(state_);
+    call.stored = strided(stored_);
+    if (!patterns.projection.defined() || patterns.projection.is_same(patterns.stored)) return;
+    values_ = with_aligned_rows(patterns.projection.detach());
+    call.values = strided(values_);
+  }
+
+  /// Padding and key bias together are one number for each key; where patterns are shared by a batch that masks them
+  /// differently, they keep the batch's rows apart.
+  void set_masks(const RetrieveInput& input) {
+    key_bias_ = joined_key_bias(input.key_bias, input.padding_mask, floats_);
+    if (key_bias_.defined()) {
+      const auto keys = call.keys;
+      key_bias_ = (call.offsets != nullptr ? key_bias_ : key_bias_.reshape({-1, keys})).contiguous();
+      call.key_bias = float_pointer(key_bias_);
+      call.key_bias_batch = call.offsets != nullptr || key_bias_.size(0) == 1 ? 0 : keys;
+    }
+    if (!input.association_mask.defined()) return;
+    using Kind = cuda::ScoreMask::Kind;
+    const bool boolean = input.association_mask.scalar_type() == at::kBool;
+    mask_ = boolean ? input.association_mask : input.association_mask.detach().to(at::kFloat);
+    call.mask = {boolean ? Kind::boolean : Kind::float32,
+                 mask_.data_ptr(),
+                 stride_of(mask_, 0),
+                 stride_of(mask_, 1),
+                 stride_of(mask_, 2),
+                 stride_of(mask_, 3)};
+  }
+
+  const at::TensorOptions floats_;
+  const IterationOnDevice iteration_;
+  at::Tensor state_, stored_, values_, offsets_, key_bias_, mask_;
+};
+
+std::optional<std::string> reason_against(const RetrieveInput& input, const RetrieveSettings& settings) {
+  if (auto reason = reason_against_type(input.state); !reason.empty()) return reason;
+  cuda::RetrieveCall shape;
+  shape.depth = input.state.size(-1);
+  shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
+  if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
+  const auto& steps = settings.update_steps_max.values();
+  const bool updates = std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
+  if (settings.stop_rule == StopRule::per_head && updates)
+    return "the GPU's retrieval has the stop rule per_query alone";
+  if (!at::GradMode::is_enabled()) return std::nullopt;
+  for (const auto* tensor : {&input.state, &input.stored, &input.projection, &settings.beta}) {
+    if (tensor->defined() && tensor->requires_grad()) return "the GPU's retrieval has no backward pass";
+  }
+  return std::nullopt;
+}
+
+RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
+  const LaunchContext context(input.state);
+  const Call call(input, settings, seed);
+  const auto& c = call.call;
+  const std::vector<int64_t> rows{c.batch, c.heads, c.queries};
+  const auto with_last = [&](int64_t width) { return std::vector<int64_t>{c.batch, c.heads, c.queries, width}; };
+  const auto floats = input.state.options().dtype(at::kFloat).requires_grad(false);
+  RetrieveResult r;
+  r.output = at::empty(with_last(c.width), input.state.options().requires_grad(false));
+  r.state = at::empty(with_last(c.depth), r.output.options());
+  r.logsumexp = at::empty(rows, floats);
+  r.residual = at::empty(rows, floats);
+  r.steps = at::empty(rows, floats.dtype(at::kLong));
+  const auto converged = at::empty(rows, floats.dtype(at::kByte)), states = at::empty(with_last(c.depth), floats);
+  cuda::RetrieveOutputs out{};
+  out.output = r.output.data_ptr();
+  out.state = r.state.data_ptr();
+  out.logsumexp = float_pointer(r.logsumexp);
+  out.residual = float_pointer(r.residual);
+  out.steps = r.steps.data_ptr<int64_t>();
+  out.converged = converged.data_ptr<uint8_t>();
+  out.states = float_pointer(states);
+  if (settings.with_scores) {
+    const bool ragged = c.offsets != nullptr;
+    r.scores = at::empty(ragged ? std::vector<int64_t>{c.keys, c.heads, c.queries} : with_last(c.keys), floats);
+    out.scores = float_pointer(r.scores);
+    std::tie(out.score_batch, out.score_head, out.score_query, out.score_key) =
+        ragged ? std::tuple<int64_t, int64_t, int64_t, int64_t>{0, c.queries, 1, c.heads * c.queries}
+               : std::tuple<int64_t, int64_t, int64_t, int64_t>{c.heads * c.queries * c.keys, c.queries * c.keys,
+                                                                c.keys, 1};
+  }
+  const auto error = cuda::retrieve_forward(c, out, context.stream());
+  TORCH_CHECK(error.empty(), "hopfield::retrieve: ", error);
+  r.converged = converged.to(at::kBool);
+  if (settings.with_energy) r.energy = retrieve_energy(input, settings, r.state, r.logsumexp);
+  return r;
+}
+
+}  // namespace
+
+const RetrievePasses kRetrieveCudaPasses{reason_against, forward};
+
+}  // namespace hopfield::detail
