@@ -219,7 +219,7 @@ else
 fi
 
 # The most telling first.
-program cuda_test 60 cuda_test "$build/bin/cuda_test"
+program cuda_test 90 cuda_test "$build/bin/cuda_test"
 program ops_test 90 ops_test "$build/bin/ops_test" --gtest_filter='*Pool*'
 program determinism 75 cuda_test env HOPFIELD_REPEATS=1000 "$build/bin/cuda_test" --gtest_filter='*SameBits*'
 program hopfield_bench 150 hopfield_bench \
