@@ -32,6 +32,11 @@ int fail(cudaError_t error) {
 }
 
 int run(Fault fault) {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("there is no CUDA device\n");
+    return 1;
+  }
   constexpr size_t kBytes = kThreads * sizeof(float);
   float *in = nullptr, *out = nullptr;
   float found[kThreads] = {};
@@ -60,11 +65,6 @@ int main(int argc, char** argv) {
       {"divergent_barrier", Fault::kDivergentBarrier},
       {"uninitialized", Fault::kUninitialized},
   };
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("there is no CUDA device\n");
-    return 1;
-  }
   for (const auto& [name, fault] : faults) {
     if (argc == 2 && name == std::string(argv[1])) return run(fault);
   }
