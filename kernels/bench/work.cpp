@@ -1,8 +1,10 @@
 #include "kernels/bench/case.h"
 #include <hopfield/hopfield.h>
 
+#include <ATen/Context.h>
 #include <torch/torch.h>
 
+#include <array>
 #include <cmath>
 #include <random>
 
@@ -35,7 +37,7 @@ struct Setup {
     } else {
       batch = s[0], heads = s[1], queries = s[2], keys = s[3], depth = s[4], steps = s[5];
     }
-    const auto data = torch::TensorOptions().dtype(c.dtype).requires_grad(c.train);
+    const auto data = torch::TensorOptions().dtype(c.dtype).device(c.device).requires_grad(c.train);
     if (c.kind == "retrieve") {
       input = torch::randn({batch, heads, queries, depth}, data);
       stored = torch::randn({batch, heads, keys, depth}, data);
@@ -56,29 +58,51 @@ struct Setup {
 
   template <typename Module>
   void adopt(Module& module) {
-    module->to(which.dtype);
+    module->to(which.device, which.dtype);
     parameters = module->parameters();
   }
 
   /// Runs `forward`, and in training also its backward from a gradient as a loss would give it.
-  void run(const std::function<Tensor()>& forward) {
+  Tensor run(const std::function<Tensor()>& forward) {
     if (!which.train) {
       const torch::NoGradGuard no_grad;
-      forward();
-      return;
+      return forward();
     }
+    drop_gradients();
+    const auto output = forward();
+    if (!gradient.defined()) gradient = at::randn_like(output.detach());
+    output.backward(gradient);
+    return output.detach();
+  }
+
+  void drop_gradients() {
     for (auto& parameter : parameters) parameter.mutable_grad() = Tensor();
     for (auto* leaf : {&input, &stored, &bags.values}) {
       if (leaf->defined()) leaf->mutable_grad() = Tensor();
     }
-    const auto output = forward();
-    if (!gradient.defined()) gradient = at::randn_like(output.detach());
-    output.backward(gradient);
   }
 
   int64_t input_bytes() const {
     const auto& own = bags.values.defined() ? bags.values : input;
     return static_cast<int64_t>(own.nbytes() + (stored.defined() ? stored.nbytes() : 0));
+  }
+
+  /// Instances alone: states, weights and what is kept for backward are small beside them. Forward has to read a bag
+  /// T + 1 times, or once where it fits on chip, into the shared memory of a cluster of 16 blocks. Backward has to read
+  /// it T + 1 times, since what it needs of all instances is known only when an association has been gone through, and
+  /// once more for their gradient, which it writes.
+  int64_t moved_bytes() const {
+    constexpr int64_t kOnChip = 1 << 20;
+    if (!pooling) return 0;
+    const auto row = width * static_cast<int64_t>(c10::elementSize(which.dtype));
+    const auto ends = bags.offsets.defined() ? bags.offsets : at::arange(batch + 1, at::kLong) * keys;
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < batch; ++i) {
+      const auto bag = (ends[i + 1] - ends[i]).item<int64_t>() * row;
+      bytes += bag <= kOnChip ? bag : (steps + 1) * bag;
+      if (which.train) bytes += (steps + 3) * bag;
+    }
+    return bytes;
   }
 
   Case which;
@@ -89,6 +113,33 @@ struct Setup {
   std::vector<Tensor> parameters;
   Tensor input, stored, padding, gradient;
   BagBatch bags;
+};
+
+/// Lets attention use one backend alone, while it lives.
+class OnlyBackend {
+ public:
+  explicit OnlyBackend(at::SDPBackend backend)
+      : before_{context().userEnabledFlashSDP(), context().userEnabledMemEfficientSDP(), context().userEnabledMathSDP(),
+                context().userEnabledCuDNNSDP()} {
+    enable({backend == at::SDPBackend::flash_attention, backend == at::SDPBackend::efficient_attention,
+            backend == at::SDPBackend::math, backend == at::SDPBackend::cudnn_attention});
+  }
+  ~OnlyBackend() { enable(before_); }
+  OnlyBackend(const OnlyBackend&) = delete;
+  OnlyBackend& operator=(const OnlyBackend&) = delete;
+
+ private:
+  using Enabled = std::array<bool, 4>;  // flash, memory-efficient, math, cuDNN
+
+  static at::Context& context() { return at::globalContext(); }
+  static void enable(const Enabled& which) {
+    context().setSDPUseFlash(which[0]);
+    context().setSDPUseMemEfficient(which[1]);
+    context().setSDPUseMath(which[2]);
+    context().setSDPUseCuDNN(which[3]);
+  }
+
+  Enabled before_;
 };
 
 /// [N, L, H * d] as [N, H, L, d].
@@ -131,16 +182,22 @@ Tensor library_forward(Setup& s) {
   return s.layer ? s.layer->forward(s.input) : s.self->forward(s.input);
 }
 
-}  // namespace
-
-Work library_work(const Case& which) {
+Work work(const Case& which, const std::function<Tensor(Setup&)>& forward) {
   const auto setup = std::make_shared<Setup>(which);
-  return {[setup] { setup->run([&] { return library_forward(*setup); }); }, setup->input_bytes()};
+  return {[setup, forward] { return setup->run([&] { return forward(*setup); }); },
+          [setup] { setup->drop_gradients(); }, setup->input_bytes(), setup->moved_bytes()};
 }
 
-Work sdpa_work(const Case& which) {
-  const auto setup = std::make_shared<Setup>(which);
-  return {[setup] { setup->run([&] { return sdpa_forward(*setup); }); }, setup->input_bytes()};
+}  // namespace
+
+Work library_work(const Case& which) { return work(which, library_forward); }
+
+Work sdpa_work(const Case& which, std::optional<at::SDPBackend> backend) {
+  return work(which, [backend](Setup& setup) {
+    std::optional<OnlyBackend> only;
+    if (backend) only.emplace(*backend);
+    return sdpa_forward(setup);
+  });
 }
 
 }  // namespace hopfield::bench
