@@ -133,6 +133,7 @@ class QueryTile {
   /// Moves the states to what update `step` found.
   HOPFIELD_DEVICE void update(int64_t step) {
     const auto& call = f_.call;
+    sync_warp();  // other lanes may still read the queries
     HOPFIELD_UNROLL
     for (int r = 0; r < 2; ++r) {
       auto& row = rows_[r];

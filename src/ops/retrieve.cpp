@@ -41,7 +41,7 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   settings.beta = detail::beta_on(input.state.device(), settings.beta);
   auto complete = detail::with_all_dimensions(input);
   std::optional<std::string> reason;
-  if (settings.backend != Backend::composite) reason = detail::reason_against_fusing(complete, settings);
+  if (settings.backend != Backend::composite) reason = detail::reason_against_retrieving(complete, settings);
   TORCH_CHECK(!reason || settings.backend != Backend::fused,
               "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
               reason.value_or(""), "; use backend automatic");
@@ -106,7 +106,7 @@ RetrieveResult retrieve(const at::Tensor& state, const at::Tensor& stored, const
 std::optional<std::string> why_not_fused(const RetrieveInput& input, const RetrieveOptions& options) {
   detail::check_retrieve(input, options.settings());
   auto complete = detail::with_all_dimensions(input);
-  return detail::reason_against_fusing(complete, options.settings());
+  return detail::reason_against_retrieving(complete, options.settings());
 }
 
 void register_ops() {}  // Calling it is enough: the linker then keeps this library, and loading it registers the ops.

@@ -32,7 +32,7 @@ struct FusedCall {
 using Reason = std::optional<std::string>;
 
 Reason no_kernel_for_device(const FusedCall& call) {
-  if (call.input.state.is_cpu() || retrieve_passes(call.input.state.device().type()) != nullptr) return std::nullopt;
+  if (call.input.state.is_cpu()) return std::nullopt;
   return c10::str("this build has no fused kernel for ", call.input.state.device().type(), " tensors");
 }
 
@@ -136,13 +136,19 @@ Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& setti
     if (auto reason = predicate(call)) return reason;
   }
   if (auto reason = reason_against_options(input, settings)) return reason;
-  if (const auto* passes = retrieve_passes(input.state.device().type())) return passes->reason_against(input, settings);
   if (auto reason = no_kernel_for_type(call)) return reason;
   if (!call.is_masked()) return std::nullopt;
   const auto clean = without_hidden_nonfinite(input);
   if (!clean) return "patterns that are not finite may be attended to";
   input = *clean;
   return std::nullopt;
+}
+
+Reason reason_against_retrieving(RetrieveInput& input, const RetrieveSettings& settings) {
+  const auto* passes = retrieve_passes(input.state.device().type());
+  if (passes == nullptr) return reason_against_fusing(input, settings);
+  if (auto reason = reason_against_options(input, settings)) return reason;
+  return passes->reason_against(input, settings);
 }
 
 std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input) {

@@ -20,6 +20,9 @@ struct RetrievePasses {
 /// Null: the build has none for this device, or it is the CPU.
 const RetrievePasses* retrieve_passes(c10::DeviceType device);
 
+/// One sentence against the fused kernels of the call's device, or nothing; see reason_against_fusing().
+std::optional<std::string> reason_against_retrieving(RetrieveInput& input, const RetrieveSettings& settings);
+
 /// Makes a device's passes known; the file that has them does so when it is loaded.
 class RegisterRetrievePasses {
  public:
