@@ -90,8 +90,9 @@ has_torch() {
 begin() {
   local program complete=yes
   lack() { say "$1" && complete=no; }
-  if ! device=$(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader 2>/dev/null | head -n 1) ||
-    [[ -z $device ]]; then
+  device=$(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader 2>/dev/null) || device=
+  device=${device%%$'\n'*} # the first one is that of the tests
+  if [[ -z $device ]]; then
     lack "expected a GPU that nvidia-smi finds, found none; run this on a machine with one"
   fi
   command -v nvcc >/dev/null ||
@@ -185,11 +186,13 @@ judge() {
 
 # What a part found, in its own words: how many tests, how many errors.
 words_of() {
-  grep -E '^\[  (PASSED|SKIPPED|FAILED) .* tests?|SUMMARY: ' "$work/$1.log" | sed 's/^=* //; s/, listed below:$//' | paste -sd ';'
+  sed -nE -e 's/^\[  (PASSED|FAILED)  \] ([0-9]+ tests?)[.,].*/\2 \L\1/p' -e 's/^\[  SKIPPED \] ([0-9]+ tests?),.*/\1 skipped/p' \
+    -e 's/^=* *([A-Z]+ SUMMARY: )/\1/p' "$work/$1.log" | paste -sd , | sed 's/,/, /g'
 }
 
 # unrun NAME SECONDS: notes a part that was not run, for the reason in `why`.
 unrun() {
+  if [[ -n $interrupted ]]; then why=interrupted; fi
   if [[ $why == 'no time left' ]]; then note "$1" "$why" "$2"; else note "$1" "not run" "$2" "$why"; fi
 }
 
@@ -218,7 +221,8 @@ program() {
   if [[ -x $program ]]; then
     part "$name" "$seconds" "$program" "$@"
   else
-    note "$name" "not run" 0 "$program was not built"
+    why="$program was not built"
+    unrun "$name" 0
   fi
 }
 
@@ -285,7 +289,8 @@ if part configure 60 "${configure[@]}" -DHOPFIELD_BENCH=ON; then
 elif part configure_without_benchmark 60 "${configure[@]}" -DHOPFIELD_BENCH=OFF; then
   part build 330 cmake --build "$build" --target cuda_test device_faults ops_test -- -k 0
 else
-  note build "not run" 0 "nothing was configured"
+  why='nothing was configured'
+  unrun build 0
 fi
 
 # The most telling first.
