@@ -29,7 +29,7 @@ readonly packages=build/gpu_packages
 pack() {
   local names=(libgtest-dev libgmock-dev libhwy-dev libhwy1 nlohmann-json3-dev
     libcli11-dev libbenchmark-dev libbenchmark1debian)
-  rm -rf "$packages" && mkdir -p "$packages/archives" || complain "expected a folder that can be written, got '$packages'"
+  { rm -rf "$packages" && mkdir -p "$packages/archives"; } || complain "expected a folder that can be written, got '$packages'"
   (cd "$packages/archives" && apt-get download "${names[@]}") || complain "expected a network and Debian's packages"
   for archive in "$packages"/archives/*.deb; do dpkg -x "$archive" "$packages" || exit 2; done
   rm -rf "$packages"/archives "$packages"/usr/share/{doc,man}
