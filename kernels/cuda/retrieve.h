@@ -69,7 +69,7 @@ struct RetrieveOutputs {
   float* saved_output;  ///< Z in float32 [rows, width]
 };
 
-/// Why the kernels do not take calls of this depth and width; empty if they do.
+/// Why the current device cannot serve calls of this depth, width and type; empty if it can.
 std::string retrieve_reason_against(const RetrieveCall& call);
 
 /// Enqueues all steps in one launch; reads nothing back. Returns an empty string, or why it could not be started.

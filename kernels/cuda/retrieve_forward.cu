@@ -50,9 +50,9 @@ struct ForwardShared {
   static constexpr int kTile = kRetrieveRows * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
   int queries, patterns, votes, total;
 
-  HOPFIELD_DEVICE constexpr explicit ForwardShared(bool split)
+  HOPFIELD_DEVICE constexpr explicit ForwardShared(bool exact_states)
       : queries(0),
-        patterns(queries + (split ? 2 : 1) * kTile),
+        patterns(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * kTile),
         votes(patterns + PatternStream<T, room>::kBytes),
         total(votes + 2 * kRetrieveWarps * 4) {}
 };
@@ -310,7 +310,7 @@ class QueryTile {
 /// All steps of a tile of queries.
 template <class T, int room>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_all_steps(Forward f) {
-  const ForwardShared<T, room> at(f.call.exact_states && !kIsFloat<T>);
+  const ForwardShared<T, room> at(f.call.exact_states);
   const int64_t tile = block_index().x % f.sets.tiles;
   const RetrieveSet set(f.call, f.sets, block_index().x / f.sets.tiles);
   PatternStream<T, room> patterns(f.call, set, shared_memory<T>(at.patterns));
@@ -338,7 +338,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_all_st
 template <class T, int room>
 std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   const Forward f{call, outputs, retrieve_sets(call, kRetrieveRows)};
-  const ForwardShared<T, room> shared(call.exact_states && !kIsFloat<T>);
+  const ForwardShared<T, room> shared(call.exact_states);
   const LaunchShape shape{{f.sets.sets * f.sets.tiles, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
   return launch(retrieve_all_steps<T, room>, shape, stream, f);
 }
@@ -347,9 +347,18 @@ std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream
 
 std::string retrieve_reason_against(const RetrieveCall& call) {
   const auto width = call.depth > call.width ? call.depth : call.width;
-  if (width <= kRetrieveMostWidth) return {};
-  return "the fused kernels of the GPU take heads of at most " + std::to_string(kRetrieveMostWidth) + " numbers, not " +
-         std::to_string(width);
+  if (width > kRetrieveMostWidth) {
+    return "the fused kernels of the GPU take heads of at most " + std::to_string(kRetrieveMostWidth) +
+           " numbers, not " + std::to_string(width);
+  }
+  const auto needed = for_patterns(call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    return static_cast<size_t>(ForwardShared<typename Patterns::Type, Patterns::kRoom>(call.exact_states).total);
+  });
+  const auto there = device_limits().shared_bytes;
+  if (needed <= there) return {};
+  return "heads of " + std::to_string(width) + " numbers take " + std::to_string(needed) +
+         " bytes of shared memory, of which a block of this GPU has " + std::to_string(there);
 }
 
 std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {

@@ -38,6 +38,17 @@ cuda::Strided strided(const at::Tensor& tensor) {
   return result;
 }
 
+bool updates(const RetrieveSettings& settings) {
+  const auto& steps = settings.update_steps_max.values();
+  return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
+}
+
+/// Whether a threshold is compared with the movement of a state.
+bool compares_states(const RetrieveSettings& settings) {
+  const auto& eps = settings.update_steps_eps.values();
+  return updates(settings) && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+}
+
 /// A call in the kernels' terms, and the tensors that it points into.
 class Call {
  public:
@@ -64,8 +75,7 @@ class Call {
     c.seed = seed;
     c.type = element_type(input.state);
     c.plain_float32 = wants_plain_float32();
-    const auto& eps = settings.update_steps_eps.values();
-    c.exact_states = c.most_steps > 0 && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+    c.exact_states = compares_states(settings);
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -123,7 +133,10 @@ class Call {
 
 std::optional<std::string> reason_against(const RetrieveInput& input, const RetrieveSettings& settings) {
   if (auto reason = reason_against_type(input.state); !reason.empty()) return reason;
+  const LaunchContext context(input.state);
   cuda::RetrieveCall shape;
+  shape.type = element_type(input.state);
+  shape.exact_states = compares_states(settings);
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
