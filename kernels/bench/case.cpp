@@ -1,6 +1,7 @@
 #include "kernels/bench/case.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <sstream>
 
@@ -21,12 +22,11 @@ const std::map<std::string, Kind> kKinds{{"pooling", {7, {0, 1}}},
 const std::map<std::string, at::ScalarType> kTypes{
     {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
 
-std::vector<Case> parse_all(std::initializer_list<const char*> texts) {
-  std::vector<Case> cases;
-  for (const auto* text : texts) {
-    for (const auto& one : parse_case(text)) cases.push_back(one);
+std::string name_of(at::ScalarType type) {
+  for (const auto& [name, known] : kTypes) {
+    if (known == type) return name;
   }
-  return cases;
+  return c10::toString(type);
 }
 
 }  // namespace
@@ -34,28 +34,18 @@ std::vector<Case> parse_all(std::initializer_list<const char*> texts) {
 std::string Case::name() const {
   std::string text = kind;
   for (const auto size : sizes) text += "/" + std::to_string(size);
-  text += train ? "/train" : "/fwd";
-  for (const auto& [name, type] : kTypes) {
-    if (type == dtype) text += "/" + name;
-  }
-  return text;
+  return text + (train ? "/train/" : "/fwd/") + name_of(dtype) + (precision.empty() ? "" : "/" + precision);
 }
 
-std::optional<at::ScalarType> parse_type(const std::string& text) {
-  const auto found = kTypes.find(text);
-  return found == kTypes.end() ? std::nullopt : std::optional(found->second);
-}
-
-std::vector<Case> parse_case(const std::string& text, at::ScalarType type) {
+std::vector<Case> parse_case(const std::string& text) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
   for (std::string part; std::getline(stream, part, '/');) parts.push_back(part);
   if (parts.empty() || kKinds.count(parts[0]) == 0) return {};
   const auto count = kKinds.at(parts[0]).sizes;
-  if (parts.size() < 1 + count || parts.size() > 3 + count) return {};
+  if (parts.size() < 1 + count || parts.size() > 4 + count) return {};
   Case c;
   c.kind = parts[0];
-  c.dtype = type;
   for (size_t i = 1; i <= count; ++i) {
     const auto& part = parts[i];
     const bool number = !part.empty() && part.size() < 12 && part.find_first_not_of("0123456789") == std::string::npos;
@@ -68,9 +58,12 @@ std::vector<Case> parse_case(const std::string& text, at::ScalarType type) {
     trains = {parts[1 + count] == "train"};
   }
   if (parts.size() > 2 + count) {
-    const auto named = parse_type(parts[2 + count]);
-    if (!named) return {};
-    c.dtype = *named;
+    if (kTypes.count(parts[2 + count]) == 0) return {};
+    c.dtype = kTypes.at(parts[2 + count]);
+  }
+  if (parts.size() > 3 + count) {
+    c.precision = parts[3 + count];
+    if (c.dtype != at::kFloat || (c.precision != "highest" && c.precision != "high")) return {};
   }
   std::vector<Case> cases;
   for (const bool train : trains) {
@@ -86,20 +79,55 @@ Case small(Case which) {
   return which;
 }
 
+Case scaled(Case which, double scale) {
+  const bool bags = which.kind == "pooling" || which.kind == "ragged";
+  const bool one = bags && which.sizes[0] == 1;
+  auto& size = which.sizes[one ? 1 : 0];
+  const int64_t least = one ? 16 : 2;  // several bags stay several, and a bag is worth a product
+  size = std::min(size, std::max(least, static_cast<int64_t>(std::llround(static_cast<double>(size) * scale))));
+  return which;
+}
+
+Case shortened(Case which) {
+  constexpr int64_t kFewDense = 4, kFewRagged = 16;
+  // Streamed by the GPU, with more parts than are merged at once, and an end that is no whole part.
+  constexpr int64_t kLong = 50'000;
+  const bool ragged = which.kind == "ragged";
+  which.sizes[0] = std::min(which.sizes[0], ragged ? kFewRagged : kFewDense);
+  if (ragged || which.kind == "pooling") which.sizes[1] = std::min(which.sizes[1], kLong);
+  return which;
+}
+
+namespace {
+
+std::vector<Case> parse_all(const std::vector<const char*>& names) {
+  std::vector<Case> cases;
+  for (const auto* name : names) {
+    for (const auto& one : parse_case(name)) cases.push_back(one);
+  }
+  return cases;
+}
+
+}  // namespace
+
 std::vector<Case> default_cases() {
   return parse_all({"pooling/1/100000/256/8/32/1/3", "layer/64/64/512/1024/8/64/3", "self/8/512/512/8/64/3",
                     "ragged/128/200/256/8/32/1/3", "self/256/16/256/8/32/3"});
 }
 
-std::vector<Case> default_gpu_cases() {
-  // The first ones tell most: a run may be cut short.
-  return parse_all({"pooling/1/1000000/256/8/32/1/0/fwd/bfloat16", "pooling/1/1000000/256/8/32/1/3/fwd/bfloat16",
-                    "pooling/128/2000/256/8/32/1/0/fwd/bfloat16", "pooling/128/2000/256/8/32/1/3/fwd/bfloat16",
-                    "ragged/1000/2000/256/8/32/1/3/fwd/bfloat16", "pooling/1/1000000/256/8/32/1/0/train/bfloat16",
-                    "pooling/1/1000000/256/8/32/1/3/train/bfloat16", "pooling/128/2000/256/8/32/1/0/train/bfloat16",
-                    "pooling/128/2000/256/8/32/1/3/train/bfloat16", "ragged/1000/2000/256/8/32/1/3/train/bfloat16",
-                    "pooling/1/1000000/256/8/32/1/0/fwd/float32", "pooling/1/1000000/256/8/32/1/3/fwd/float32",
-                    "pooling/1/1000000/256/8/32/1/0/train/float32", "pooling/1/1000000/256/8/32/1/3/train/float32"});
+std::vector<Case> default_device_cases() {
+  return parse_all({
+      "pooling/1/1000000/256/8/32/1/3/fwd/bfloat16",
+      "pooling/1/1000000/256/8/32/1/0/fwd/bfloat16",
+      "pooling/1/1000000/256/8/32/1/3/train/bfloat16",
+      "pooling/128/2000/256/8/32/1/0/fwd/bfloat16",
+      "pooling/128/2000/256/8/32/1/3/fwd/bfloat16",
+      "ragged/1000/2000/256/8/32/1/3/fwd/bfloat16",
+      "pooling/1/1000000/256/8/32/1/3/fwd/float32/highest",
+      "pooling/1/1000000/256/8/32/1/3/fwd/float32/high",
+      "pooling/1/1000000/512/8/64/1/1/fwd/bfloat16",
+      "pooling/1/10000/1024/8/128/1/3/fwd/bfloat16",
+  });
 }
 
 }  // namespace hopfield::bench

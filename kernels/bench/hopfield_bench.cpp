@@ -3,14 +3,19 @@
 //   build/bench/bin/hopfield_bench --peer sdpa
 //   build/bench/bin/hopfield_bench pooling/1/100000/256/8/32/1/3/train/float32 --threads 2
 //   build/bench/bin/hopfield_bench --memory pooling/1/100000/256/8/32/1/3
-//   build/cuda/bin/hopfield_bench --device cuda --peer sdpa --json results.json
 //
-// The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run. On
-// a GPU (gpu.h) the table is Markdown and has rates and memory, too.
+// The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run.
+//
+//   build/cuda/bin/hopfield_bench --device cuda --seconds 300 --json gpu.json --table gpu.md
+//   build/bench/bin/hopfield_bench --device cpu --scale 0.001
+//
+// The first is the report on a GPU: all backends of LibTorch's attention, memory bandwidth, errors. The second makes
+// the same report on the CPU, on a thousandth of the data.
 
 #include "kernels/bench/case.h"
-#include "kernels/bench/gpu.h"
+#include "kernels/bench/device.h"
 #include "kernels/bench/memory.h"
+#include "kernels/bench/report.h"
 #include <hopfield/version.h>
 
 #include <ATen/ATen.h>
@@ -21,11 +26,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <map>
-#include <stdexcept>
 
 namespace hopfield::bench {
 namespace {
@@ -115,117 +118,114 @@ void add(const std::string& name, const Work& work) {
       ->UseRealTime();
 }
 
-struct Options {
-  std::vector<std::string> names;
-  std::string device = "cpu", type, peer, measured, json;
-  bool list = false, memory = false;
-  int repetitions = 5, threads = 0;
-
-  bool on_gpu() const { return device == "cuda"; }
-};
-
-void declare(CLI::App& app, Options& options) {
-  app.option_defaults()->always_capture_default();
-  app.add_option("cases", options.names,
-                 "Cases, for example self/8/512/512/8/64/3/train/float32; /train/float32 may be left out");
-  app.add_option("--device", options.device, "Where")->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_option("--type", options.type, "Of cases whose name has none (float32 by default), and of the default set")
-      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
-  app.add_option("--peer", options.peer, "Time the same work by LibTorch's attention too")
-      ->check(CLI::IsMember({"sdpa"}));
-  app.add_option("--repetitions", options.repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
-  app.add_option("--threads", options.threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
-  app.add_option("--json", options.json, "File for the medians");
-  app.add_flag(
-      "--memory", options.memory,
-      "Peaks of memory in place of times, for the library and for LibTorch's attention; on a GPU they come with "
-      "the times");
-  app.add_flag("--list", options.list, "Name the default cases");
-  app.add_option(kMeasureMemoryOf, options.measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
-}
-
-/// Those of the device's default set, in the type asked for.
-std::vector<Case> default_set(const Options& options) {
-  auto cases = options.on_gpu() ? default_gpu_cases() : default_cases();
-  if (options.type.empty()) return cases;
-  std::vector<Case> result;
-  for (auto& c : cases) {
-    c.dtype = *parse_type(options.type);
-    const auto same = [&c](const Case& other) { return other.name() == c.name(); };
-    if (std::none_of(result.begin(), result.end(), same)) result.push_back(c);
+/// The report's part of the program.
+int run_report(std::vector<Case> cases, const ReportOptions& options) {
+  if (const auto reason = why_not_on(options.device)) {
+    fmt::print(stderr, "hopfield_bench: --device cuda: {}\n", *reason);
+    return 2;
   }
-  return result;
+  for (auto& c : cases) {
+    c = scaled(c, options.scale);
+    c.device = options.device;
+  }
+  return report(cases, options);
 }
 
-/// @throws std::invalid_argument if a name is none
-std::vector<Case> wanted_cases(const Options& options) {
-  if (options.names.empty()) return default_set(options);
-  std::vector<Case> cases;
-  for (const auto& name : options.names) {
-    const auto parsed = parse_case(name, parse_type(options.type).value_or(at::kFloat));
+int run(int argc, char** argv) {
+  std::vector<std::string> names;
+  std::string peer;
+  bool list = false, memory = false;
+  std::string measured, json;
+  int repetitions = 5, threads = 0;
+  std::string device = "cpu", table;
+  double seconds = 300, scale = 1;
+  CLI::App app{"Times the layers and the op; without names, a default set of cases."};
+  app.option_defaults()->always_capture_default();
+  app.add_option("cases", names,
+                 "Cases, for example self/8/512/512/8/64/3/train/float32; /train/float32 may be left out");
+  app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
+  app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
+  app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_option("--json", json, "File for the medians");
+  app.add_flag("--memory", memory, "Peaks of memory in place of times, for the library and for LibTorch's attention");
+  app.add_flag("--list", list, "Name the default cases");
+  app.add_option("--device", device, "cuda: a report on the GPU, against all backends of LibTorch's attention")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  const auto* scaling = app.add_option("--scale", scale, "Of the report's data; makes the report on --device cpu, too")
+                            ->check(CLI::Range(1e-6, 1.0));
+  app.add_option("--seconds", seconds, "For the whole report; cases that find no time left are not run")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--table", table, "File for the report's table");
+  app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const bool reports = device != "cpu" || scaling->count() > 0;
+  if (!table.empty() && !reports) {
+    fmt::print(stderr,
+               "hopfield_bench: --table: expected --device cuda or --scale, which make the report, got neither\n");
+    return 2;
+  }
+  if (reports && memory) {
+    fmt::print(stderr,
+               "hopfield_bench: --memory: expected neither --device cuda nor --scale, whose report has memory\n");
+    return 2;
+  }
+  auto cases = names.empty() ? (reports ? default_device_cases() : default_cases()) : std::vector<Case>();
+  for (const auto& name : names) {
+    const auto parsed = parse_case(name);
     if (parsed.empty()) {
-      throw std::invalid_argument(
-          fmt::format("expected a case like self/8/512/512/8/64/3/train/float32, got '{}'; see --list", name));
+      fmt::print(stderr,
+                 "hopfield_bench: expected a case like self/8/512/512/8/64/3/train/float32, got '{}'; see --list\n",
+                 name);
+      return 2;
     }
     cases.insert(cases.end(), parsed.begin(), parsed.end());
   }
-  return cases;
-}
-
-void run_on_cpu(const std::vector<Case>& cases, const Options& options) {
+  if (list) {
+    for (const auto& c : cases) fmt::print("{}\n", c.name());
+    return 0;
+  }
+  if (threads > 0) at::set_num_threads(threads);
+  if (reports) {
+    return run_report(cases,
+                      {device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0), seconds, scale, json, table});
+  }
+  std::ofstream file;  // opened first: a result that cannot be written should not cost the work that leads to it
+  if (!json.empty()) {
+    file.open(json);
+    if (!file) {
+      fmt::print(stderr, "hopfield_bench: --json: expected a file that can be written, got '{}'\n", json);
+      return 2;
+    }
+  }
+  if (!measured.empty()) {
+    print_extra_memory(cases.front(), measured);
+    return 0;
+  }
+  fmt::print("hopfield {}, {} threads\n", version(), at::get_num_threads());
+  if (memory) {
+    print_memory(cases);
+    return 0;
+  }
   for (const auto& c : cases) {
     add(c.name(), library_work(c));
-    if (options.peer == "sdpa") add(c.name() + " sdpa", sdpa_work(c));
+    if (peer == "sdpa") add(c.name() + " sdpa", sdpa_work(c));
   }
   std::vector<std::string> words{"hopfield_bench", "--benchmark_enable_random_interleaving=true",
                                  "--benchmark_report_aggregates_only=true",
-                                 fmt::format("--benchmark_repetitions={}", options.repetitions)};
+                                 fmt::format("--benchmark_repetitions={}", repetitions)};
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());
   auto count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   Medians reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
-  print_medians(cases, options.peer, reporter.milliseconds);
-  if (!options.json.empty()) {
-    std::ofstream(options.json) << medians_as_json(cases, options.peer, reporter.milliseconds).dump(2) << std::endl;
-  }
+  print_medians(cases, peer, reporter.milliseconds);
+  if (file.is_open()) file << medians_as_json(cases, peer, reporter.milliseconds).dump(2) << std::endl;
   print_machine_rates();
-}
-
-int run(int argc, char** argv) {
-  Options options;
-  CLI::App app{"Times the layers and the op; without names, a default set of cases."};
-  declare(app, options);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const auto cases = wanted_cases(options);
-  if (options.list) {
-    for (const auto& c : cases) fmt::print("{}\n", c.name());
-    return 0;
-  }
-  if (options.on_gpu() && (options.memory || !options.measured.empty())) {
-    throw std::invalid_argument("--memory: expected --device cpu; on a GPU peaks of memory come with the times");
-  }
-  // Before all work: a result that cannot be written should not cost what leads to it.
-  if (!options.json.empty() && !std::ofstream(options.json)) {
-    throw std::invalid_argument(fmt::format("--json: expected a file that can be written, got '{}'", options.json));
-  }
-  if (options.threads > 0) at::set_num_threads(options.threads);
-  if (!options.measured.empty()) {
-    print_extra_memory(cases.front(), options.measured);
-    return 0;
-  }
-  if (options.on_gpu()) return run_on_gpu(cases, {!options.peer.empty(), options.repetitions, options.json}) ? 0 : 1;
-  fmt::print("hopfield {}, {} threads\n", version(), at::get_num_threads());
-  if (options.memory) {
-    print_memory(cases);
-  } else {
-    run_on_cpu(cases, options);
-  }
   return 0;
 }
 
@@ -235,9 +235,6 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return hopfield::bench::run(argc, argv);
-  } catch (const std::invalid_argument& error) {
-    fmt::print(stderr, "hopfield_bench: {}\n", error.what());
-    return 2;
   } catch (const std::exception& error) {
     fmt::print(stderr, "hopfield_bench: {}\n", error.what());
     return 1;

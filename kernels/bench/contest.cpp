@@ -1,0 +1,189 @@
+#include "kernels/bench/contest.h"
+
+#include "kernels/bench/setup.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace hopfield::bench {
+namespace {
+
+using at::SDPBackend;
+using at::Tensor;
+
+/// Holds scaled_dot_product_attention to one backend for as long as it lives.
+class OnlyBackend {
+ public:
+  explicit OnlyBackend(SDPBackend backend) {
+    set([&](SDPBackend one) { return one == backend; });
+  }
+  ~OnlyBackend() {
+    set([](SDPBackend) { return true; });
+  }
+  OnlyBackend(const OnlyBackend&) = delete;
+  OnlyBackend& operator=(const OnlyBackend&) = delete;
+
+ private:
+  template <typename Predicate>
+  static void set(Predicate allowed) {
+    auto& context = at::globalContext();
+    context.setSDPUseFlash(allowed(SDPBackend::flash_attention));
+    context.setSDPUseMemEfficient(allowed(SDPBackend::efficient_attention));
+    context.setSDPUseMath(allowed(SDPBackend::math));
+    context.setSDPUseCuDNN(allowed(SDPBackend::cudnn_attention));
+  }
+};
+
+/// Why a peer is not run although it would not complain.
+std::string known_fault(SDPBackend backend, const Setup& setup) {
+  constexpr int64_t kMostMasked = 65536;
+  if (backend == SDPBackend::efficient_attention && setup.padding.defined() && setup.keys > kMostMasked) {
+    return "left out: its results are wrong with a mask over more than 65536 patterns";
+  }
+  return "";
+}
+
+/// The bytes that are counted: each pass over a bag reads it, that is T + 1 times, or once where the bag stays on chip;
+/// backward reads it T + 1 times too, and once more where it writes the gradient. What is small beside the instances
+/// (queries, weights, means, masks) is not counted.
+int64_t count_bytes(const Setup& s, int64_t most_on_chip) {
+  const auto sizes = s.bags.offsets.defined() ? bag_sizes(s.bags.offsets, s.bags.values.size(0))
+                                              : std::vector<int64_t>(static_cast<size_t>(s.batch), s.keys);
+  const auto passes = s.steps + 1;
+  int64_t rows = 0;
+  for (const auto size : sizes) {
+    rows += size * (size <= most_on_chip ? 1 : passes);
+    if (s.which.train) rows += size * (passes + 2);
+  }
+  return rows * s.width * static_cast<int64_t>(c10::elementSize(s.which.dtype));
+}
+
+std::string form_of(const Setup& s) {
+  if (!s.pooling) return "";
+  const auto options = s.instances().options().requires_grad(false);
+  PoolInput input;
+  input.instances = s.instances();
+  input.offsets = s.bags.offsets;
+  input.state = at::zeros({1, s.heads, s.queries, s.depth}, options);
+  input.weight = at::zeros({s.heads, s.depth, s.width}, options);
+  input.bias = at::zeros({s.heads, s.depth}, options);
+  input.normalize_eps = 1e-5;
+  return describe_backend(input, RetrieveOptions().fixed_steps(s.steps));
+}
+
+/// The number in describe_backend()'s "bags of up to N instances are read once"; -1: there is none.
+int64_t most_on_chip(const std::string& form) {
+  const std::string before = "bags of up to ";
+  const auto at = form.find(before);
+  return at == std::string::npos ? -1 : std::stoll(form.substr(at + before.size()));
+}
+
+}  // namespace
+
+Contest::Contest(const Case& which, int64_t cache_bytes)
+    : setup_(std::make_shared<Setup>(which)), form_(form_of(*setup_)) {
+  // Several times the cache, or lines of the first inputs would still be there when their turn comes again.
+  constexpr int64_t kTimes = 4, kMost = 16;
+  const auto bytes = std::max<int64_t>(setup_->input_bytes(), 1);
+  setup_->add_inputs(std::clamp<int64_t>((kTimes * cache_bytes + bytes - 1) / bytes, 1, kMost) - 1);
+  inputs_exceed_cache_ = input_count() * bytes > 2 * cache_bytes;
+
+  contenders.push_back({"hopfield",
+                        [setup = setup_] {
+                          setup->next();
+                          setup->run([&] { return library_forward(*setup); });
+                        },
+                        ""});
+  add_peers();
+}
+
+void Contest::add_peers() {
+  const std::vector<std::pair<std::string, SDPBackend>> peers{{"flash", SDPBackend::flash_attention},
+                                                              {"efficient", SDPBackend::efficient_attention},
+                                                              {"math", SDPBackend::math},
+                                                              {"cudnn", SDPBackend::cudnn_attention}};
+  for (const auto& peer : peers) {
+    const auto backend = peer.second;
+    contenders.push_back({peer.first,
+                          [setup = setup_, backend] {
+                            const OnlyBackend only(backend);
+                            setup->next();
+                            setup->run([&] { return sdpa_forward(*setup); });
+                          },
+                          known_fault(backend, *setup_)});
+  }
+}
+
+void Contest::drop_gradients() { setup_->drop_gradients(); }
+
+int64_t Contest::input_count() const { return setup_->input_count(); }
+
+int64_t Contest::bytes_moved() const { return setup_->pooling ? count_bytes(*setup_, most_on_chip(form_)) : 0; }
+
+namespace {
+
+/// What a forward pass gives: the output and, in training, the gradient of the input's rows.
+std::vector<Tensor> results_of(Setup& s, Tensor (*forward)(Setup&)) {
+  std::vector<Tensor> results{s.run([&] { return forward(s); })};
+  if (!s.which.train) return results;
+  const bool padded = s.bags.values.defined() && forward == sdpa_forward;
+  results.push_back(padded ? s.input.grad().index({s.padding.bitwise_not()}) : s.instances().grad());
+  return results;
+}
+
+double largest_error(const std::vector<Tensor>& got, const std::vector<Tensor>& exact) {
+  double largest = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const auto error = (got[i].to(at::kDouble).reshape(exact[i].sizes()) - exact[i]).abs().max() / exact[i].abs().max();
+    const auto value = error.item<double>();
+    if (std::isnan(value)) return value;
+    largest = std::max(largest, value);
+  }
+  return largest;
+}
+
+/// Weights and data of `from`, in the type of `to`.
+void copy(const Setup& from, Setup& to) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < from.parameters.size(); ++i) to.parameters[i].copy_(from.parameters[i]);
+  to.input.copy_(from.input);
+  if (from.stored.defined()) to.stored.copy_(from.stored);
+  if (from.bags.values.defined()) to.bags.values.copy_(from.bags.values);
+  if (from.gradient.defined()) to.gradient = from.gradient.to(to.which.dtype);
+}
+
+/// Fresh weights weigh all patterns nearly alike: one update less would go unnoticed. With three times as large ones it
+/// makes an error of a tenth.
+void sharpen(Setup& s) {
+  const at::NoGradGuard no_grad;
+  if (s.core) s.core->association_core->in_proj_weight.mul_(3);
+}
+
+}  // namespace
+
+Errors largest_errors(const Case& which) {
+  Setup setup(which);
+  sharpen(setup);
+  const auto ours = results_of(setup, library_forward);
+  const OnlyBackend only(SDPBackend::math);
+  const auto math = results_of(setup, sdpa_forward);
+  auto exact_case = which;
+  exact_case.dtype = at::kDouble;
+  Setup reference(exact_case, Backend::composite);
+  copy(setup, reference);
+  const auto exact = results_of(reference, library_forward);
+  return {largest_error(ours, exact), largest_error(math, exact)};
+}
+
+std::string first_line(const std::exception& error) {
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+}  // namespace hopfield::bench
