@@ -11,8 +11,6 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-HOPFIELD_DEVICE int64_t row_count(const PoolCall& call) { return call.bags * call.heads * call.queries; }
-
 /// Whether a gradient passes the row's update after `step`.
 HOPFIELD_DEVICE bool passes(const Backward& b, int64_t row, int64_t step) {
   return step < b.g.steps[row] && step >= b.g.steps[row] - b.g.last_steps;

@@ -19,6 +19,8 @@ struct RowGroup {
   int64_t first;    ///< row number of the first
 };
 
+HOPFIELD_DEVICE int64_t row_count(const PoolCall& call) { return call.bags * call.heads * call.queries; }
+
 HOPFIELD_DEVICE int row_groups(const PoolCall& call) {
   return static_cast<int>(pool_row_groups(call.heads, call.queries));
 }

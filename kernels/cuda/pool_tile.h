@@ -196,13 +196,7 @@ HOPFIELD_DEVICE void plain_score_products(float (&c)[kWarpEights<rows>][4], cons
     for (int j = 0; j < kWarpEights<rows>; ++j) {
       const float* y = own + kNext * j * pitch + k;
       const Pack<float> even = load_pack(y), odd = load_pack(y + pitch);
-      HOPFIELD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        c[j][0] = fused_multiply_add(upper.values[i], even.values[i], c[j][0]);
-        c[j][1] = fused_multiply_add(upper.values[i], odd.values[i], c[j][1]);
-        c[j][2] = fused_multiply_add(lower.values[i], even.values[i], c[j][2]);
-        c[j][3] = fused_multiply_add(lower.values[i], odd.values[i], c[j][3]);
-      }
+      multiply_add_plainly(c[j], upper, lower, even, odd);
     }
   }
 }

@@ -32,8 +32,6 @@ struct Found {
   HOPFIELD_DEVICE float mean(int i, float total) const { return dead(i) ? 0.0f : total / sum(i); }
 };
 
-HOPFIELD_DEVICE int64_t all_rows(const PoolCall& call) { return call.bags * call.heads * call.queries; }
-
 /// Before the first association: states and counts of a share's rows.
 HOPFIELD_DEVICE void begin_rows(const Forward& f, const RowGroup& group, const Share& share) {
   const auto& call = f.call;
@@ -53,7 +51,7 @@ HOPFIELD_DEVICE void begin_rows(const Forward& f, const RowGroup& group, const S
 
 HOPFIELD_DEVICE void save_sums(const Forward& f, const Found& found, int64_t step, const RowGroup& group, int i) {
   if (f.out.saved_sums == nullptr) return;
-  float* to = f.out.saved_sums + 2 * (step * all_rows(f.call) + group.first + i);
+  float* to = f.out.saved_sums + 2 * (step * row_count(f.call) + group.first + i);
   to[0] = found.largest(i);
   to[1] = found.sum(i);
 }
@@ -68,7 +66,7 @@ HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const 
   });
   sync_threads();
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
-    const auto row = group.first + i, saved = step * all_rows(call) + row;
+    const auto row = group.first + i, saved = step * row_count(call) + row;
     if (f.out.saved_means != nullptr) {
       const float* mean = found.means + i * room_of(call);
       for (int64_t k = lane_index(); k < call.width; k += 32) f.out.saved_means[saved * call.width + k] = mean[k];
@@ -113,7 +111,7 @@ HOPFIELD_DEVICE void write_results(const Forward& f, const RowGroup& group, cons
       f.out.state[row * call.depth + j] = state;
       // The states stood still from there on: what the backward pass will look for.
       for (auto step = f.out.steps[row]; f.out.saved_states != nullptr && step < call.most_steps; ++step) {
-        f.out.saved_states[(step * all_rows(call) + row) * call.depth + j] = state;
+        f.out.saved_states[(step * row_count(call) + row) * call.depth + j] = state;
       }
     }
     sync_warp();

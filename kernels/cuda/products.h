@@ -68,6 +68,18 @@ HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, fl
 
 HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
 
+/// c += products of a lane's two queries and two patterns, four features, without tensor cores.
+HOPFIELD_DEVICE void multiply_add_plainly(float (&c)[4], const Pack<float>& upper, const Pack<float>& lower,
+                                          const Pack<float>& even, const Pack<float>& odd) {
+  HOPFIELD_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    c[0] = fused_multiply_add(upper.values[i], even.values[i], c[0]);
+    c[1] = fused_multiply_add(upper.values[i], odd.values[i], c[1]);
+    c[2] = fused_multiply_add(lower.values[i], even.values[i], c[2]);
+    c[3] = fused_multiply_add(lower.values[i], odd.values[i], c[3]);
+  }
+}
+
 /// A lane's two rows of a 16 x 16 matrix of floats, for products without tensor cores.
 struct TwoRows {
   float upper[16], lower[16];

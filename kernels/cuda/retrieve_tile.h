@@ -64,13 +64,7 @@ HOPFIELD_DEVICE void multiply_scores(float (&c)[kRetrieveKeys<T, room> / 8][4], 
       HOPFIELD_UNROLL
       for (int j = 0; j < kKeys / 8; ++j) {
         const Pack<float> even = load_pack(y + 8 * j * kPitch + k), odd = load_pack(y + (8 * j + 1) * kPitch + k);
-        HOPFIELD_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          c[j][0] = fused_multiply_add(upper.values[i], even.values[i], c[j][0]);
-          c[j][1] = fused_multiply_add(upper.values[i], odd.values[i], c[j][1]);
-          c[j][2] = fused_multiply_add(lower.values[i], even.values[i], c[j][2]);
-          c[j][3] = fused_multiply_add(lower.values[i], odd.values[i], c[j][3]);
-        }
+        multiply_add_plainly(c[j], upper, lower, even, odd);
       }
     }
   } else {
