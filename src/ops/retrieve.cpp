@@ -1,4 +1,5 @@
 #include "ops/op_arguments.h"
+#include "ops/retrieve_attention.h"
 #include "ops/retrieve_passes.h"
 #include <hopfield/ops/retrieve.h>
 
@@ -38,8 +39,11 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTe
 /// Checks, chooses, calls.
 RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   detail::check_retrieve(input, settings);
-  settings.beta = detail::beta_on(input.state.device(), settings.beta);
   auto complete = detail::with_all_dimensions(input);
+  if (settings.backend == Backend::automatic && !detail::reason_against_attention(complete, settings)) {
+    return detail::without_added_dimensions(detail::retrieve_attention(complete, settings), input.state.dim(), false);
+  }
+  settings.beta = detail::beta_on(input.state.device(), settings.beta);
   std::optional<std::string> reason;
   if (settings.backend != Backend::composite) reason = detail::reason_against_retrieving(complete, settings);
   TORCH_CHECK(!reason || settings.backend != Backend::fused,
