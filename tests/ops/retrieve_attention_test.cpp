@@ -7,9 +7,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <torch/library.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <functional>
+#include <tuple>
 
 namespace hopfield {
 namespace {
@@ -119,21 +123,9 @@ TEST(RetrieveAttention, IsForGpus) {
   EXPECT_THAT(reason.value_or(""), HasSubstr("GPU"));
 }
 
-class RetrieveAttentionCuda : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "there is no CUDA device";
-  }
-  void TearDown() override { allow(true, true); }
-  static void allow(bool cudnn, bool flash) {
-    at::globalContext().setSDPUseCuDNN(cudnn);
-    at::globalContext().setSDPUseFlash(flash);
-  }
-};
-
-RetrieveInput on_gpu(RetrieveInput in, at::ScalarType type) {
-  for (auto* tensor : {&in.state, &in.stored, &in.projection}) {
-    if (tensor->defined()) *tensor = tensor->to(at::kCUDA, type);
+RetrieveInput moved(RetrieveInput in, at::Device device, at::ScalarType type) {
+  for (auto* tensor : {&in.state, &in.stored, &in.projection, &in.offsets}) {
+    if (tensor->defined()) *tensor = tensor == &in.offsets ? tensor->to(device) : tensor->to(device, type);
   }
   return in;
 }
@@ -144,16 +136,11 @@ double difference(const at::Tensor& found, const at::Tensor& reference) {
 }
 
 /// Against the composite in float64, on the very numbers that the call has.
-void expect_like_composite(const RetrieveInput& in, const RetrieveOptions& options, bool is_attention) {
-  const at::NoGradGuard no_grad;
+void expect_like_composite(const RetrieveResult& found, const RetrieveInput& in, const RetrieveOptions& options) {
   const auto type = in.state.scalar_type();
-  // The kernels' own judgement needs four dimensions.
-  if (in.state.dim() == 4) {
-    EXPECT_EQ(!detail::reason_against_attention(in, options.settings()), is_attention);
-  }
-  const auto found = retrieve(in, options);
-  const auto exact = retrieve(on_gpu(in, at::kDouble), RetrieveOptions(options).backend(Backend::composite));
-  const auto plain = retrieve(in, RetrieveOptions(options).backend(Backend::composite));
+  const auto by_composite = RetrieveOptions(options).backend(Backend::composite);
+  const auto exact = retrieve(moved(in, in.state.device(), at::kDouble), by_composite);
+  const auto plain = retrieve(in, by_composite);
   // Weights are rounded to the type, which the composite does not do.
   const double rounding = type == at::kHalf ? 2e-3 : 2e-2;
   EXPECT_LE(difference(found.output, exact.output), rounding + 2 * difference(plain.output, exact.output));
@@ -170,6 +157,58 @@ void expect_like_composite(const RetrieveInput& in, const RetrieveOptions& optio
   }
 }
 
+using FlashOutputs = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, c10::SymInt, c10::SymInt, at::Tensor,
+                                at::Tensor, at::Tensor>;
+
+/// The CPU plays the GPU's part: what the flash kernels give, and heads last in memory as they write it.
+FlashOutputs flash_by_plain_operations(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, double,
+                                       bool, bool, std::optional<double> scale) {
+  EXPECT_EQ(query.size(0), key.size(0));
+  EXPECT_EQ(query.size(1), key.size(1));
+  const auto scores = at::matmul(query.to(at::kFloat), key.to(at::kFloat).mT()) * scale.value();
+  const auto output = at::matmul(at::softmax(scores, -1), value.to(at::kFloat)).to(query.scalar_type());
+  return {output.transpose(1, 2).contiguous().transpose(1, 2), scores.logsumexp(-1), {}, {}, 0, 0, {}, {}, {}};
+}
+TORCH_LIBRARY_IMPL(aten, CPU, library) {
+  library.impl("_scaled_dot_product_flash_attention", flash_by_plain_operations);
+}
+
+TEST(RetrieveAttention, TakesQueriesThatSharePatternsAsOneSet) {
+  const at::NoGradGuard no_grad;
+  for (const auto layout : kLayouts) {
+    if (layout == Layout::ragged) continue;
+    for (const bool own_projection : {false, true}) {
+      const auto c = make_case(layout, MaskKind::none, own_projection, 7, {3, 2, 5, 11, 8, 8});
+      SCOPED_TRACE(c.name);
+      auto in = moved(c.input, at::kCPU, at::kBFloat16);
+      const auto options = RetrieveOptions().beta(0.2);
+      expect_like_composite(detail::retrieve_attention(in, options.settings()), in, options);
+      in.state = in.state.transpose(1, 2).contiguous().transpose(1, 2);
+      expect_like_composite(detail::retrieve_attention(in, {}), in, {});
+    }
+  }
+}
+
+class RetrieveAttentionCuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!at::hasCUDA()) GTEST_SKIP() << "there is no CUDA device";
+  }
+  void TearDown() override { allow(true, true); }
+  static void allow(bool cudnn, bool flash) {
+    at::globalContext().setSDPUseCuDNN(cudnn);
+    at::globalContext().setSDPUseFlash(flash);
+  }
+};
+
+void expect_served(const RetrieveInput& in, const RetrieveOptions& options, bool by_attention) {
+  const at::NoGradGuard no_grad;
+  if (in.state.dim() == 4) {  // which the judgement needs
+    EXPECT_EQ(!detail::reason_against_attention(in, options.settings()), by_attention);
+  }
+  expect_like_composite(retrieve(in, options), in, options);
+}
+
 TEST_F(RetrieveAttentionCuda, ServesAllLayouts) {
   for (const auto& [cudnn, flash] : {std::pair{true, true}, {false, true}, {false, false}}) {
     allow(cudnn, flash);
@@ -178,12 +217,11 @@ TEST_F(RetrieveAttentionCuda, ServesAllLayouts) {
         for (const bool own_projection : {false, true}) {
           const auto c = make_case(layout, MaskKind::none, own_projection, 7, {3, 2, 70, 130, 64, 64});
           SCOPED_TRACE(c10::str(c.name, " ", type, cudnn ? " cudnn" : "", flash ? " flash" : ""));
-          const bool is_attention = layout != Layout::ragged && (cudnn || flash);
-          auto in = on_gpu(c.input, type);
-          if (in.offsets.defined()) in.offsets = in.offsets.to(at::kCUDA);
-          if (layout != Layout::ragged) expect_like_composite(in, RetrieveOptions().beta(0.2), is_attention);
+          const auto in = moved(c.input, at::kCUDA, type);
           if (layout == Layout::ragged) {
             EXPECT_TRUE(detail::reason_against_attention(in, {}));
+          } else {
+            expect_served(in, RetrieveOptions().beta(0.2), cudnn || flash);
           }
         }
       }
@@ -192,21 +230,21 @@ TEST_F(RetrieveAttentionCuda, ServesAllLayouts) {
 }
 
 TEST_F(RetrieveAttentionCuda, ServesFewerDimensionsAndStrides) {
-  auto in = on_gpu(plain_input(), at::kBFloat16);
+  auto in = moved(plain_input(), at::kCUDA, at::kBFloat16);
   for (auto* tensor : {&in.state, &in.stored, &in.projection}) {
     *tensor = tensor->transpose(1, 2).contiguous().transpose(1, 2);  // as layers have them
   }
-  expect_like_composite(in, RetrieveOptions(), true);
+  expect_served(in, RetrieveOptions(), true);
   auto three = in, two = in;
   for (const auto member : {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection}) {
     three.*member = (in.*member).select(1, 0);
     two.*member = (in.*member).select(1, 0).select(0, 1);
   }
-  expect_like_composite(three, RetrieveOptions(), true);
-  expect_like_composite(two, RetrieveOptions(), true);
+  expect_served(three, RetrieveOptions(), true);
+  expect_served(two, RetrieveOptions(), true);
   auto odd = in;  // rows that begin anywhere
   odd.stored = at::empty({2, 3, 7, 17}, in.state.options()).slice(3, 1).copy_(in.stored);
-  expect_like_composite(odd, RetrieveOptions(), false);
+  expect_served(odd, RetrieveOptions(), false);
 }
 
 }  // namespace
