@@ -1,3 +1,4 @@
+#include "ops/cpu_passes.h"
 #include "ops/op_arguments.h"
 #include "ops/pool_passes.h"
 
@@ -88,7 +89,7 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
   for (const auto* tensor : {&input.weight, &input.bias}) {
     if (!tensor->defined()) continue;
     if (detail::is_traced(*tensor)) return "the tensors are being traced or transformed (meta, vmap, compile)";
-    // Whoever asks for a gradient, the same gradient modes can serve.
+    // Whoever asks for a gradient, scores have none.
     if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
   }
   if (input.weight.size(2) == 0) return "instances without a single number go through the composite";
@@ -97,6 +98,10 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
   if (passes == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
   if (auto reason = passes->reason_against(input, settings)) return reason;
   if (auto reason = detail::reason_against_options(call, settings)) return reason;
+  if (settings.gradient.kind() == Gradient::Kind::implicit && detail::makes_updates(settings) &&
+      detail::any_needs_gradient({call.state, call.stored, settings.beta})) {
+    return "the implicit gradient goes through the composite";
+  }
   // The kernels of other devices leave excluded instances out by themselves, and their values are not looked at here:
   // that would wait for the device.
   if (!input.instances.is_cpu()) return std::nullopt;

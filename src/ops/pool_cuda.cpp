@@ -7,7 +7,6 @@
 
 #include <kernels/cuda/pool.h>
 
-#include <algorithm>
 #include <limits>
 
 namespace hopfield::detail {
@@ -98,9 +97,7 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
   shape.type = element_type(input.instances);
   if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
   if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
-  const auto& steps = settings.update_steps_max.values();
-  const bool updates = std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
-  if (settings.stop_rule == StopRule::per_head && updates) return "the GPU's pooling has the stop rule per_query alone";
+  if (settings.stop_rule == StopRule::per_head && makes_updates(settings)) return "the GPU's pooling has the stop rule per_query alone";
   return std::nullopt;
 }
 

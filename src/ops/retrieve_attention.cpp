@@ -29,8 +29,7 @@ struct Call {
 };
 
 Reason updates(const Call& call) {
-  const auto& steps = call.settings.update_steps_max.values();
-  if (std::all_of(steps.begin(), steps.end(), [](int64_t count) { return count == 0; })) return std::nullopt;
+  if (!makes_updates(call.settings)) return std::nullopt;
   return "attention makes no updates";
 }
 

@@ -23,10 +23,6 @@ struct FusedCall {
   bool is_masked() const {
     return input.association_mask.defined() || input.padding_mask.defined() || input.key_bias.defined();
   }
-  bool updates() const {
-    const auto& steps = settings.update_steps_max.values();
-    return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
-  }
 };
 
 using Reason = std::optional<std::string>;
@@ -45,12 +41,6 @@ Reason no_kernel_for_type(const FusedCall& call) {
   const auto type = call.input.state.scalar_type();
   if (type == at::kFloat || type == at::kBFloat16) return std::nullopt;
   return c10::str("the fused kernels of the CPU take float32 and bfloat16, not ", type);
-}
-
-Reason gradient_mode(const FusedCall& call) {
-  if (!call.needs_gradient() || !call.updates()) return std::nullopt;
-  if (call.settings.gradient.kind() != Gradient::Kind::implicit) return std::nullopt;
-  return "the implicit gradient goes through the composite";
 }
 
 Reason gradient_of_masks(const FusedCall& call) {
@@ -123,7 +113,7 @@ RegisterRetrievePasses::RegisterRetrievePasses(c10::DeviceType device, const Ret
 
 Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {transformed, gradient_mode, gradient_of_masks, wanted_results, differently_shared}) {
+  for (const auto predicate : {transformed, gradient_of_masks, wanted_results, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
   return std::nullopt;

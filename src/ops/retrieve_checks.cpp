@@ -176,6 +176,11 @@ void check_offsets(const RetrieveInput& input, const Sizes& sizes) {
 
 }  // namespace
 
+bool makes_updates(const IterationSettings& settings) {
+  const auto& steps = settings.update_steps_max.values();
+  return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
+}
+
 void check_iteration(const char* function, const IterationSettings& settings, int64_t heads) {
   const auto check_count = [&](size_t count, const char* name) {
     TORCH_CHECK(one_or(static_cast<int64_t>(count), heads), function, ": expected ", name,

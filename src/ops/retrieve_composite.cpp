@@ -239,13 +239,17 @@ Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings
   return solution;
 }
 
-Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
-  if (problem.query.requires_grad()) {
-    TORCH_WARN_ONCE(
-        "hopfield::retrieve: the implicit gradient of a fixed point is zero for the query: state receives zeros, and "
-        "so "
-        "does what only produces it (W_Q, pooling weights)");
+/// J = beta K^T (diag p - p p^T) K.
+struct WeightedJacobian : UpdateJacobian {
+  at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& given) const override {
+    const auto &stored = given[0], &beta = given[1], &weights = given[2];
+    const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
+    const auto centred = weights * (along - (weights * along).sum(-1, /*keepdim=*/true));
+    return beta * core::shared_matmul(centred, stored);
   }
+};
+
+Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
   Solution solution;
   at::Tensor start, weights;
   {
@@ -254,8 +258,9 @@ Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSett
     start = at::where(solution.converged, solution.state, solution.cut);
     weights = problem.weights(solution.state);
   }
-  solution.state = implicit_state(solution.state, problem.update(start), problem.query, solution.converged,
-                                  problem.stored, problem.beta, weights);
+  const auto jacobian = c10::make_intrusive<WeightedJacobian>();
+  jacobian->tensors = {problem.stored.detach(), problem.beta.detach(), weights};
+  solution.state = implicit_state(solution.state, problem.update(start), problem.query, solution.converged, jacobian);
   solution.scores = at::Tensor();
   return solution;
 }

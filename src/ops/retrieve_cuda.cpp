@@ -38,15 +38,10 @@ cuda::Strided strided(const at::Tensor& tensor) {
   return result;
 }
 
-bool updates(const RetrieveSettings& settings) {
-  const auto& steps = settings.update_steps_max.values();
-  return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
-}
-
 /// Whether a threshold is compared with the movement of a state.
 bool compares_states(const RetrieveSettings& settings) {
   const auto& eps = settings.update_steps_eps.values();
-  return updates(settings) && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+  return makes_updates(settings) && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
 }
 
 /// A call in the kernels' terms, and the tensors that it points into.
@@ -148,7 +143,7 @@ std::optional<std::string> reason_against(RetrieveInput& input, const RetrieveSe
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
-  if (settings.stop_rule == StopRule::per_head && updates(settings))
+  if (settings.stop_rule == StopRule::per_head && makes_updates(settings))
     return "the GPU's retrieval has the stop rule per_query alone";
   return std::nullopt;
 }

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <utility>
 #include <vector>
 
 namespace hopfield::detail {
@@ -99,6 +100,90 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
   }
 };
 
+/// Of one association without dropout, that reads out what it is asked.
+RetrieveSettings association_alone(RetrieveSettings settings) {
+  settings.update_steps_max = int64_t{0};
+  settings.update_steps_eps = 0.0;
+  settings.stop_rule = StopRule::per_query;
+  settings.gradient = Gradient::unrolled();
+  return settings;
+}
+
+/// J v is what the gradient v of softmax(beta xi K^T) K becomes at xi.
+struct FusedJacobian : UpdateJacobian {
+  FusedJacobian(RetrieveInput update_input, RetrieveSettings association_settings)
+      : input(std::move(update_input)), settings(std::move(association_settings)) {
+    if (settings.beta.defined()) settings.beta = settings.beta.detach();
+    tensors = {input.state, input.stored, settings.beta.defined() ? settings.beta : input.state};
+    const auto& passes = passes_for(input);
+    const at::NoGradGuard no_grad;
+    steps = passes.forward(input, settings, 0, &saved).steps;
+    input.state = input.stored = at::Tensor();  // autograd keeps them
+  }
+
+  at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& given) const override {
+    auto call = input;
+    auto options = settings;
+    call.state = given[0];
+    call.stored = given[1];
+    if (settings.beta.defined()) options.beta = given[2];
+    RetrieveResult incoming;
+    incoming.output = v;
+    return passes_for(call).backward(call, options, 0, saved, steps, incoming, {false, false}).state;
+  }
+
+  RetrieveInput input;
+  RetrieveSettings settings;
+  Saved saved;
+  at::Tensor steps;
+};
+
+/// The states without a gradient, then one update that has one: the solver passes it on. In float32, since conjugate
+/// gradients would not get far with less.
+RetrieveResult retrieve_with_implicit_gradient(const RetrieveInput& input, const RetrieveSettings& settings,
+                                               uint64_t seed) {
+  TORCH_CHECK(
+      !is_capturing(input.state),
+      "hopfield::retrieve: expected no implicit gradient while a CUDA graph is being captured, since its solver "
+      "looks at residuals; use the unrolled gradient");
+  RetrieveResult solution;
+  at::Tensor start;
+  auto iteration = settings;
+  iteration.dropout = 0.0;
+  iteration.with_scores = iteration.with_energy = false;
+  {
+    const at::NoGradGuard no_grad;
+    solution = passes_for(input).forward(input, iteration, 0, nullptr);
+    start = solution.state;
+    // What did not converge made all updates: its gradient is that of the last one.
+    if (settings.update_steps_cap > 0 && !solution.converged.all().item<bool>()) {
+      iteration.update_steps_cap -= 1;
+      const auto before = passes_for(input).forward(input, iteration, 0, nullptr).state;
+      start = at::where(solution.converged.unsqueeze(-1), solution.state, before);
+    }
+  }
+  auto update = input;
+  update.projection = at::Tensor();
+  update.state = start.to(at::kFloat);
+  update.stored = input.stored.to(at::kFloat);
+  auto association = association_alone(iteration);
+  const auto refined = retrieve_fused(update, association, 0);
+  const auto nothing = at::isneginf(refined.logsumexp.detach()).unsqueeze(-1);
+  update.state = solution.state.to(at::kFloat);
+  update.stored = update.stored.detach();
+  const auto state =
+      implicit_state(update.state, at::where(nothing, update.state, refined.output), input.state,
+                     solution.converged.unsqueeze(-1), c10::make_intrusive<FusedJacobian>(update, association));
+  auto read_out = input;
+  read_out.state = state.to(input.state.scalar_type());
+  association = association_alone(settings);
+  auto result = retrieve_fused(read_out, association, seed);
+  result.steps = solution.steps;
+  result.residual = solution.residual;
+  result.converged = solution.converged;
+  return result;
+}
+
 }  // namespace
 
 RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
@@ -108,6 +193,8 @@ RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings
   RetrieveResult r;
   if (!any_needs_gradient({call.state, call.stored, call.projection, s.beta})) {
     r = passes_for(call).forward(call, settings, seed, nullptr);
+  } else if (s.gradient.kind() == Gradient::Kind::implicit && makes_updates(s)) {
+    return retrieve_with_implicit_gradient(call, s, seed);
   } else {
     auto rest = c10::make_intrusive<Rest>();
     rest->input = call;

@@ -1,10 +1,10 @@
 #include "ops/retrieve_internal.h"
-#include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
+#include <utility>
 
 namespace hopfield::detail {
 namespace {
@@ -17,13 +17,8 @@ at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).su
 /// (I - J) u = g by conjugate gradients, every row [N, H, L] a system of its own. J = beta K^T (diag p - p p^T) K is
 /// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u =
 /// g: the gradient of one update.
-at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Tensor& stored, const at::Tensor& beta,
-                                        const at::Tensor& weights) {
-  const auto apply = [&](const at::Tensor& v) {
-    const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
-    const auto centred = weights * (along - row_dot(weights, along));
-    return v - beta * core::shared_matmul(centred, stored);
-  };
+at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const UpdateJacobian& jacobian,
+                                        const variable_list& tensors) {
   const double precision = gradient.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
                                                                  : std::numeric_limits<float>::epsilon();
   auto solution = at::zeros_like(gradient);
@@ -35,7 +30,7 @@ at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Te
   auto failed = at::zeros_like(active);
   const auto most = 2 * gradient.size(-1) + 10;
   for (int64_t i = 0; i < most && active.any().item<bool>(); ++i) {
-    const auto image = apply(direction);
+    const auto image = direction - jacobian.times(direction, tensors);
     const auto curvature = row_dot(direction, image);
     failed = failed.bitwise_or(active.bitwise_and(curvature.gt(0).bitwise_not()));
     active = active.bitwise_and(failed.bitwise_not());
@@ -53,10 +48,14 @@ at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const at::Te
 class ImplicitState : public torch::autograd::Function<ImplicitState> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& refined, const at::Tensor& query,
-                            const at::Tensor& fixed_point, const at::Tensor& converged, const at::Tensor& stored,
-                            const at::Tensor& beta, const at::Tensor& weights) {
-    context->save_for_backward({query, converged, stored, beta, weights});
+                            const at::Tensor& fixed_point, const at::Tensor& converged,
+                            const c10::intrusive_ptr<UpdateJacobian>& jacobian) {
     (void)refined;
+    auto saved = std::exchange(jacobian->tensors, {});
+    saved.push_back(query);
+    saved.push_back(converged);
+    context->save_for_backward(std::move(saved));
+    context->saved_data["jacobian"] = c10::IValue::make_capsule(jacobian);
     return fixed_point.clone();
   }
 
@@ -65,20 +64,27 @@ class ImplicitState : public torch::autograd::Function<ImplicitState> {
         !at::GradMode::is_enabled(),
         "hopfield::retrieve: expected no second derivative through gradient = implicit, got a backward pass with "
         "create_graph; use the unrolled gradient");
-    const auto saved = context->get_saved_variables();
-    const auto &query = saved[0], &converged = saved[1], &stored = saved[2], &beta = saved[3], &weights = saved[4];
+    auto saved = context->get_saved_variables();
+    const auto jacobian =
+        c10::static_intrusive_pointer_cast<UpdateJacobian>(context->saved_data["jacobian"].toCapsule());
+    const auto converged = saved.back(), query = saved[saved.size() - 2];
+    saved.resize(saved.size() - 2);
     const auto& gradient = gradients[0];
-    const auto solved = solve_by_conjugate_gradients(gradient, stored.detach(), beta.detach(), weights);
-    return {at::where(converged, solved, gradient), at::zeros_like(query), {}, {}, {}, {}, {}};
+    const auto solved = solve_by_conjugate_gradients(gradient, *jacobian, saved);
+    return {at::where(converged, solved, gradient), at::zeros_like(query), {}, {}, {}};
   }
 };
 
 }  // namespace
 
 at::Tensor implicit_state(const at::Tensor& fixed_point, const at::Tensor& refined, const at::Tensor& query,
-                          const at::Tensor& converged, const at::Tensor& stored, const at::Tensor& beta,
-                          const at::Tensor& weights) {
-  return ImplicitState::apply(refined, query, fixed_point, converged, stored, beta, weights);
+                          const at::Tensor& converged, const c10::intrusive_ptr<UpdateJacobian>& jacobian) {
+  if (query.requires_grad()) {
+    TORCH_WARN_ONCE(
+        "hopfield::retrieve: the implicit gradient of a fixed point is zero for the query: state receives zeros, and "
+        "so does what only produces it (W_Q, pooling weights)");
+  }
+  return ImplicitState::apply(refined, query, fixed_point, converged, jacobian);
 }
 
 }  // namespace hopfield::detail

@@ -2,10 +2,15 @@
 
 #include <hopfield/ops/retrieve.h>
 
+#include <torch/custom_class.h>
+
 namespace hopfield::detail {
 
 /// Throws unless the number of steps, the thresholds and the gradient mode fit together. `function` begins the message.
 void check_iteration(const char* function, const IterationSettings& settings, int64_t heads);
+
+/// Whether the states of some head move at all.
+bool makes_updates(const IterationSettings& settings);
 
 /// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
@@ -50,12 +55,19 @@ bool is_traced(const at::Tensor& tensor);
 /// Seed of a dropout mask, from the generator or from LibTorch's default one.
 uint64_t draw_seed(const at::Generator& generator);
 
-/// u of (I - J) u = g, J the Jacobian of one update at the fixed point, given and received by autograd: passes
-/// `refined` (one differentiable update at the fixed point) on with the value `fixed_point`, and its gradient through
-/// the solver.
+/// J, the Jacobian of one update at a fixed point.
+struct UpdateJacobian : torch::CustomClassHolder {
+  /// J v of rows [N, H, L, d].
+  virtual at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& tensors) const = 0;
+
+  std::vector<at::Tensor> tensors;  ///< what it is made of; autograd keeps them, and hands them back
+};
+
+/// u of (I - J) u = g, given and received by autograd: passes `refined` (one differentiable update at the fixed point)
+/// on with the value `fixed_point`, and its gradient through the solver where `converged` [N, H, L, 1]. The query
+/// receives zeros.
 at::Tensor implicit_state(const at::Tensor& fixed_point, const at::Tensor& refined, const at::Tensor& query,
-                          const at::Tensor& converged, const at::Tensor& stored, const at::Tensor& beta,
-                          const at::Tensor& weights);
+                          const at::Tensor& converged, const c10::intrusive_ptr<UpdateJacobian>& jacobian);
 
 /// [N, H, L, S]: 1 / (1 - probability) for entries that stay, 0 for those that are dropped. Entry (n, h, l, s) depends
 /// on the seed and on (first_n + n, h, l, s) alone.

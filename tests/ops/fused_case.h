@@ -28,6 +28,7 @@ struct Sample {
   Gradient gradient = Gradient::unrolled();
   at::Tensor beta;
   double dropout = 0;
+  int64_t cap = 8;
   bool own_projection = false;
   double noise = 0;  // of the gradients that come in
   uint64_t noise_seed = 0;
@@ -69,7 +70,7 @@ inline Results run(const Sample& sample, at::ScalarType type, Backend backend, b
                      .beta(beta)
                      .update_steps_max(sample.steps)
                      .update_steps_eps(sample.eps)
-                     .update_steps_cap(8)
+                     .update_steps_cap(sample.cap)
                      .stop_rule(sample.rule)
                      .gradient(sample.gradient)
                      .dropout(sample.dropout)
@@ -173,19 +174,21 @@ inline std::string broken_rule(const std::vector<Errors>& fused, const std::vect
   return "";
 }
 
-/// Errors that calls have which differ from this one in rounding alone, the worst of them.
-inline std::vector<Errors> errors_of_rounding(const Sample& sample, at::ScalarType type, uint64_t seed) {
-  const bool is_short = type == at::kBFloat16 || type == at::kHalf;
-  if (runs_the_gpus_kernels() && is_short) {
-    // Tensor cores round states and weights to 16 bits on the way, which the composite does not: what that may do is
-    // what the same rounding of the inputs does.
-    const auto exact = rounded_to(sample, type);
-    const auto noisy = varied(exact, type == at::kHalf ? 0x1p-12 : 0x1p-9, 1000 * seed);
-    return all_errors(run(noisy, at::kDouble, Backend::composite), run(exact, at::kDouble, Backend::composite), type);
+/// Tensor cores round states and weights to 16 bits on the way, which the composite does not: what that may do is what
+/// the same rounding of the inputs does.
+inline bool rounds_on_the_way(at::ScalarType type) {
+  return runs_the_gpus_kernels() && (type == at::kBFloat16 || type == at::kHalf);
+}
+
+/// Errors of a call that differs from this one in rounding alone.
+inline std::vector<Errors> errors_of_rounding(const Sample& sample, const Results& reference, at::ScalarType type,
+                                              uint64_t seed) {
+  if (rounds_on_the_way(type)) {
+    const auto noisy = varied(rounded_to(sample, type), type == at::kHalf ? 0x1p-12 : 0x1p-9, 1000 * seed);
+    return all_errors(run(noisy, at::kDouble, Backend::composite), reference, type);
   }
-  auto other = seed == 0 ? sample : varied(sample, 1e-3, 1000 * seed);
+  auto other = rounded_to(varied(sample, 1e-3, 1000 * seed), at::kFloat);
   other.noise = 0;
-  if (seed > 0) other = rounded_to(other, at::kFloat);
   return all_errors(run(other, type, Backend::composite), run(rounded_to(other, type), at::kDouble, Backend::composite),
                     type);
 }
@@ -200,11 +203,12 @@ inline void compare(const Sample& sample, at::ScalarType type) {
     return;
   }
   const auto fused_errors = all_errors(fused, reference, type);
-  auto plain_errors = errors_of_rounding(sample, type, 0);
+  auto plain_errors =
+      rounds_on_the_way(type) ? errors_of_rounding(sample, reference, type, 0) : all_errors(plain, reference, type);
   // A result of few numbers, or of equal ones, has an error of chance: the plain error is then the worst of some calls.
   constexpr uint64_t kVariations = 16;
   for (uint64_t i = 1; i <= kVariations && !broken_rule(fused_errors, plain_errors).empty(); ++i) {
-    const auto more = errors_of_rounding(sample, type, i);
+    const auto more = errors_of_rounding(sample, reference, type, i);
     for (size_t j = 0; j < more.size(); ++j) {
       plain_errors[j].largest = std::max(plain_errors[j].largest, more[j].largest);
       plain_errors[j].mean = std::max(plain_errors[j].mean, more[j].mean);
