@@ -296,7 +296,7 @@ fi
 
 # The most telling first.
 program cuda_test 90 cuda_test
-program ops_test 120 ops_test --gtest_filter='*Pool*:*Capture*:*OnDevice*:*RetrieveCuda*:*RetrieveLayouts*:*RetrieveAttention*'
+program ops_test 120 ops_test --gtest_filter='*Pool*:*Capture*:*OnDevice*:*RetrieveCuda*:*RetrieveLayouts*:*RetrieveAttention*:*Generated.*/0:*Generated.*/1'
 # Half of what is left, for the sanitizers are to have their share.
 seconds=$(((budget - SECONDS) / 2))
 seconds=$((seconds < 150 ? seconds : 150))

@@ -39,14 +39,14 @@ TEST_P(Generated, StayWithinTheErrorRule) {
 
 INSTANTIATE_TEST_SUITE_P(Fused, Generated, ::testing::Range<uint64_t>(0, kTests));
 
-TEST(Fused, SurvivesExtremeBeta) {
+TEST(FusedOnDevice, SurvivesExtremeBeta) {
   for (const double beta : {0.0, 1e-6, 8.0, 1e3, 1e6, -3.0}) {
     compare(plain_sample({2, 2, 20, 70, 16, 16}, Layout::dense, true, 2, beta, 5), at::kFloat);
     compare(plain_sample({2, 2, 3, 70, 16, 16}, Layout::dense, false, 1, beta, 6), at::kFloat);
   }
 }
 
-TEST(Fused, NanInLivePatternsStaysInItsOwnRows) {
+TEST(FusedOnDevice, NanInLivePatternsStaysInItsOwnRows) {
   auto sample = plain_sample({3, 2, 4, 20, 16, 16}, Layout::dense, true, 1, 0.5, 9);
   const auto clean = run(sample, at::kFloat, Backend::fused, false);
   for (auto* spoilt : {&sample.input.state, &sample.input.stored, &sample.input.projection}) {
@@ -62,7 +62,7 @@ TEST(Fused, NanInLivePatternsStaysInItsOwnRows) {
   }
 }
 
-TEST(Fused, CanBeDifferentiatedTwice) {
+TEST(FusedOnDevice, CanBeDifferentiatedTwice) {
   auto sample = plain_sample({2, 1, 3, 6, 4, 4}, Layout::dense, true, 2, 0.7, 4);
   const auto second = [&](Backend backend) {
     const auto state = sample.input.state.to(test_device(), at::kFloat).requires_grad_(true);
@@ -75,7 +75,7 @@ TEST(Fused, CanBeDifferentiatedTwice) {
   for (size_t i = 0; i < 2; ++i) EXPECT_LT((fused[i] - plain[i]).abs().max().item<double>(), 1e-4);
 }
 
-TEST(Fused, NoticesTensorsChangedBetweenForwardAndBackward) {
+TEST(FusedOnDevice, NoticesTensorsChangedBetweenForwardAndBackward) {
   const auto state = at::randn({1, 1, 3, 8}, test_device()).requires_grad_(true),
              stored = at::randn({1, 1, 5, 8}, test_device());
   const auto r =
@@ -84,7 +84,7 @@ TEST(Fused, NoticesTensorsChangedBetweenForwardAndBackward) {
   EXPECT_THROW(r.output.sum().backward(), c10::Error);
 }
 
-TEST(Fused, EnergyFallsWithEveryUpdate) {
+TEST(FusedOnDevice, EnergyFallsWithEveryUpdate) {
   const auto stored = randn({1, 1, 50, 16}, 1).to(test_device(), at::kFloat),
              state = 0.1 * randn({1, 1, 20, 16}, 2).to(test_device(), at::kFloat);
   auto padding = at::zeros({1, 50}, stored.options().dtype(at::kBool));
@@ -103,7 +103,7 @@ TEST(Fused, EnergyFallsWithEveryUpdate) {
   }
 }
 
-TEST(Fused, MeasuresTheChangeOfAssociations) {
+TEST(FusedOnDevice, MeasuresTheChangeOfAssociations) {
   for (const double beta : {0.05, 0.5, 4.0, 40.0}) {
     for (const auto layout : {Layout::dense, Layout::ragged, Layout::heads_shared}) {
       for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
@@ -129,7 +129,7 @@ TEST(Fused, MeasuresTheChangeOfAssociations) {
   }
 }
 
-TEST(Fused, TrainsUntilConvergedWithoutKeepingStates) {
+TEST(FusedOnDevice, TrainsUntilConvergedWithoutKeepingStates) {
   auto sample = plain_sample({2, 2, 5, 40, 16, 16}, Layout::dense, true, kUntilConverged, 2.0, 17);
   sample.eps = {1e-3};
   for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
@@ -138,7 +138,7 @@ TEST(Fused, TrainsUntilConvergedWithoutKeepingStates) {
   }
 }
 
-TEST(Fused, SolvesForTheImplicitGradient) {
+TEST(FusedOnDevice, SolvesForTheImplicitGradient) {
   const RetrieveShape shape{2, 2, 3, 20, 10, 7};
   uint64_t seed = 40;
   for (const auto layout : testing::kLayouts) {
