@@ -12,7 +12,7 @@ namespace hopfield::kernels::cuda {
 template <class T>
 HOPFIELD_DEVICE void copy_row(T* target, int room, const T* source, int width, bool taken) {
   constexpr int kElements = 16 / static_cast<int>(sizeof(T));
-  const int pieces = (room + kElements - 1) / kElements, begin = lane_index() % 8;
+  const int pieces = (room + kElements - 1) / kElements, begin = opaque(lane_index()) % 8;
   const int whole = taken ? width / kElements : 0, tail = taken ? width % kElements * static_cast<int>(sizeof(T)) : 0;
   const T* from = source + begin * kElements;
   T* to = target + begin * kElements;
