@@ -81,10 +81,12 @@ class PatternStream {
     const auto& tensor = values ? call_.values : call_.stored;
     const auto width = static_cast<int>(values ? call_.width : call_.depth);
     const T* source = set_.template patterns<T>(tensor);
-    for (int row = opaque(thread_index()) / 8; row < keys; row += block_size() / 8) {
+    const int thread = opaque(thread_index());
+    for (int row = thread / 8; row < keys; row += block_size() / 8) {
       const int key = number * keys + row;
       const bool taken = key < set_.keys && (bias_ == nullptr || bias_[key] != minus_infinity());
-      copy_row(target + row * kPitch, product_width<T>(width), source + (taken ? key * tensor.row : 0), width, taken);
+      copy_row(target + row * kPitch, product_width<T>(width), source + (taken ? key * tensor.row : 0), width, taken,
+               thread % 8);
     }
   }
 
