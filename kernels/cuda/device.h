@@ -43,6 +43,15 @@ HOPFIELD_DEVICE void check(bool condition, const char* sentence) {
 #endif
 }
 
+/// The value, of which the compiler knows nothing: what depends on it is not found ahead of a loop, to be kept in
+/// registers.
+HOPFIELD_DEVICE int opaque(int value) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 HOPFIELD_DEVICE int thread_index() {
 #if defined(__CUDACC__)
   return static_cast<int>(threadIdx.x);

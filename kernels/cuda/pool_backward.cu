@@ -339,7 +339,7 @@ std::string run_passes(const Backward& b, Stream stream) {
     auto error = launch(pool_backward_pass<T, most_tiles>, shape, stream, b, step);
     if (!error.empty()) return error;
   }
-  return b.g.instances != nullptr ? pool_gradient<T, most_tiles>(b, stream) : std::string();
+  return {};
 }
 
 }  // namespace
@@ -354,10 +354,11 @@ std::string pool_backward(const PoolCall& call, const PoolGradients& gradients, 
   const auto shared = static_cast<size_t>(kPoolRows * call.depth) * sizeof(float);
   error = launch(prepare_backward, {{call.bags * groups, 1, 1}, kPoolThreads, shared}, stream, b);
   if (!error.empty()) return error;
-  return for_instances(call, [&](auto instances) {
+  error = for_instances<PoolBackwardTiles>(call, [&](auto instances) {
     using Instances = decltype(instances);
     return run_passes<typename Instances::Type, Instances::kTiles>(b, stream);
   });
+  return error.empty() && gradients.instances != nullptr ? pool_gradient(b, stream) : error;
 }
 
 }  // namespace hopfield::kernels::cuda

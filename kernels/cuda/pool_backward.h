@@ -15,7 +15,6 @@ struct Backward {
 };
 
 /// Enqueues the last pass, which writes the instances' gradient.
-template <class T, int most_tiles>
 [[nodiscard]] std::string pool_gradient(const Backward& b, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

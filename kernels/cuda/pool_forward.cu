@@ -104,13 +104,13 @@ std::string stream_bags(const Forward& f, const OnChip& on_chip, Stream stream) 
   return {};
 }
 
-template <class T, int most_tiles>
-std::string run(const Forward& f, Stream stream) {
-  const auto on_chip = choose_on_chip<T, most_tiles>(f.call);
-  auto error = plan_pool(f.call, f.work, on_chip, stream);
-  if (error.empty()) error = pool_on_chip<T, most_tiles>(f, on_chip, stream);
-  if (error.empty()) error = stream_bags<T, most_tiles>(f, on_chip, stream);
-  return error;
+/// Shared memory that the passes of one kernel ask for.
+template <class Tiles>
+size_t bytes_to_stream(const PoolCall& call, int sets) {
+  return for_instances<Tiles>(call, [&](auto of) {
+    using Instances = decltype(of);
+    return streaming_shared_bytes<typename Instances::Type, Instances::kTiles>(call, sets);
+  });
 }
 
 }  // namespace
@@ -120,10 +120,8 @@ std::string pool_reason_against(const PoolCall& call) {
     return "the fused kernels of the GPU take instances of at most " + std::to_string(kPoolMostWidth) +
            " numbers, not " + std::to_string(call.width);
   }
-  const auto needed = for_instances(call, [&](auto of) {
-    using Instances = decltype(of);
-    return streaming_shared_bytes<typename Instances::Type, Instances::kTiles>(call, 2);
-  });
+  const auto needed = std::max({bytes_to_stream<PoolForwardTiles>(call, 1), bytes_to_stream<PoolBackwardTiles>(call, 2),
+                                bytes_to_stream<PoolGradientTiles>(call, 1)});
   const auto there = device_limits().shared_bytes;
   if (needed <= there) return {};
   return "instances of " + std::to_string(call.width) + " numbers and states of " + std::to_string(call.depth) +
@@ -131,20 +129,19 @@ std::string pool_reason_against(const PoolCall& call) {
          std::to_string(there);
 }
 
-int64_t pool_most_on_chip(const PoolCall& call) {
-  return for_instances(call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return choose_on_chip<typename Instances::Type, Instances::kTiles>(call).most_instances();
-  });
-}
+int64_t pool_most_on_chip(const PoolCall& call) { return choose_on_chip(call).most_instances(); }
 
 std::string pool_forward(const PoolCall& call, const PoolOutputs& outputs, void* workspace, Stream stream) {
   if (call.bags * call.heads * call.queries == 0) return {};
   Forward f{call, outputs, {}};
   cut_pool_workspace(call, workspace, f.work);
-  return for_instances(call, [&](auto instances) {
+  const auto on_chip = choose_on_chip(call);
+  auto error = plan_pool(call, f.work, on_chip, stream);
+  if (error.empty()) error = pool_on_chip(f, on_chip, stream);
+  if (!error.empty()) return error;
+  return for_instances<PoolForwardTiles>(call, [&](auto instances) {
     using Instances = decltype(instances);
-    return run<typename Instances::Type, Instances::kTiles>(f, stream);
+    return stream_bags<typename Instances::Type, Instances::kTiles>(f, on_chip, stream);
   });
 }
 

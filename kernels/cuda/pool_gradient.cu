@@ -211,15 +211,19 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_gradient_pass(
   GradientPart<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
 }
 
-}  // namespace
-
 template <class T, int most_tiles>
-std::string pool_gradient(const Backward& b, Stream stream) {
+std::string run(const Backward& b, Stream stream) {
   return launch(pool_gradient_pass<T, most_tiles>,
                 {{b.work.most_parts, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(b.call, 1)}, stream, b);
 }
 
-#define HOPFIELD_INSTANTIATE(T, tiles) template std::string pool_gradient<T, tiles>(const Backward&, Stream);
-HOPFIELD_FOR_ALL_INSTANCES(HOPFIELD_INSTANTIATE)
+}  // namespace
+
+std::string pool_gradient(const Backward& b, Stream stream) {
+  return for_instances<PoolGradientTiles>(b.call, [&](auto instances) {
+    using Instances = decltype(instances);
+    return run<typename Instances::Type, Instances::kTiles>(b, stream);
+  });
+}
 
 }  // namespace hopfield::kernels::cuda

@@ -184,10 +184,8 @@ LaunchShape shape_of(const PoolCall& call, int64_t clusters, int size, int64_t s
 
 int64_t ceil_of(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
-}  // namespace
-
 template <class T, int most_tiles>
-OnChip choose_on_chip(const PoolCall& call) {
+OnChip choose(const PoolCall& call) {
   constexpr int64_t kRows = kTileRows<T, most_tiles>;
   const auto limits = device_limits();
   const auto bytes = [&](int64_t stages) { return shape_of<T, most_tiles>(call, 1, 0, stages).shared_bytes; };
@@ -211,7 +209,7 @@ OnChip choose_on_chip(const PoolCall& call) {
 }
 
 template <class T, int most_tiles>
-std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream) {
+std::string run(const Forward& f, const OnChip& on_chip, Stream stream) {
   const auto& call = f.call;
   const auto groups = pool_row_groups(call.heads, call.queries), largest = pool_largest_bag(call);
   for (int size = 0; size < on_chip.sizes; ++size) {
@@ -226,9 +224,20 @@ std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream)
   return {};
 }
 
-#define HOPFIELD_INSTANTIATE(T, tiles)                       \
-  template OnChip choose_on_chip<T, tiles>(const PoolCall&); \
-  template std::string pool_on_chip<T, tiles>(const Forward&, const OnChip&, Stream);
-HOPFIELD_FOR_ALL_INSTANCES(HOPFIELD_INSTANTIATE)
+}  // namespace
+
+OnChip choose_on_chip(const PoolCall& call) {
+  return for_instances<PoolForwardTiles>(call, [&](auto instances) {
+    using Instances = decltype(instances);
+    return choose<typename Instances::Type, Instances::kTiles>(call);
+  });
+}
+
+std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream) {
+  return for_instances<PoolForwardTiles>(f.call, [&](auto instances) {
+    using Instances = decltype(instances);
+    return run<typename Instances::Type, Instances::kTiles>(f, on_chip, stream);
+  });
+}
 
 }  // namespace hopfield::kernels::cuda

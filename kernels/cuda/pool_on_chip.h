@@ -9,11 +9,9 @@
 namespace hopfield::kernels::cuda {
 
 /// Which bags stay on chip, on the current device.
-template <class T, int most_tiles>
 OnChip choose_on_chip(const PoolCall& call);
 
 /// Enqueues all steps of the bags that the plan lists, one launch for each size of clusters.
-template <class T, int most_tiles>
 [[nodiscard]] std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -2,29 +2,39 @@
 #include <kernels/cuda/retrieve_dispatch.h>
 #include <kernels/cuda/retrieve_queries.h>
 
+#include <algorithm>
+
 namespace hopfield::kernels::cuda {
 namespace {
 
+template <class T, int room>
+using ForwardPatterns = typename QueryTile<T, room>::Patterns;
+
+/// Whether no query of the block takes update `step`. A warp with resident patterns asks only its own.
+template <class T, int room>
+HOPFIELD_DEVICE bool all_stopped(const QueryTile<T, room>& work, const ForwardPatterns<T, room>& patterns, int* votes,
+                                 int64_t step) {
+  const bool goes_on = work.any_active(step);
+  if (patterns.resident()) return !goes_on;
+  // Twice the room: some warps may still count the votes before.
+  int* vote = votes + step % 2 * kMostRetrieveWarps;
+  if (lane_index() == 0) vote[warp_index()] = goes_on ? 1 : 0;
+  sync_threads();
+  bool stopped = true;
+  for (int warp = 0; warp < block_size() / 32; ++warp) stopped = stopped && vote[warp] == 0;
+  return stopped;
+}
+
 /// All steps of a tile of queries.
 template <class T, int room>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_all_steps(RetrieveForward f) {
-  const QueryShared<T, room> at(f.call.exact_states);
-  const int64_t tile = block_index().x % f.sets.tiles;
-  const RetrieveSet set(f.call, f.sets, block_index().x / f.sets.tiles);
-  PatternStream<T, room, kKeysAtOnce<T, room>, 1> patterns(f.call, set, shared_memory<T>(at.patterns));
-  QueryTile<T, room> work(f, set, tile, patterns);
-  int* votes = shared_memory<int>(at.votes);
+HOPFIELD_DEVICE void take_all_steps(const RetrieveForward& f, const RetrieveSet& set, int64_t tile,
+                                    ForwardPatterns<T, room>& patterns, int* votes) {
   constexpr int64_t kForever = int64_t{1} << 62;
+  QueryTile<T, room> work(f, set, tile, patterns);
   work.load();
   patterns.begin({f.call.most_steps, kForever, false});
   for (int64_t step = 0;; ++step) {
-    // Twice the room: some warps may still count the votes before.
-    int* vote = votes + step % 2 * kRetrieveWarps;
-    const bool goes_on = work.any_active(step);
-    if (lane_index() == 0) vote[warp_index()] = goes_on ? 1 : 0;
-    sync_threads();
-    bool last = true;
-    for (int warp = 0; warp < kRetrieveWarps; ++warp) last = last && vote[warp] == 0;
+    const bool last = all_stopped<T, room>(work, patterns, votes, step);
     // All have stopped early: an update was expected, and its tiles are on their way.
     if (last && step < f.call.most_steps) patterns.begin({0, kForever, false});
     work.associate(last);
@@ -34,12 +44,94 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_all_st
   work.write_results();
 }
 
+/// A block takes its share of all sets' tiles, one after the other.
+template <class T, int room>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(32 * kMostRetrieveWarps, 1)
+    retrieve_all_steps(RetrieveForward f, bool resident) {
+  const QueryShared<T, room> at(f.call.exact_states, block_size() / 32);
+  const int64_t all = f.sets.sets * f.sets.tiles;
+  int number = static_cast<int>(all * block_index().x / grid_size().x);
+  const int end = static_cast<int>(all * (block_index().x + 1) / grid_size().x), tiles = static_cast<int>(f.sets.tiles);
+  while (number < end) {
+    const RetrieveSet set(f.call, f.sets, number / tiles);
+    ForwardPatterns<T, room> patterns(f.call, set, shared_memory<T>(at.patterns), resident);
+    if (resident) patterns.reside();
+    do {
+      take_all_steps<T, room>(f, set, number % tiles, patterns, shared_memory<int>(at.votes));
+      sync_warp();  // all lanes are done with the tile
+    } while (++number < end && number % tiles != 0);
+  }
+}
+
+/// How a call is launched.
+template <class T, int room>
+struct Form {
+  bool resident;
+  int warps;
+  RetrieveSets sets;
+  int64_t blocks;
+  size_t shared_bytes;
+
+  explicit Form(const RetrieveCall& call) {
+    const auto limits = device_limits();
+    const auto there = std::min(limits.shared_bytes, call.most_shared_bytes);
+    // Streams: two warps where four do not fit.
+    resident = false;
+    for (warps = kRetrieveWarps;; warps /= 2) {
+      shared_bytes = static_cast<size_t>(QueryShared<T, room>(call.exact_states, warps).total);
+      if (shared_bytes <= there || warps == 2) break;
+    }
+    sets = retrieve_sets(call, warps * kWarpRows<T, room>);
+    blocks = sets.sets * sets.tiles;
+    keep_patterns(call, there, std::min(limits.multiprocessors, call.most_multiprocessors));
+  }
+
+ private:
+  /// Resident patterns are read from L2 once for each block in place of once for each association of 64 or 128 queries,
+  /// nobody waits at barriers, and warps that have stopped leave the others behind. They pay where
+  /// * all of a set's patterns, and its values, fit beside the queries of eight warps. Registers allow a multiprocessor
+  ///   no more warps either way, so none are lost that could compute while others wait;
+  /// * blocks, one to a multiprocessor, have nearly equal shares of full tiles: an eighth of the time may go idle;
+  /// * a load, during which the block computes nothing, serves eight associations of a tile. It takes an eighth of the
+  ///   time of one: S d numbers of 16 bits at 40 bytes per nanosecond against 4 * 256 S d operations at 2500.
+  /// How many patterns a bag has, the host does not know.
+  void keep_patterns(const RetrieveCall& call, size_t there, int64_t multiprocessors) {
+    using Shared = QueryShared<T, room>;
+    constexpr int64_t kTileRows = kMostRetrieveWarps * kWarpRows<T, room>;
+    const auto large = retrieve_sets(call, kTileRows);
+    const auto all = large.sets * large.tiles;
+    if (call.offsets != nullptr || call.keys == 0 || all == 0 || multiprocessors == 0) return;
+    const auto share = (all + multiprocessors - 1) / multiprocessors;
+    if (8 * large.sets * large.rows < 7 * share * multiprocessors * kTileRows) return;
+    if (large.tiles * (call.most_steps + 1) < 8) return;
+    const auto tiles =
+        (call.keys + kKeysAtOnce<T, room> - 1) / kKeysAtOnce<T, room> * (call.values.data != nullptr ? 2 : 1);
+    const auto without = static_cast<size_t>(Shared(call.exact_states, kMostRetrieveWarps, 0).total);
+    const auto needed = without + static_cast<size_t>(tiles) * Shared::Patterns::kTileBytes;
+    if (needed > there) return;
+    resident = true;
+    warps = kMostRetrieveWarps;
+    sets = large;
+    blocks = std::min(all, multiprocessors);
+    shared_bytes = needed;
+  }
+};
+
 template <class T, int room>
 std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
-  const RetrieveForward f{call, outputs, retrieve_sets(call, kRetrieveRows<T, room>), retrieve_saved_row(call)};
-  const QueryShared<T, room> shared(call.exact_states);
-  const LaunchShape shape{{f.sets.sets * f.sets.tiles, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
-  return launch(retrieve_all_steps<T, room>, shape, stream, f);
+  const Form<T, room> form(call);
+  const RetrieveForward f{call, outputs, form.sets, retrieve_saved_row(call)};
+  const LaunchShape shape{{form.blocks, 1, 1}, 32 * form.warps, form.shared_bytes};
+  return launch(retrieve_all_steps<T, room>, shape, stream, f, form.resident);
+}
+
+/// `get(form)` of the call.
+template <class Get>
+auto form_of(const RetrieveCall& call, const Get& get) {
+  return for_patterns(call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    return get(Form<typename Patterns::Type, Patterns::kRoom>(call));
+  });
 }
 
 }  // namespace
@@ -59,14 +151,15 @@ std::string retrieve_reason_against(const RetrieveCall& call) {
   if (rows >= int64_t{1} << 31) {
     return "the fused kernels of the GPU take fewer than 2^31 queries of all heads, not " + std::to_string(rows);
   }
-  const auto needed = for_patterns(call, [&](auto patterns) {
-    using Patterns = decltype(patterns);
-    return static_cast<size_t>(QueryShared<typename Patterns::Type, Patterns::kRoom>(call.exact_states).total);
-  });
-  const auto there = device_limits().shared_bytes;
+  const auto needed = form_of(call, [](const auto& form) { return form.shared_bytes; });
+  const auto there = std::min(device_limits().shared_bytes, call.most_shared_bytes);
   if (needed <= there) return {};
   return "heads of " + std::to_string(width) + " numbers take " + std::to_string(needed) +
          " bytes of shared memory, of which a block of this GPU has " + std::to_string(there);
+}
+
+bool retrieve_keeps_patterns(const RetrieveCall& call) {
+  return form_of(call, [](const auto& form) { return form.resident; });
 }
 
 std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {

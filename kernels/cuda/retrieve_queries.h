@@ -28,19 +28,24 @@ struct QueryProgress {
   HOPFIELD_DEVICE bool active(int64_t step) const { return !frozen && step < steps_max; }
 };
 
-/// Shared memory of a block, in bytes from its beginning.
+/// Warps of a block at most.
+constexpr int kMostRetrieveWarps = 8;
+
+/// Shared memory of a block, in bytes from its beginning, with room for `tiles` of patterns.
 template <class T, int room>
 struct QueryShared {
-  static constexpr int kTile = kRetrieveRows<T, room> * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
-  int queries, patterns, places, progress, votes, total;
+  using Patterns = PatternStream<T, room, kKeysAtOnce<T, room>, 1>;
+  static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  int queries, places, progress, votes, patterns, total;
 
-  HOPFIELD_DEVICE constexpr explicit QueryShared(bool exact_states)
+  HOPFIELD_DEVICE constexpr explicit QueryShared(bool exact_states, int warps = kRetrieveWarps,
+                                                 int tiles = Patterns::kStages)
       : queries(0),
-        patterns(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * kTile),
-        places(patterns + PatternStream<T, room, kKeysAtOnce<T, room>, 1>::kBytes),
-        progress(places + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
-        votes(progress + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryProgress))),
-        total(votes + 2 * kRetrieveWarps * 4) {}
+        places(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * warps * kWarpRows<T, room> * kRowBytes),
+        progress(places + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
+        votes(progress + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryProgress))),
+        patterns(votes + 2 * kMostRetrieveWarps * 4),
+        total(patterns + tiles * Patterns::kTileBytes) {}
 };
 
 /// A warp's queries on their way through all steps.
@@ -53,15 +58,15 @@ class QueryTile {
       : f_(f),
         set_(set),
         patterns_(patterns),
-        rest_(f.call.exact_states && !kIsFloat<T> ? kRetrieveRows<T, room> * kPitch : 0),
+        rest_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(f.call.depth)) {
-    const QueryShared<T, room> at(f.call.exact_states);
-    const int first = warp_index() * kRows;
+    const QueryShared<T, room> at(f.call.exact_states, warps());
+    const int first = opaque(warp_index()) * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
     progress_ = shared_memory<QueryProgress>(at.progress) + first;
     if (lane_index() < kRows) {
-      const auto place = set.query(f.call, f.sets, tile * kRetrieveRows<T, room> + first + lane_index());
+      const auto place = set.query(f.call, f.sets, tile * warps() * kRows + first + lane_index());
       QueryProgress progress;
       if (place.exists) {
         progress.steps_max = f.call.steps_max[place.head];
@@ -83,7 +88,7 @@ class QueryTile {
     for (int row = 0; row < kRows; ++row) {
       const auto place = places_[row];
       const T* from = place.template in<T>(call.state);
-      for (int k = lane_index(); k < depth_; k += 32) {
+      for (int k = opaque(lane_index()); k < depth_; k += 32) {
         const float value = place.exists && k < call.depth ? to_float(from[k]) : 0.0f;
         put_query(row, k, value);
         if (place.exists && k < call.depth) f_.out.states[place.row * call.depth + k] = value;
@@ -106,7 +111,7 @@ class QueryTile {
     const bool values = last && f_.call.values.data != nullptr;
     const int width = values ? product_width<T>(f_.call.width) : depth_;
     for (int number = 0; number < patterns_.tiles(); ++number) {
-      const T* tile = patterns_.bring();
+      const T* tile = patterns_.stored(number);
       float weights[kBands<T, room>][kKeysAtOnce<T, room> / 8][4] = {};
       multiply_rows<T, room>(weights, queries_, rest_, tile, depth_, f_.call.plain_float32);
       const int first = number * kKeysAtOnce<T, room>;
@@ -114,7 +119,7 @@ class QueryTile {
                     [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
       find_weights(weights);
       if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
-      if (values) tile = patterns_.bring();
+      if (values) tile = patterns_.values(number);
       multiply_weights<T, room>(sums_, weights, tile, width, f_.call.plain_float32);
     }
     sum_rows(sum_);
@@ -131,9 +136,10 @@ class QueryTile {
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
       float* states = f_.out.states + place.row * call.depth;
       float squares = 0.0f;
+      const int column = opaque(column_of_lane(0));
       HOPFIELD_UNROLL
       for (int i = 0; i < room / 4; ++i) {
-        const int k = column_of_lane(i / 2) + i % 2;
+        const int k = column + 8 * (i / 2) + i % 2;
         if (!moves || k >= call.depth) continue;
         const float next = sums_[band][i / 2][2 * half + i % 2] * scale, difference = next - states[k];
         squares = fused_multiply_add(difference, difference, squares);
@@ -164,14 +170,15 @@ class QueryTile {
       if (!place.exists) return;
       const bool gone = dead(band, half);
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
+      const int column = opaque(column_of_lane(0));
       HOPFIELD_UNROLL
       for (int i = 0; i < room / 4; ++i) {
-        const int k = column_of_lane(i / 2) + i % 2;
+        const int k = column + 8 * (i / 2) + i % 2;
         if (k >= call.width) continue;
         static_cast<T*>(out.output)[place.row * call.width + k] =
             from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
       }
-      for (int64_t k = lane_index() % 4; k < call.depth; k += 4) {
+      for (int64_t k = opaque(lane_index() % 4); k < call.depth; k += 4) {
         const float state = out.states[place.row * call.depth + k];
         static_cast<T*>(out.state)[place.row * call.depth + k] = from_float<T>(state);
         // The states stood still from there on: what backward will look for.
@@ -190,6 +197,8 @@ class QueryTile {
 
  private:
   static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+
+  HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
 
   template <class Do>
   HOPFIELD_DEVICE static void for_rows(const Do& act) {

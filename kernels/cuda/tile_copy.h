@@ -9,10 +9,12 @@ namespace hopfield::kernels::cuda {
 /// Begins to copy a row of `width` elements from `source`, aligned to 16 bytes, to shared memory by eight neighbouring
 /// lanes, 128 bytes at a time; what is behind the width up to `room` becomes zeros, as does all of it where not
 /// `taken`.
+/// @param begin  the calling lane of the eight
 template <class T>
-HOPFIELD_DEVICE void copy_row(T* target, int room, const T* source, int width, bool taken) {
+HOPFIELD_DEVICE void copy_row(T* target, int room, const T* source, int width, bool taken,
+                              int begin = lane_index() % 8) {
   constexpr int kElements = 16 / static_cast<int>(sizeof(T));
-  const int pieces = (room + kElements - 1) / kElements, begin = lane_index() % 8;
+  const int pieces = (room + kElements - 1) / kElements;
   const int whole = taken ? width / kElements : 0, tail = taken ? width % kElements * static_cast<int>(sizeof(T)) : 0;
   const T* from = source + begin * kElements;
   T* to = target + begin * kElements;

@@ -233,7 +233,7 @@ TEST_P(CudaPool, SeveralParts) {
 TEST_P(CudaPool, ClustersOfAllSizesAndBagsTooLargeForThem) {
   Sample s;
   s.type = GetParam();
-  const int64_t rows = s.type == PoolType::float32 ? 32 : 64;  // of a tile
+  const int64_t rows = s.type == PoolType::float32 ? 32 : s.type == PoolType::bfloat16 ? 64 : 16;  // of a tile
   s.bags = {rows, rows + 1, 0, 3 * rows, 4 * rows + 1, 16 * rows, 8 * rows + 3, 16 * rows + 1, 1};
   s.queries = 2;
   check(s);
@@ -339,8 +339,8 @@ TEST_P(CudaPool, GradientsOfManyRowsAndParts) {
 INSTANTIATE_TEST_SUITE_P(Types, CudaPool, ::testing::Values(PoolType::float32, PoolType::bfloat16, PoolType::float16));
 
 TEST_F(Cuda, PoolsWideInstances) {
-  for (const auto type : {PoolType::bfloat16, PoolType::float32}) {
-    for (const int64_t width : {7, 300, 1024}) {
+  for (const auto type : {PoolType::bfloat16, PoolType::float16, PoolType::float32}) {
+    for (const int64_t width : {7, 256, 257, 1024}) {
       Sample s;
       s.bags = {70, 3};
       s.width = width;
@@ -351,8 +351,8 @@ TEST_F(Cuda, PoolsWideInstances) {
 }
 
 TEST_F(Cuda, PoolsGradientsOfWideInstances) {
-  for (const auto type : {PoolType::bfloat16, PoolType::float32}) {
-    for (const int64_t width : {500, 1021}) {
+  for (const auto type : {PoolType::bfloat16, PoolType::float16, PoolType::float32}) {
+    for (const int64_t width : {255, 257, 1021}) {
       Sample s;
       s.bags = {19};
       s.width = width;

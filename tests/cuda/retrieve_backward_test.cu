@@ -320,7 +320,7 @@ TEST_P(CudaRetrieveBackward, PartsOfManyQueries) {
 }
 
 TEST_P(CudaRetrieveBackward, WidthsUpToTheMost) {
-  for (const int64_t depth : {1, 17, 100, 256}) {
+  for (const int64_t depth : {1, 17, 64, 65, 128, 256}) {
     auto r = sample();
     r.batch = 1;
     r.heads = 1;

@@ -6,8 +6,19 @@ namespace hopfield::kernels::cuda {
 namespace {
 
 struct Found {
-  std::vector<double> output, state, logsumexp, residual, scores;
+  std::vector<double> output, state, logsumexp, residual, scores, saved, sums;
   std::vector<int64_t> steps;
+};
+
+/// What forward may use of the device: by default what few queries get anyway.
+struct Use {
+  int64_t multiprocessors = 0;
+  size_t shared_bytes = std::numeric_limits<size_t>::max();
+
+  void allow(RetrieveCall& call) const {
+    call.most_multiprocessors = multiprocessors;
+    call.most_shared_bytes = shared_bytes;
+  }
 };
 
 /// Products see a state as the type has it.
@@ -79,8 +90,9 @@ Found formula(const Retrieval& r, const Patterns& p) {
   return found;
 }
 
-Found run(const Retrieval& r, const Patterns& p) {
-  const RetrievalOnDevice device(r, p);
+Found run(const Retrieval& r, const Patterns& p, const Use& use = {}) {
+  RetrievalOnDevice device(r, p);
+  use.allow(device.call);
   device.forward();
   const auto& out = device.out;
   const auto rows = device.rows(), depth = static_cast<size_t>(r.depth);
@@ -99,6 +111,8 @@ Found run(const Retrieval& r, const Patterns& p) {
   const auto row = static_cast<size_t>(retrieve_saved_row(device.call)), saved_size = rows * row * r.steps;
   const auto saved = device.download_typed(out.saved.states, saved_size),
              rest = out.saved.rest != nullptr ? device.download_typed(out.saved.rest, saved_size) : saved;
+  found.saved = saved;
+  found.sums = device.download_floats(out.saved.sums, 2 * rows * static_cast<size_t>(r.steps + 1));
   for (size_t i = 0; i < typed.size() && r.steps > 0; ++i) {
     const auto at = (static_cast<size_t>(r.steps - 1) * rows + i / depth) * row + i % depth;
     EXPECT_EQ(saved[at], typed[i]) << i;
@@ -121,6 +135,40 @@ void check(const Retrieval& r) {
   expect_near(found.residual, reference.residual, tolerance, "residual");
   if (r.eps == 0) {
     EXPECT_EQ(found.steps, reference.steps);
+  }
+}
+
+void expect_same_bits(const Found& found, const Found& reference) {
+  EXPECT_EQ(found.steps, reference.steps);
+  for (const auto numbers : {&Found::output, &Found::state, &Found::logsumexp, &Found::residual, &Found::scores,
+                             &Found::saved, &Found::sums}) {
+    const auto &a = found.*numbers, &b = reference.*numbers;
+    ASSERT_EQ(a.size(), b.size());
+    EXPECT_TRUE(a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+  }
+}
+
+bool keeps_patterns(const Retrieval& r, const Use& use) {
+  RetrievalOnDevice device(r, draw(r));
+  use.allow(device.call);
+  return retrieve_keeps_patterns(device.call);
+}
+
+/// Two sets of so many queries that blocks share them, and one block has queries of both.
+Retrieval many_queries(Retrieval r) {
+  r.shared_batch = true;
+  r.batch = 5;
+  r.queries = 203;
+  return r;
+}
+
+void check_resident(const Retrieval& r) {
+  const auto patterns = draw(r);
+  const auto streamed = run(r, patterns);
+  ASSERT_FALSE(keeps_patterns(r, {}));
+  for (const int64_t multiprocessors : {1, 3}) {
+    ASSERT_TRUE(keeps_patterns(r, {multiprocessors}));
+    expect_same_bits(run(r, patterns, {multiprocessors}), streamed);
   }
 }
 
@@ -211,7 +259,7 @@ TEST_P(CudaRetrieve, StopsEarly) {
 }
 
 TEST_P(CudaRetrieve, WidthsUpToTheMost) {
-  for (const int64_t depth : {1, 17, 100, 256}) {
+  for (const int64_t depth : {1, 17, 64, 65, 128, 256}) {
     auto r = sample();
     r.batch = 1;
     r.heads = 1;
@@ -223,11 +271,94 @@ TEST_P(CudaRetrieve, WidthsUpToTheMost) {
   }
 }
 
+TEST_P(CudaRetrieve, KeepsPatternsThatManyQueriesShare) {
+  auto r = many_queries(sample());
+  check_resident(r);
+  r.keys = 61;  // with values, float32 has room for two tiles
+  r.depth = 17;
+  r.width = 33;
+  r.key_bias = true;
+  check_resident(r);
+}
+
+TEST_P(CudaRetrieve, KeepsPatternsBesideMasks) {
+  auto r = many_queries(sample());
+  r.keys = 33;
+  r.mask = ScoreMask::Kind::float32;
+  r.dropout = 0.4f;
+  check_resident(r);
+  r.mask = ScoreMask::Kind::boolean;
+  r.mask_of_head = false;
+  r.width = 5;
+  check_resident(r);
+}
+
+TEST_P(CudaRetrieve, KeepsPatternsWhileWarpsStopEarly) {
+  auto r = many_queries(sample());
+  r.steps = 20;
+  r.eps = 0.05f;
+  r.beta = 0.1;
+  r.keys = 61;
+  r.width = 7;
+  check_resident(r);
+}
+
+TEST_P(CudaRetrieve, KeepsPatternsOfOneSetForEachBlock) {
+  auto r = sample();
+  r.queries = 250;
+  r.steps = 8;
+  const auto patterns = draw(r);
+  ASSERT_TRUE(keeps_patterns(r, {4}));
+  expect_same_bits(run(r, patterns, {4}), run(r, patterns));
+}
+
+TEST_P(CudaRetrieve, StreamsWithFewerWarpsWhereMemoryIsSmall) {
+  auto r = sample();
+  r.queries = 70;
+  r.eps = 0.01f;
+  const auto patterns = draw(r);
+  const Use small{0, r.type == ElementType::bfloat16 ? size_t{60} << 10 : size_t{99} << 10};
+  expect_same_bits(run(r, patterns, small), run(r, patterns));
+  RetrievalOnDevice device(r, patterns);
+  small.allow(device.call);
+  EXPECT_EQ(retrieve_reason_against(device.call), "");
+  device.call.most_shared_bytes = 40 << 10;
+  EXPECT_NE(retrieve_reason_against(device.call).find("of which a block of this GPU has 40960"), std::string::npos);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieve,
                          ::testing::Values(std::pair{ElementType::float32, false},
                                            std::pair{ElementType::float32, true},
                                            std::pair{ElementType::bfloat16, false},
                                            std::pair{ElementType::float16, false}));
+
+TEST_F(Cuda, RetrieveKeepsPatternsWhereThatPays) {
+  auto r = many_queries({});
+  r.type = ElementType::bfloat16;
+  r.steps = 3;
+  EXPECT_TRUE(keeps_patterns(r, {3}));
+  const auto but = [&](const auto& change) {
+    auto other = r;
+    change(other);
+    return keeps_patterns(other, {3});
+  };
+  EXPECT_FALSE(keeps_patterns(r, {3, size_t{50} << 10})) << "little memory";
+  EXPECT_FALSE(keeps_patterns(r, {5})) << "eight tiles: three blocks would have two of them, two blocks one";
+  EXPECT_FALSE(keeps_patterns(r, {20})) << "not a tile for each";
+  EXPECT_FALSE(but([](auto& other) { other.steps = 0; })) << "few associations for a load";
+  EXPECT_FALSE(but([](auto& other) { other.queries = 160; })) << "800 queries of a set fill no more than 3 tiles";
+  EXPECT_FALSE(but([](auto& other) { other.keys = 0; }));
+  EXPECT_FALSE(but([](auto& other) {
+    other.shared_batch = false;
+    other.bags = {70, 70, 70};
+  })) << "of bags the host does not know the sizes";
+  EXPECT_TRUE(but([](auto& other) { other.keys = 1200; }));
+  EXPECT_FALSE(but([](auto& other) { other.keys = 1300; }));
+  EXPECT_FALSE(but([](auto& other) {
+    other.keys = 1200;
+    other.width = 8;
+  })) << "values need as much again";
+}
 
 TEST_F(Cuda, RetrieveGivesAQueryTheSameBitsInAnyBatch) {
   Retrieval r;
