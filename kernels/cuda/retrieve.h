@@ -51,6 +51,9 @@ struct RetrieveCall {
   ElementType type = ElementType::float32;
   bool plain_float32 = false;  ///< float32 products without tensor cores
   bool exact_states = false;   ///< 16-bit products take a state as two numbers: for eps below their rounding
+  /// The stop rule: eps is compared with |xi_{t+1} - xi_t| of each query, or with the Frobenius norm of the change of a
+  /// head's associations, the largest of the batch.
+  bool compares_heads = false;
 };
 
 /// What forward leaves for backward; null where it is not wanted.
@@ -71,7 +74,8 @@ struct RetrieveOutputs {
   float* residual;
   int64_t* steps;
   uint8_t* converged;
-  float* states;  ///< in float32, room to work in and the result [rows, depth]
+  float* states;  ///< in float32, room to work in [rows, depth], and the result; with compares_heads two of them
+  void* workspace;  ///< retrieve_workspace_size() bytes, aligned to 16; it need not be cleared
   float* scores;  ///< of the final association with biases, by strides; or null
   int64_t score_batch, score_head, score_query, score_key;  ///< ragged: no batch stride
   RetrieveSaved saved;
@@ -114,7 +118,10 @@ struct RetrieveGradients {
 /// Why the current device cannot serve calls of this depth, width and type; empty if it can.
 std::string retrieve_reason_against(const RetrieveCall& call);
 
-/// Enqueues all steps in one launch; reads nothing back. Returns an empty string, or why it could not be started.
+/// Bytes of device memory that retrieve_forward() works in beside the states; 0 unless the call compares heads.
+size_t retrieve_workspace_size(const RetrieveCall& call);
+
+/// Enqueues all steps, in one launch unless the call compares heads; reads nothing back. Returns an empty string, or why it could not be started.
 [[nodiscard]] std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream);
 
 /// Enqueues backward: one launch for the queries and, where a gradient of patterns is wanted, one more.
