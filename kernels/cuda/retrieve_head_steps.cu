@@ -6,9 +6,11 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Room for all widths: few kernels to compile. Fewer patterns at once leave registers, and for float32 shared memory,
-/// to what is compared.
-constexpr int kRoom = 256, kKeys = 16;
+/// Room for all widths: few kernels to compile. Half as many float32 patterns at once as elsewhere leave registers and
+/// shared memory to what is compared.
+constexpr int kRoom = 256;
+template <class T>
+constexpr int kKeys = kIsFloat<T> ? 16 : 32;
 template <class T>
 constexpr int kRows = kRetrieveRows<T, kRoom>;
 
@@ -63,8 +65,8 @@ struct HeadShared {
   int moves, squares, arrivals, total;
 
   HOPFIELD_DEVICE constexpr explicit HeadShared(bool exact_states)
-      : moves((QueryShared<T, kRoom, kKeys>(exact_states).total + 127) / 128 * 128),
-        squares(moves + QueryShared<T, kRoom, kKeys>::kTile),
+      : moves((QueryShared<T, kRoom, kKeys<T>>(exact_states).total + 127) / 128 * 128),
+        squares(moves + QueryShared<T, kRoom, kKeys<T>>::kTile),
         arrivals(squares + kRows<T> * 4),
         total(arrivals + 4 * 4) {}
 };
@@ -86,8 +88,8 @@ HOPFIELD_DEVICE float exp_minus_1(float x) {
 
 /// A warp's queries in one of the launches.
 template <class T>
-class HeadQueries : public QueryTile<T, kRoom, kKeys> {
-  using Base = QueryTile<T, kRoom, kKeys>;
+class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
+  using Base = QueryTile<T, kRoom, kKeys<T>>;
   using typename Base::Scores;
   static constexpr int kBandCount = kBands<T, kRoom>, kPitch = kRetrievePitch<T, kRoom>;
 
@@ -149,11 +151,12 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys> {
       if (any_ && s_.step > 0) compare(scores, tile);
     });
     this->for_rows([&](int band, int half, int row) {
-      float(&sums)[4] = sums_of_change_[band][half];
+      // P_t = a (1 + u) / sum(a (1 + u)), and its difference from a / sum(a), squared and written out.
+      auto& sums = sums_of_change_[band][half];
       HOPFIELD_UNROLL
       for (float& sum : sums) sum = quad_sum(sum);
-      const float u = sums[0], whole = 1.0f + u;
-      const float square = (sums[3] - u * (2.0f * sums[2] - u * sums[1])) / (whole * whole);
+      const float mean = sums[1] / sums[0], scale = 1.0f / (sums[0] + sums[1]);
+      const float square = (sums[4] - mean * (2.0f * sums[3] - mean * sums[2])) * scale * scale;
       // A row that is not a number must not stop the others of its head.
       const bool counts = compares_row(row) && square > 0.0f && square < bits_float(0x7F800000u);
       if (lane_index() % 4 == 0) squares_[row] = counts ? square : 0.0f;
@@ -227,9 +230,9 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys> {
     Scores products = {};
     multiply_rows<T, kRoom>(products, moves_, 0, tile, this->depth_, s_.f.call.plain_float32);
     this->for_rows([&](int band, int half, int) {
-      float(&sums)[4] = sums_of_change_[band][half];
+      auto& sums = sums_of_change_[band][half];
       HOPFIELD_UNROLL
-      for (int i = 0; i < kKeys / 4; ++i) {
+      for (int i = 0; i < kKeys<T> / 4; ++i) {
         const float score = scores[band][i / 2][2 * half + i % 2];
         const float change = products[band][i / 2][2 * half + i % 2] * beta_of_move_[band][half];
         const float shifted = change - expected_[band][half];
@@ -239,10 +242,11 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys> {
         const float a =
             excluded ? 0.0f : fast_exp2(fused_multiply_add(change, -kLog2e, score) - log_sum_before_[band][half]);
         const float au = a * u;
-        sums[0] += au;
-        sums[1] = fused_multiply_add(a, a, sums[1]);
-        sums[2] = fused_multiply_add(a, au, sums[2]);
-        sums[3] = fused_multiply_add(au, au, sums[3]);
+        sums[0] += a;
+        sums[1] += au;
+        sums[2] = fused_multiply_add(a, a, sums[2]);
+        sums[3] = fused_multiply_add(a, au, sums[3]);
+        sums[4] = fused_multiply_add(au, au, sums[4]);
       }
     });
   }
@@ -252,10 +256,10 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys> {
   // Of the warp, in shared memory.
   T* moves_;
   float* squares_;
-  // Of the lane's rows. a = P_{t-1}, u = exp(change of the score - its mean under a) - 1; the sums: a u, a^2, a^2 u,
-  // a^2 u^2.
+  // Of the lane's rows. a = P_{t-1}, u = exp(change of the score - its mean under a) - 1; the sums: a, 1 but for
+  // rounding, a u, a^2, a^2 u, a^2 u^2.
   float beta_of_move_[kBandCount][2] = {}, expected_[kBandCount][2] = {}, log_sum_before_[kBandCount][2] = {};
-  float sums_of_change_[kBandCount][2][4] = {};
+  float sums_of_change_[kBandCount][2][5] = {};
 };
 
 /// The squares of a tile's rows on their way to their heads.
@@ -387,7 +391,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_head_s
   const bool last = s.step == f.call.most_steps;
   if (s.step == 0) clear_workspace(s);
   if (s.step > 0 && !last && *s.work.going_on == 0) return;
-  const QueryShared<T, kRoom, kKeys> at(f.call.exact_states);
+  const QueryShared<T, kRoom, kKeys<T>> at(f.call.exact_states);
   const int64_t tile = block_index().x % f.sets.tiles, set_number = block_index().x / f.sets.tiles;
   const RetrieveSet set(f.call, f.sets, set_number);
   typename HeadQueries<T>::Patterns patterns(f.call, set, shared_memory<T>(at.patterns));

@@ -6,6 +6,8 @@
 
 #include <kernels/cuda/retrieve.h>
 
+#include <algorithm>
+
 namespace hopfield::kernels::cuda {
 /// A call in host memory, everything contiguous but what is shared.
 struct Retrieval {
@@ -158,7 +160,7 @@ class RetrievalOnDevice {
     call.most_steps = r.steps;
     call.type = r.type;
     call.plain_float32 = r.plain;
-    call.exact_states = r.eps > 0 || r.compares_heads;
+    call.exact_states = std::any_of(eps.begin(), eps.end(), [](float value) { return value > 0; });
     call.compares_heads = r.compares_heads;
     out.output = typed(r.value_width());
     out.state = typed(r.depth);
