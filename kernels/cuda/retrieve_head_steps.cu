@@ -66,7 +66,7 @@ struct HeadShared {
 
   HOPFIELD_DEVICE constexpr explicit HeadShared(bool exact_states)
       : moves((QueryShared<T, kRoom, kKeys<T>>(exact_states).total + 127) / 128 * 128),
-        squares(moves + QueryShared<T, kRoom, kKeys<T>>::kTile),
+        squares(moves + kRows<T> * kRetrievePitch<T, kRoom> * static_cast<int>(sizeof(T))),
         arrivals(squares + kRows<T> * 4),
         total(arrivals + 4 * 4) {}
 };
@@ -110,11 +110,13 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
       progress.residual = head.residual;
     }
     sync_warp();
-    any_ = any(lane_index() < kWarpRows<T, kRoom> && !this->progress_[lane_index() % kWarpRows<T, kRoom>].frozen);
+    compares_ = any(lane_index() < kWarpRows<T, kRoom> && compares_row(lane_index() % kWarpRows<T, kRoom>));
   }
 
-  /// Whether a row's head has not stopped.
-  HOPFIELD_DEVICE bool any_active() const { return any_; }
+  /// Whether the head of one of the rows has not stopped. All lanes.
+  HOPFIELD_DEVICE bool any_active() const {
+    return any(lane_index() < kWarpRows<T, kRoom> && !this->progress_[lane_index() % kWarpRows<T, kRoom>].frozen);
+  }
 
   /// Takes the queries to shared memory, and how they have moved.
   HOPFIELD_DEVICE void load() {
@@ -127,16 +129,25 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
       const T* from = place.template in<T>(call.state);
       const float scale = move_scale(states, before, compares);
       float expected = 0.0f;
-      HOPFIELD_UNROLL_BY(8)
-      for (int i = 0; i < this->depth_ / 4; ++i) {
-        const int k = column_of_lane(i / 2) + i % 2;
-        const bool taken = place.exists && k < call.depth;
-        const float state = !taken ? 0.0f : s_.step == 0 ? to_float(from[k]) : states[k];
-        const T move = from_float<T>(compares && taken ? (state - before[k]) * scale : 0.0f);
-        if (taken && s_.step == 0) states[k] = state;
-        this->put_query(row, k, state);
-        moves_[row * kPitch + k] = move;
-        expected = fused_multiply_add(to_float(move), state, expected);
+      constexpr int kAtOnce = 8;  // on their way together
+      for (int first = 0; first < this->depth_ / 4; first += kAtOnce) {
+        float now[kAtOnce], earlier[kAtOnce];
+        HOPFIELD_UNROLL
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int k = column_of_lane((first + i) / 2) + i % 2;
+          const bool taken = place.exists && k < call.depth;
+          now[i] = !taken ? 0.0f : s_.step == 0 ? to_float(from[k]) : states[k];
+          earlier[i] = compares && taken ? before[k] : now[i];
+        }
+        HOPFIELD_UNROLL
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int k = column_of_lane((first + i) / 2) + i % 2;
+          const T move = from_float<T>((now[i] - earlier[i]) * scale);
+          if (s_.step == 0 && place.exists && k < call.depth) states[k] = now[i];
+          this->put_query(row, k, now[i]);
+          moves_[row * kPitch + k] = move;
+          expected = fused_multiply_add(to_float(move), now[i], expected);
+        }
       }
       beta_of_move_[band][half] = this->beta_[band][half] / scale;
       expected_[band][half] = quad_sum(expected) * beta_of_move_[band][half];
@@ -148,7 +159,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
   /// One association; what it is compared with is the one before. Leaves each row's square of the difference.
   HOPFIELD_DEVICE void associate_and_compare(bool last) {
     this->associate(last, [&](const Scores& scores, const T* tile) {
-      if (any_ && s_.step > 0) compare(scores, tile);
+      if (compares_) compare(scores, tile);
     });
     this->for_rows([&](int band, int half, int row) {
       // P_t = a (1 + u) / sum(a (1 + u)), and its difference from a / sum(a), squared and written out.
@@ -204,7 +215,11 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
     return s_.f.out.states + step % 2 * this->all_rows() * s_.f.call.depth;
   }
 
-  HOPFIELD_DEVICE bool compares_row(int row) const { return s_.step > 0 && !this->progress_[row].frozen; }
+  /// Whether somebody wants to know how the row's association has changed: without threshold at the end alone.
+  HOPFIELD_DEVICE bool compares_row(int row) const {
+    const auto& progress = this->progress_[row];
+    return s_.step > 0 && !progress.frozen && (progress.eps > 0.0f || s_.step >= progress.steps_max);
+  }
 
   HOPFIELD_DEVICE float log_sum(int band, int half) const {
     return this->largest_[band][half] + fast_log2(this->sum_[band][half]);
@@ -252,7 +267,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
   }
 
   const HeadSteps& s_;
-  bool any_;
+  bool compares_;  ///< one of the rows
   // Of the warp, in shared memory.
   T* moves_;
   float* squares_;
@@ -397,7 +412,8 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_head_s
   typename HeadQueries<T>::Patterns patterns(f.call, set, shared_memory<T>(at.patterns));
   HeadQueries<T> work(s, set, tile, patterns);
   int* votes = shared_memory<int>(at.votes);
-  if (lane_index() == 0) votes[warp_index()] = work.any_active() ? 1 : 0;
+  const bool goes_on = work.any_active();
+  if (lane_index() == 0) votes[warp_index()] = goes_on ? 1 : 0;
   sync_threads();
   bool wanted = last || s.step == 0;  // the first takes all states along
   for (int warp = 0; warp < kRetrieveWarps; ++warp) wanted = wanted || votes[warp] != 0;
