@@ -140,6 +140,15 @@ HOPFIELD_DEVICE T atomic_add(T* target, T value) {
 #endif
 }
 
+/// The same for the larger of both.
+HOPFIELD_DEVICE uint32_t atomic_max(uint32_t* target, uint32_t value) {
+#if defined(__CUDACC__)
+  return atomicMax(target, value);
+#else
+  return cuda_on_host::atomic_max(target, value);
+#endif
+}
+
 /// What this thread wrote before is seen by the device before what it writes later. Orders nothing with another
 /// thread's accesses by itself: see take_ticket.
 HOPFIELD_DEVICE void thread_fence() {

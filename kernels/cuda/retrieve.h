@@ -54,6 +54,9 @@ struct RetrieveCall {
   // What forward may use of the device.
   size_t most_shared_bytes = std::numeric_limits<size_t>::max();       ///< of a block
   int64_t most_multiprocessors = std::numeric_limits<int64_t>::max();  ///< to keep patterns; 0: all are streamed
+  /// The stop rule: eps is compared with |xi_{t+1} - xi_t| of each query, or with the Frobenius norm of the change of a
+  /// head's associations, the largest of the batch.
+  bool compares_heads = false;
 };
 
 /// What forward leaves for backward; null where it is not wanted.
@@ -74,7 +77,8 @@ struct RetrieveOutputs {
   float* residual;
   int64_t* steps;
   uint8_t* converged;
-  float* states;  ///< in float32, room to work in and the result [rows, depth]
+  float* states;  ///< in float32, room to work in [rows, depth], and the result; with compares_heads two of them
+  void* workspace;  ///< retrieve_workspace_size() bytes, aligned to 16; it need not be cleared
   float* scores;  ///< of the final association with biases, by strides; or null
   int64_t score_batch, score_head, score_query, score_key;  ///< ragged: no batch stride
   RetrieveSaved saved;
@@ -120,7 +124,10 @@ std::string retrieve_reason_against(const RetrieveCall& call);
 /// Whether forward keeps the patterns in shared memory, on the current device. The results are the same to the bit.
 bool retrieve_keeps_patterns(const RetrieveCall& call);
 
-/// Enqueues all steps in one launch; reads nothing back. Returns an empty string, or why it could not be started.
+/// Bytes of device memory that retrieve_forward() works in beside the states; 0 unless the call compares heads.
+size_t retrieve_workspace_size(const RetrieveCall& call);
+
+/// Enqueues all steps, in one launch unless the call compares heads; reads nothing back. Returns an empty string, or why it could not be started.
 [[nodiscard]] std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream);
 
 /// Enqueues backward: one launch for the queries and, where a gradient of patterns is wanted, one more.

@@ -1,5 +1,6 @@
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve_dispatch.h>
+#include <kernels/cuda/retrieve_head_steps.h>
 #include <kernels/cuda/retrieve_queries.h>
 
 #include <algorithm>
@@ -151,7 +152,8 @@ std::string retrieve_reason_against(const RetrieveCall& call) {
   if (rows >= int64_t{1} << 31) {
     return "the fused kernels of the GPU take fewer than 2^31 queries of all heads, not " + std::to_string(rows);
   }
-  const auto needed = form_of(call, [](const auto& form) { return form.shared_bytes; });
+  const auto needed = takes_head_steps(call) ? retrieve_head_steps_shared_bytes(call)
+                                             : form_of(call, [](const auto& form) { return form.shared_bytes; });
   const auto there = std::min(device_limits().shared_bytes, call.most_shared_bytes);
   if (needed <= there) return {};
   return "heads of " + std::to_string(width) + " numbers take " + std::to_string(needed) +
@@ -164,6 +166,7 @@ bool retrieve_keeps_patterns(const RetrieveCall& call) {
 
 std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   if (call.batch * call.heads * call.queries == 0) return {};
+  if (takes_head_steps(call)) return retrieve_head_steps(call, outputs, stream);
   return for_patterns(call, [&](auto patterns) {
     using Patterns = decltype(patterns);
     return run<typename Patterns::Type, Patterns::kRoom>(call, outputs, stream);

@@ -31,10 +31,10 @@ struct QueryProgress {
 /// Warps of a block at most.
 constexpr int kMostRetrieveWarps = 8;
 
-/// Shared memory of a block, in bytes from its beginning, with room for `tiles` of patterns.
-template <class T, int room>
+/// Shared memory of a block, in bytes from its beginning, with room for `tiles` of `keys` patterns.
+template <class T, int room, int keys = kKeysAtOnce<T, room>>
 struct QueryShared {
-  using Patterns = PatternStream<T, room, kKeysAtOnce<T, room>, 1>;
+  using Patterns = PatternStream<T, room, keys, 1>;
   static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
   int queries, places, progress, votes, patterns, total;
 
@@ -49,10 +49,11 @@ struct QueryShared {
 };
 
 /// A warp's queries on their way through all steps.
-template <class T, int room>
+template <class T, int room, int keys = kKeysAtOnce<T, room>>
 class QueryTile {
  public:
-  using Patterns = PatternStream<T, room, kKeysAtOnce<T, room>, 1>;
+  using Patterns = PatternStream<T, room, keys, 1>;
+  using Scores = Fragments<kBands<T, room>, keys / 8>;
 
   HOPFIELD_DEVICE QueryTile(const RetrieveForward& f, const RetrieveSet& set, int64_t tile, Patterns& patterns)
       : f_(f),
@@ -60,7 +61,7 @@ class QueryTile {
         patterns_(patterns),
         rest_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(f.call.depth)) {
-    const QueryShared<T, room> at(f.call.exact_states, warps());
+    const QueryShared<T, room, keys> at(f.call.exact_states, warps());
     const int first = opaque(warp_index()) * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
@@ -103,6 +104,13 @@ class QueryTile {
 
   /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
   HOPFIELD_DEVICE void associate(bool last) {
+    associate(last, [](const Scores&, const T*) {});
+  }
+
+  /// The same.
+  /// @param look  called for each tile of stored patterns with its scores
+  template <class Look>
+  HOPFIELD_DEVICE void associate(bool last, const Look& look) {
     for_rows([&](int band, int half, int) {
       largest_[band][half] = minus_infinity();
       sum_[band][half] = 0.0f;
@@ -112,11 +120,12 @@ class QueryTile {
     const int width = values ? product_width<T>(f_.call.width) : depth_;
     for (int number = 0; number < patterns_.tiles(); ++number) {
       const T* tile = patterns_.stored(number);
-      float weights[kBands<T, room>][kKeysAtOnce<T, room> / 8][4] = {};
+      Scores weights = {};
       multiply_rows<T, room>(weights, queries_, rest_, tile, depth_, f_.call.plain_float32);
-      const int first = number * kKeysAtOnce<T, room>;
+      const int first = number * keys;
       finish_scores(weights, f_.call, set_, places_, beta_, first, last && f_.out.scores != nullptr,
                     [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
+      look(weights, tile);
       find_weights(weights);
       if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
       if (values) tile = patterns_.values(number);
@@ -162,6 +171,12 @@ class QueryTile {
   }
 
   HOPFIELD_DEVICE void write_results() const {
+    write_results([&](int row) { return f_.out.states + places_[row].row * f_.call.depth; });
+  }
+
+  /// @param state_of  where the state of a row is
+  template <class StateOf>
+  HOPFIELD_DEVICE void write_results(const StateOf& state_of) const {
     const auto& call = f_.call;
     const auto& out = f_.out;
     for_rows([&](int band, int half, int row) {
@@ -178,8 +193,9 @@ class QueryTile {
         static_cast<T*>(out.output)[place.row * call.width + k] =
             from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
       }
+      const float* states = state_of(row);
       for (int64_t k = opaque(lane_index() % 4); k < call.depth; k += 4) {
-        const float state = out.states[place.row * call.depth + k];
+        const float state = states[k];
         static_cast<T*>(out.state)[place.row * call.depth + k] = from_float<T>(state);
         // The states stood still from there on: what backward will look for.
         for (auto step = progress.steps; step < call.most_steps; ++step) save_state(step, place.row, k, state);
@@ -195,7 +211,7 @@ class QueryTile {
     });
   }
 
- private:
+ protected:
   static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
@@ -241,12 +257,12 @@ class QueryTile {
   }
 
   /// From scores to exponentials; what was summed before is made relative to the new largest score.
-  HOPFIELD_DEVICE void find_weights(float (&weights)[kBands<T, room>][kKeysAtOnce<T, room> / 8][4]) {
+  HOPFIELD_DEVICE void find_weights(Scores& weights) {
     for_rows([&](int band, int half, int) {
       float& largest_before = largest_[band][half];
       float largest = largest_before;
       HOPFIELD_UNROLL
-      for (int i = 0; i < kKeysAtOnce<T, room> / 4; ++i) {
+      for (int i = 0; i < keys / 4; ++i) {
         const float score = weights[band][i / 2][2 * half + i % 2];
         largest = score > largest ? score : largest;
       }
@@ -263,7 +279,7 @@ class QueryTile {
         sums_[band][t][2 * half + 1] *= factor;
       }
       HOPFIELD_UNROLL
-      for (int i = 0; i < kKeysAtOnce<T, room> / 4; ++i) {
+      for (int i = 0; i < keys / 4; ++i) {
         float& weight = weights[band][i / 2][2 * half + i % 2];
         weight = weight == minus_infinity() ? 0.0f : fast_exp2(weight - largest);
         sum_[band][half] += weight;

@@ -38,10 +38,14 @@ cuda::Strided strided(const at::Tensor& tensor) {
   return result;
 }
 
-/// Whether a threshold is compared with the movement of a state.
+/// Whether a threshold is compared with the movement of a state, or with what comes of it.
 bool compares_states(const RetrieveSettings& settings) {
   const auto& eps = settings.update_steps_eps.values();
   return makes_updates(settings) && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
+}
+
+bool compares_heads(const RetrieveSettings& settings) {
+  return makes_updates(settings) && settings.stop_rule == StopRule::per_head;
 }
 
 /// A call in the kernels' terms, and the tensors that it points into.
@@ -71,6 +75,7 @@ class Call {
     c.type = element_type(input.state);
     c.plain_float32 = wants_plain_float32();
     c.exact_states = compares_states(settings);
+    c.compares_heads = compares_heads(settings);
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -140,11 +145,11 @@ std::optional<std::string> reason_against(RetrieveInput& input, const RetrieveSe
   cuda::RetrieveCall shape;
   shape.type = element_type(input.state);
   shape.exact_states = compares_states(settings);
+  shape.compares_heads = compares_heads(settings);
+  shape.most_steps = makes_updates(settings) ? 1 : 0;
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
-  if (settings.stop_rule == StopRule::per_head && makes_updates(settings))
-    return "the GPU's retrieval has the stop rule per_query alone";
   return std::nullopt;
 }
 
@@ -176,7 +181,9 @@ RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& setti
   r.logsumexp = at::empty(rows, floats);
   r.residual = at::empty(rows, floats);
   r.steps = at::empty(rows, floats.dtype(at::kLong));
-  const auto converged = at::empty(rows, floats.dtype(at::kByte)), states = at::empty(with_last(c.depth), floats);
+  const auto converged = at::empty(rows, floats.dtype(at::kByte));
+  const auto states = at::empty({c.compares_heads ? 2 : 1, c.batch, c.heads, c.queries, c.depth}, floats);
+  const auto workspace = at::empty({static_cast<int64_t>(cuda::retrieve_workspace_size(c))}, floats.dtype(at::kByte));
   cuda::RetrieveOutputs out{};
   out.output = r.output.data_ptr();
   out.state = r.state.data_ptr();
@@ -185,6 +192,7 @@ RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& setti
   out.steps = r.steps.data_ptr<int64_t>();
   out.converged = converged.data_ptr<uint8_t>();
   out.states = float_pointer(states);
+  out.workspace = workspace.data_ptr();
   if (settings.with_scores) {
     const bool ragged = c.offsets != nullptr;
     r.scores = at::empty(ragged ? std::vector<int64_t>{c.keys, c.heads, c.queries} : with_last(c.keys), floats);

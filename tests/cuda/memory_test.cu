@@ -66,6 +66,17 @@ TEST_F(Cuda, AtomicAdd) {
   EXPECT_EQ(floats.download(), (std::vector<float>{96.0f, 192.0f}));
 }
 
+HOPFIELD_KERNEL void find_largest(uint32_t* words) {
+  atomic_max(words, static_cast<uint32_t>((block_index().x * 64 + thread_index()) * 37 % 192));
+  atomic_max(words + 1, 3u);
+}
+
+TEST_F(Cuda, AtomicMax) {
+  const DeviceArray<uint32_t> words(2, 7);
+  ASSERT_EQ(launch(find_largest, {{3, 1, 1}, 64}, nullptr, words.data()), "");
+  EXPECT_EQ(words.download(), (std::vector<uint32_t>{191, 7}));
+}
+
 /// Every block writes a partial sum of each column; the one that ends last adds them up in the order of blocks.
 HOPFIELD_KERNEL void merge_by_the_last(const float* in, float* partial, uint32_t* tickets, float* sum) {
   auto* last = shared_memory<int>();

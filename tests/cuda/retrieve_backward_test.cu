@@ -14,12 +14,6 @@ struct Gradients {
   std::vector<double> query, stored, values, beta;
 };
 
-/// One query's association with the patterns of its set.
-struct Association {
-  std::vector<double> state, weights, factors, read;  ///< factors: of dropout; read: the weighted sum
-  double logsumexp = -kInfinity;
-};
-
 /// The derivative, with the steps that the device made: where they end is not to be found out twice.
 class Formula {
  public:
@@ -39,7 +33,7 @@ class Formula {
       for (int64_t k = 0; k < r_.depth; ++k) state[k] = p_.state[row * r_.depth + k];
       std::vector<Association> passed;
       for (int64_t step = 0; step <= steps; ++step) {
-        passed.push_back(associate(row, state, step == steps));
+        passed.push_back(associate(r_, p_, row, state, step == steps));
         state = passed.back().read;
       }
       std::vector<double> gradient(static_cast<size_t>(r_.depth));
@@ -59,46 +53,6 @@ class Formula {
  private:
   int64_t batch(int64_t row) const { return row / (r_.heads * r_.queries); }
   int64_t head(int64_t row) const { return row / r_.queries % r_.heads; }
-
-  Association associate(int64_t row, const std::vector<double>& state, bool last) const {
-    const int64_t n = batch(row), h = head(row), l = row % r_.queries;
-    const auto [first, keys] = r_.range(n);
-    Association a;
-    a.state = state;
-    double largest = -kInfinity, sum = 0;
-    for (int64_t i = 0; i < keys; ++i) {
-      double score =
-          r_.key_bias ? p_.key_bias[(r_.shared_batch || !r_.bags.empty() ? 0 : n) * r_.all_keys() + first + i] : 0;
-      if (r_.mask == ScoreMask::Kind::float32) score += p_.mask[r_.mask_at(n, h, l, i)];
-      if (r_.mask == ScoreMask::Kind::boolean && p_.mask[r_.mask_at(n, h, l, i)] != 0) score = -kInfinity;
-      for (int64_t k = 0; k < r_.depth && score != -kInfinity; ++k) {
-        score += r_.beta * state[k] * p_.stored[r_.pattern(n, h, first + i, r_.depth) + k];
-      }
-      a.weights.push_back(score);
-      largest = std::max(largest, score);
-    }
-    for (auto& weight : a.weights) {
-      weight = weight == -kInfinity ? 0 : std::exp(weight - largest);
-      sum += weight;
-    }
-    for (auto& weight : a.weights) weight /= sum > 0 ? sum : 1;
-    a.factors.assign(a.weights.size(), 1.0);
-    for (int64_t i = 0; i < keys && last && r_.dropout > 0; ++i) {
-      const auto words = dropout_words(kSeed, static_cast<uint32_t>(n), static_cast<uint32_t>(h),
-                                       static_cast<uint32_t>(l), static_cast<uint32_t>(i / 4));
-      a.factors[i] = words[i % 4] < dropout_threshold(r_.dropout) ? 0.0 : 1.0 / (1.0 - r_.dropout);
-    }
-    const int64_t width = last ? r_.value_width() : r_.depth;
-    const auto& patterns = last && r_.width > 0 ? p_.values : p_.stored;
-    a.read.assign(static_cast<size_t>(width), 0);
-    for (int64_t i = 0; i < keys; ++i) {
-      if (a.weights[i] == 0) continue;  // it may be anything
-      for (int64_t k = 0; k < width; ++k) {
-        a.read[k] += a.weights[i] * a.factors[i] * patterns[r_.pattern(n, h, first + i, width) + k];
-      }
-    }
-    return a;
-  }
 
   std::vector<double> back(int64_t row, const Association& a, const std::vector<double>& incoming, double of_sum,
                            bool last) {
@@ -301,6 +255,22 @@ TEST_P(CudaRetrieveBackward, StepsThatWereMade) {
   r.eps = 0.3f;
   r.beta = 0.2;
   check(r);
+}
+
+TEST_P(CudaRetrieveBackward, StepsOfWholeHeads) {
+  auto r = sample();
+  r.heads = 3;
+  r.queries = 40;
+  r.steps = 6;
+  r.compares_heads = true;
+  r.head_eps = {3e-3f, 0.0f, 0.1f};
+  r.head_steps = {6, 2, 6};
+  r.beta = 0.2;
+  r.width = 5;
+  r.dropout = 0.2f;
+  r.mask = ScoreMask::Kind::boolean;
+  check(r);
+  check(r, 2);
 }
 
 TEST_P(CudaRetrieveBackward, TheLastSteps) {

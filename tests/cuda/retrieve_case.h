@@ -6,6 +6,8 @@
 
 #include <kernels/cuda/retrieve.h>
 
+#include <algorithm>
+
 namespace hopfield::kernels::cuda {
 /// A call in host memory, everything contiguous but what is shared.
 struct Retrieval {
@@ -18,10 +20,15 @@ struct Retrieval {
   std::vector<int64_t> bags;
   float eps = 0.0f, dropout = 0.0f;
   double beta = 0.6;
+  bool compares_heads = false;
+  std::vector<float> head_eps;  ///< of each head, in place of `eps`, if not empty; so are
+  std::vector<int64_t> head_steps;
 
   int64_t rows() const { return batch * heads * queries; }
   int64_t value_width() const { return width > 0 ? width : depth; }
   int64_t sets() const { return (shared_batch || !bags.empty() ? 1 : batch) * (shared_heads ? 1 : heads); }
+  float eps_of(int64_t h) const { return head_eps.empty() ? eps : head_eps[static_cast<size_t>(h)]; }
+  int64_t steps_of(int64_t h) const { return head_steps.empty() ? steps : head_steps[static_cast<size_t>(h)]; }
   int64_t all_keys() const {
     int64_t sum = 0;
     for (const auto size : bags) sum += size;
@@ -140,21 +147,29 @@ class RetrievalOnDevice {
     call.mask.key = 1;
     const auto heads = static_cast<size_t>(r.heads);
     call.beta = keep(std::vector<float>(heads, static_cast<float>(r.beta)));
-    call.steps_max = keep(std::vector<int64_t>(heads, r.steps));
-    call.eps = keep(std::vector<float>(heads, r.eps));
+    std::vector<int64_t> steps_max;
+    std::vector<float> eps;
+    for (int64_t h = 0; h < r.heads; ++h) {
+      steps_max.push_back(r.steps_of(h));
+      eps.push_back(r.eps_of(h));
+    }
+    call.steps_max = keep(steps_max);
+    call.eps = keep(eps);
     call.dropout = r.dropout;
     call.seed = kSeed;
     call.most_steps = r.steps;
     call.type = r.type;
     call.plain_float32 = r.plain;
-    call.exact_states = r.eps > 0;
+    call.exact_states = std::any_of(eps.begin(), eps.end(), [](float value) { return value > 0; });
+    call.compares_heads = r.compares_heads;
     out.output = typed(r.value_width());
     out.state = typed(r.depth);
     out.logsumexp = floats(1);
     out.residual = floats(1);
     out.steps = keep(std::vector<int64_t>(rows(), -1));
     out.converged = keep(std::vector<uint8_t>(rows(), 7));
-    out.states = floats(r.depth);
+    out.states = floats((r.compares_heads ? 2 : 1) * r.depth);
+    out.workspace = keep(std::vector<unsigned char>(retrieve_workspace_size(call), 0xFF));
     out.scores = keep(std::vector<float>(scores_size(), kNan));
     out.score_batch = ragged ? 0 : r.heads * r.queries * r.keys;
     out.score_head = ragged ? r.queries : r.queries * r.keys;
@@ -238,6 +253,54 @@ class RetrievalOnDevice {
   const Retrieval r_;
   std::vector<std::shared_ptr<void>> kept_;
 };
+
+/// One query's association with the patterns of its set.
+struct Association {
+  std::vector<double> state, scores, weights, factors, read;  ///< factors: of dropout; read: the weighted sum
+  double logsumexp = -kInfinity;                              ///< minus infinity: there is nothing to attend to
+};
+
+/// The formula for one query, in float64.
+inline Association associate(const Retrieval& r, const Patterns& p, int64_t row, const std::vector<double>& state,
+                             bool last) {
+  const int64_t n = row / (r.heads * r.queries), h = row / r.queries % r.heads, l = row % r.queries;
+  const auto [first, keys] = r.range(n);
+  Association a;
+  a.state = state;
+  double largest = -kInfinity, sum = 0;
+  for (int64_t i = 0; i < keys; ++i) {
+    double score = r.key_bias ? p.key_bias[(r.shared_batch || !r.bags.empty() ? 0 : n) * r.all_keys() + first + i] : 0;
+    if (r.mask == ScoreMask::Kind::float32) score += p.mask[r.mask_at(n, h, l, i)];
+    if (r.mask == ScoreMask::Kind::boolean && p.mask[r.mask_at(n, h, l, i)] != 0) score = -kInfinity;
+    for (int64_t k = 0; k < r.depth && score != -kInfinity; ++k) {
+      score += r.beta * state[k] * p.stored[r.pattern(n, h, first + i, r.depth) + k];
+    }
+    a.scores.push_back(score);
+    largest = std::max(largest, score);
+  }
+  for (const auto score : a.scores) {
+    a.weights.push_back(score == -kInfinity ? 0 : std::exp(score - largest));
+    sum += a.weights.back();
+  }
+  if (sum != 0) a.logsumexp = largest + std::log(sum);
+  for (auto& weight : a.weights) weight /= sum != 0 ? sum : 1;
+  a.factors.assign(a.weights.size(), 1.0);
+  for (int64_t i = 0; i < keys && last && r.dropout > 0; ++i) {
+    const auto words = dropout_words(kSeed, static_cast<uint32_t>(n), static_cast<uint32_t>(h),
+                                     static_cast<uint32_t>(l), static_cast<uint32_t>(i / 4));
+    a.factors[i] = words[i % 4] < dropout_threshold(r.dropout) ? 0.0 : 1.0 / (1.0 - r.dropout);
+  }
+  const int64_t width = last ? r.value_width() : r.depth;
+  const auto& patterns = last && r.width > 0 ? p.values : p.stored;
+  a.read.assign(static_cast<size_t>(width), 0);
+  for (int64_t i = 0; i < keys; ++i) {
+    if (a.weights[i] == 0) continue;  // it may be anything
+    for (int64_t k = 0; k < width; ++k) {
+      a.read[k] += a.weights[i] * a.factors[i] * patterns[r.pattern(n, h, first + i, width) + k];
+    }
+  }
+  return a;
+}
 
 inline void expect_near(const std::vector<double>& found, const std::vector<double>& reference, double tolerance,
                         const char* name) {

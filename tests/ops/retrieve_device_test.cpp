@@ -100,6 +100,28 @@ TEST(RetrieveOnDevice, StopsEachQueryWhenItStandsStill) {
   EXPECT_TRUE(found.converged.all().item<bool>());
 }
 
+TEST(RetrieveOnDevice, StopsHeadsAsAWhole) {
+  const at::NoGradGuard no_grad;
+  uint64_t seed = 100;
+  for (const auto layout : kLayouts) {
+    for (const auto mask : kMaskKinds) {
+      if (layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias) continue;
+      const auto c = make_case(layout, mask, mask == MaskKind::none, ++seed, {3, 2, 5, 40, 12, 7});
+      for (const auto& options : {RetrieveOptions().fixed_steps(2), RetrieveOptions().until_converged(),
+                                  RetrieveOptions().update_steps_max({7, 3}).update_steps_eps({0.02, 0.0})}) {
+        SCOPED_TRACE(c.name);
+        const auto per_head = RetrieveOptions(options).beta(0.15).stop_rule(StopRule::per_head).with_scores();
+        expect_like_composite(c.input, per_head, c.name);
+        const auto reference =
+            retrieve(on_device(c.input, at::kDouble), RetrieveOptions(per_head).backend(Backend::composite));
+        const auto found = retrieve(on_device(c.input, at::kFloat), RetrieveOptions(per_head).backend(Backend::fused));
+        EXPECT_LT(error(found.residual, reference.residual), 1e-5);
+        EXPECT_TRUE(at::equal(found.converged.cpu(), reference.converged.cpu()));
+      }
+    }
+  }
+}
+
 TEST(RetrieveOnDevice, TakesSizesOfZero) {
   for (int64_t zero = 0; zero < 6; ++zero) {
     int64_t sizes[] = {2, 2, 3, 5, 4, 3};

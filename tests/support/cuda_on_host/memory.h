@@ -50,4 +50,13 @@ T atomic_add(T* target, T value) {
   return before;
 }
 
+template <class T>
+T atomic_max(T* target, T value) {
+  T before = load_relaxed(target);
+  while (before < value &&
+         !__atomic_compare_exchange(target, &before, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return before;
+}
+
 }  // namespace hopfield::cuda_on_host

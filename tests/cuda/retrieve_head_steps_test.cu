@@ -1,0 +1,366 @@
+// The stop rule that looks at whole heads against the formula in float64.
+
+#include "retrieve_case.h"
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+struct Found {
+  std::vector<double> output, state, logsumexp, residual, scores;
+  std::vector<int64_t> steps;
+  std::vector<uint8_t> converged;
+};
+
+/// |P_t - P_{t-1}| of each head: the largest of the batch.
+std::vector<double> changes(const Retrieval& r, const std::vector<Association>& now,
+                            const std::vector<Association>& before) {
+  std::vector<double> largest(static_cast<size_t>(r.heads), 0);
+  for (int64_t sample = 0; sample < r.batch * r.heads; ++sample) {
+    double square = 0;
+    for (int64_t row = sample * r.queries; row < (sample + 1) * r.queries; ++row) {
+      double of_row = 0;
+      for (size_t i = 0; i < now[row].weights.size(); ++i) {
+        const double change = now[row].weights[i] - before[row].weights[i];
+        of_row += change * change;
+      }
+      if (std::isfinite(of_row)) square += of_row;
+    }
+    auto& of_head = largest[static_cast<size_t>(sample % r.heads)];
+    of_head = std::max(of_head, std::sqrt(square));
+  }
+  return largest;
+}
+
+/// @param made  updates of each head, where not to be found out; or empty
+Found formula(const Retrieval& r, const Patterns& p, const std::vector<int64_t>& made) {
+  const auto rows = static_cast<size_t>(r.rows()), depth = static_cast<size_t>(r.depth);
+  const auto head_of = [&](size_t row) { return static_cast<int64_t>(row) / r.queries % r.heads; };
+  std::vector<std::vector<double>> states(rows);
+  for (size_t i = 0; i < rows; ++i) states[i].assign(&p.state[i * depth], &p.state[i * depth] + depth);
+  std::vector<int64_t> steps(static_cast<size_t>(r.heads), -1);
+  std::vector<double> residuals(static_cast<size_t>(r.heads), std::nan(""));
+  std::vector<Association> now, before;
+  for (int64_t step = 0; step <= r.steps; ++step) {
+    before = std::move(now);
+    now.clear();
+    for (size_t i = 0; i < rows; ++i) now.push_back(associate(r, p, static_cast<int64_t>(i), states[i], false));
+    const auto norms = step > 0 ? changes(r, now, before) : residuals;
+    for (int64_t h = 0; h < r.heads; ++h) {
+      if (steps[h] >= 0) continue;
+      residuals[h] = norms[h];
+      const bool small = step > 0 && r.eps_of(h) > 0 && norms[h] <= r.eps_of(h);
+      if (made.empty() ? small || step >= r.steps_of(h) : step == made[h]) steps[h] = step;
+    }
+    for (size_t i = 0; i < rows; ++i) {
+      if (steps[head_of(i)] < 0 && now[i].logsumexp != -kInfinity) states[i] = now[i].read;
+    }
+  }
+  Found found;
+  found.scores.assign(static_cast<size_t>(r.heads * r.queries * (r.bags.empty() ? r.batch : 1) * r.all_keys()), 0.0);
+  for (size_t i = 0; i < rows; ++i) {
+    const auto row = static_cast<int64_t>(i), h = head_of(i);
+    const auto last = associate(r, p, row, states[i], true);
+    const bool dead = last.logsumexp == -kInfinity;
+    found.output.insert(found.output.end(), last.read.begin(), last.read.end());
+    found.state.insert(found.state.end(), states[i].begin(), states[i].end());
+    found.logsumexp.push_back(last.logsumexp);
+    found.residual.push_back(dead ? 0 : residuals[h]);
+    found.steps.push_back(dead ? 0 : steps[h]);
+    found.converged.push_back(found.residual.back() <= r.eps_of(h) ? 1 : 0);
+    const auto first = r.range(row / (r.heads * r.queries)).first;
+    for (int64_t key = 0; key < static_cast<int64_t>(last.scores.size()); ++key) {
+      const auto at = r.bags.empty() ? row * r.keys + key : ((first + key) * r.heads + h) * r.queries + row % r.queries;
+      found.scores[static_cast<size_t>(at)] = last.scores[static_cast<size_t>(key)];
+    }
+  }
+  return found;
+}
+
+/// States of all rows after `step` updates, where they are still.
+std::vector<double> plane(const RetrievalOnDevice& device, int64_t step) {
+  const auto size = device.rows() * static_cast<size_t>(device.call.depth);
+  return device.download_floats(device.out.states + static_cast<size_t>(step % 2) * size, size);
+}
+
+Found results(const Retrieval& r, const RetrievalOnDevice& device) {
+  const auto& out = device.out;
+  const auto rows = device.rows(), depth = static_cast<size_t>(r.depth);
+  Found found;
+  found.output = device.download_typed(out.output, rows * static_cast<size_t>(r.value_width()));
+  found.logsumexp = device.download_floats(out.logsumexp, rows);
+  found.residual = device.download_floats(out.residual, rows);
+  found.scores = device.download_floats(out.scores, device.scores_size());
+  found.steps = device.download(out.steps, rows);
+  found.converged = device.download(out.converged, rows);
+  const std::vector<double> planes[] = {plane(device, 0), plane(device, 1)};
+  for (size_t i = 0; i < rows * depth; ++i) found.state.push_back(planes[found.steps[i / depth] % 2][i]);
+  // What is written in the type is the same, rounded; what is saved stands still from the end on.
+  const auto typed = device.download_typed(out.state, rows * depth);
+  for (size_t i = 0; i < typed.size(); ++i) {
+    if (std::isnan(found.state[i])) continue;
+    EXPECT_EQ(typed[i], rounded(static_cast<float>(found.state[i]), r.type)) << i;
+  }
+  const auto row = static_cast<size_t>(retrieve_saved_row(device.call)), saved_size = rows * row * r.steps;
+  const auto saved = device.download_typed(out.saved.states, saved_size);
+  for (size_t i = 0; i < typed.size(); ++i) {
+    if (std::isnan(typed[i])) continue;
+    for (auto step = std::max<int64_t>(found.steps[i / depth], 1); step <= r.steps; ++step) {
+      const auto at = (static_cast<size_t>(step - 1) * rows + i / depth) * row + i % depth;
+      EXPECT_EQ(saved[at], typed[i]) << i << " after step " << step;
+    }
+  }
+  return found;
+}
+
+Found run(const Retrieval& r, const Patterns& p) {
+  const RetrievalOnDevice device(r, p);
+  device.forward();
+  return results(r, device);
+}
+
+/// Weights are rounded to the type once.
+double tolerance_of(ElementType type) {
+  return type == ElementType::bfloat16 ? 2e-2 : type == ElementType::float16 ? 3e-3 : 2e-5;
+}
+
+/// Returns what the device found.
+Found check(const Retrieval& r, const Patterns& p) {
+  const auto found = run(r, p);
+  const bool exact = r.type == ElementType::float32;
+  // Where a threshold is met is a matter of the last bits with numbers of 16.
+  std::vector<int64_t> made(static_cast<size_t>(r.heads), 0);
+  for (size_t i = 0; i < found.steps.size(); ++i) {
+    auto& of_head = made[static_cast<size_t>(static_cast<int64_t>(i) / r.queries % r.heads)];
+    of_head = std::max(of_head, found.steps[i]);
+  }
+  const auto reference = formula(r, p, exact ? std::vector<int64_t>() : made);
+  const double tolerance = tolerance_of(r.type);
+  EXPECT_EQ(found.steps, reference.steps);
+  expect_near(found.output, reference.output, tolerance, "output");
+  expect_near(found.state, reference.state, tolerance, "state");
+  expect_near(found.logsumexp, reference.logsumexp, tolerance, "logsumexp");
+  expect_near(found.scores, reference.scores, 2 * tolerance, "scores");
+  expect_near(found.residual, reference.residual, tolerance, "residual");
+  for (size_t i = 0; i < found.steps.size(); ++i) {
+    const auto h = static_cast<int64_t>(i) / r.queries % r.heads;
+    EXPECT_EQ(found.converged[i] != 0, found.residual[i] <= r.eps_of(h)) << i;
+    // A head goes on as long as it changes.
+    if (found.residual[i] > r.eps_of(h)) {
+      EXPECT_EQ(found.steps[i], r.steps_of(h)) << i;
+    }
+  }
+  return found;
+}
+Found check(const Retrieval& r) { return check(r, draw(r)); }
+
+/// Type, and whether float32 does without tensor cores.
+class CudaRetrieveHeadSteps : public Cuda, public ::testing::WithParamInterface<std::pair<ElementType, bool>> {
+ protected:
+  /// Heads that stop after different numbers of steps: as they change no more, or after their last.
+  static Retrieval sample() {
+    Retrieval r;
+    std::tie(r.type, r.plain) = GetParam();
+    r.compares_heads = true;
+    r.batch = 2;
+    r.heads = 4;
+    r.steps = 12;
+    r.head_eps = {0.05f, 1e-3f, 0.0f, 0.3f};
+    r.head_steps = {12, 12, 3, 1};
+    r.beta = 0.15;
+    return r;
+  }
+};
+
+TEST_P(CudaRetrieveHeadSteps, HeadsStopOneByOne) {
+  const auto r = sample();
+  const auto found = check(r);
+  const auto of_head = [&](int64_t h) { return found.steps[static_cast<size_t>(h * r.queries)]; };
+  EXPECT_GT(of_head(0), 1);
+  EXPECT_GT(of_head(1), of_head(0));
+  EXPECT_LT(of_head(1), 12);
+  EXPECT_EQ(of_head(2), 3);
+  EXPECT_EQ(of_head(3), 1);
+}
+
+TEST_P(CudaRetrieveHeadSteps, TheSlowestOfTheBatchDecides) {
+  auto r = sample();
+  r.head_eps = {};
+  r.head_steps = {};
+  r.eps = 2e-3f;
+  auto p = draw(r);
+  // Equal patterns: no query changes what it attends to.
+  const auto half = static_cast<int64_t>(p.stored.size()) / 2;
+  for (int64_t i = 0; i < half; ++i) p.stored[i] = p.stored[i % r.depth];
+  const auto found = check(r, p);
+  EXPECT_GT(found.steps.front(), 1);
+  EXPECT_EQ(found.steps.front(), found.steps[found.steps.size() / 2]);
+  std::swap_ranges(p.stored.begin(), p.stored.begin() + half, p.stored.begin() + half);
+  check(r, p);
+}
+
+TEST_P(CudaRetrieveHeadSteps, TilesOfSeveralSamplesAndSamplesOfSeveralTiles) {
+  for (const bool all_heads : {false, true}) {
+    for (const int64_t queries : {13, 64, 150}) {
+      auto r = sample();
+      r.queries = queries;
+      r.batch = 3;
+      r.keys = 20;
+      r.depth = 5;
+      r.steps = 4;
+      r.head_steps = {4, 4, 2, 0};
+      r.shared_batch = true;
+      r.shared_heads = all_heads;
+      check(r);
+      if (queries == 13 || !all_heads) continue;
+      r.shared_batch = false;
+      check(r);
+    }
+  }
+}
+
+TEST_P(CudaRetrieveHeadSteps, MasksAndDeadQueries) {
+  for (const auto kind : {ScoreMask::Kind::boolean, ScoreMask::Kind::float32}) {
+    auto r = sample();
+    r.mask = kind;
+    r.shared_batch = kind == ScoreMask::Kind::boolean;
+    r.width = 20;
+    r.steps = 5;
+    r.head_steps = {5, 5, 3, 0};
+    check(r);
+  }
+}
+
+TEST_P(CudaRetrieveHeadSteps, RaggedPatterns) {
+  auto r = sample();
+  r.batch = 4;
+  r.bags = {3, 0, 70, 33};
+  r.width = 6;
+  check(r);
+  r.shared_heads = r.key_bias = true;
+  r.bags = {0, 0, 0, 0};
+  check(r);
+  r.bags = {30, 1, 0, 18};
+  check(r);
+}
+
+TEST_P(CudaRetrieveHeadSteps, ExcludedKeysMayBeAnything) {
+  auto r = sample();
+  r.key_bias = true;
+  r.dropout = 0.3f;
+  check(r);
+}
+
+TEST_P(CudaRetrieveHeadSteps, RowsThatAreNotNumbersStopNobody) {
+  auto r = sample();
+  auto p = draw(r);
+  p.state[static_cast<size_t>(2 * r.depth)] = std::nan("");
+  const auto found = check(r, p);
+  EXPECT_GT(found.steps.front(), 1);
+}
+
+TEST_P(CudaRetrieveHeadSteps, ComparesWithoutThreshold) {
+  auto r = sample();
+  r.head_eps = {};
+  r.head_steps = {3, 1, 0, 2};
+  r.steps = 3;
+  check(r);
+}
+
+TEST_P(CudaRetrieveHeadSteps, NoStepsAtAll) {
+  auto r = sample();
+  r.head_steps = {0, 0, 0, 0};
+  check(r);
+  r.steps = 0;
+  check(r);
+}
+
+/// Residuals after a fixed number of steps against the states that the device had. Returns the smallest one.
+double check_residuals(const Retrieval& r, double tolerance) {
+  const auto p = draw(r);
+  const RetrievalOnDevice device(r, p);
+  device.forward();
+  const auto found = results(r, device);
+  std::vector<Association> associations[2];
+  for (int back = 0; back < 2; ++back) {
+    const auto states = plane(device, r.steps - back);
+    for (int64_t row = 0; row < r.rows(); ++row) {
+      const auto* state = &states[static_cast<size_t>(row * r.depth)];
+      associations[back].push_back(associate(r, p, row, {state, state + r.depth}, false));
+    }
+  }
+  const auto reference = changes(r, associations[0], associations[1]);
+  double smallest = kInfinity;
+  for (int64_t row = 0; row < r.rows(); ++row) {
+    if (found.steps[row] < r.steps) continue;  // stood still to the last bit
+    const double of_head = reference[static_cast<size_t>(row / r.queries % r.heads)];
+    smallest = std::min(smallest, of_head);
+    EXPECT_NEAR(found.residual[row], of_head, tolerance * of_head + 1e-10)
+        << "row " << row << " after step " << r.steps;
+  }
+  return smallest;
+}
+
+TEST_P(CudaRetrieveHeadSteps, ResidualsHaveTheirDigits) {
+  double smallest = 1;
+  for (int64_t steps = 1; steps < 9; ++steps) {
+    auto r = sample();
+    r.head_steps = {};
+    r.head_eps = {};
+    r.eps = 1e-9f;
+    r.keys = steps % 2 == 0 ? 300 : 40;
+    r.steps = steps;
+    const double tolerance = r.type == ElementType::bfloat16 ? 4e-3 : r.type == ElementType::float16 ? 5e-4 : 2e-6;
+    r.beta = 0.2;
+    smallest = std::min(smallest, check_residuals(r, tolerance));
+    r.beta = 2.0;  // nearly all of a row is one pattern's
+    r.depth = 24;
+    check_residuals(r, std::max(1e-4, 15 * tolerance));
+  }
+  EXPECT_LT(smallest, 1e-5);
+}
+
+TEST_P(CudaRetrieveHeadSteps, TheSameBitsInTheSameRoom) {
+  auto r = sample();
+  r.queries = 150;
+  r.keys = 20;
+  r.steps = 4;
+  r.head_steps = {4, 4, 2, 0};
+  const RetrievalOnDevice device(r, draw(r));
+  device.forward();
+  const auto first = results(r, device);
+  device.forward();
+  const auto second = results(r, device);
+  EXPECT_EQ(first.output, second.output);
+  EXPECT_EQ(first.state, second.state);
+  EXPECT_EQ(first.steps, second.steps);
+  EXPECT_EQ(first.converged, second.converged);
+  for (size_t i = 0; i < first.residual.size(); ++i) {
+    if (!std::isnan(first.residual[i])) {
+      EXPECT_EQ(first.residual[i], second.residual[i]) << i;
+    }
+  }
+}
+
+TEST_P(CudaRetrieveHeadSteps, WidthsUpToTheMost) {
+  for (const int64_t depth : {1, 17, 100, 256}) {
+    auto r = sample();
+    r.batch = 1;
+    r.heads = 1;
+    r.depth = depth;
+    r.width = depth == 17 ? 129 : 0;
+    r.steps = 2;
+    r.head_eps = {1e-4f};
+    r.head_steps = {2};
+    r.beta = 1 / std::sqrt(static_cast<double>(depth));
+    check(r);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveHeadSteps,
+                         ::testing::Values(std::pair{ElementType::float32, false},
+                                           std::pair{ElementType::float32, true},
+                                           std::pair{ElementType::bfloat16, false},
+                                           std::pair{ElementType::float16, false}));
+
+}  // namespace
+}  // namespace hopfield::kernels::cuda
