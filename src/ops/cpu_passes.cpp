@@ -134,9 +134,8 @@ RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& st
   }
   if (most.empty()) most.push_back(0);
   settings.update_steps_max = most;
-  // Its rows all stopped together, after that many. Not 0: states that a threshold is compared with may be kept in
-  // higher precision, and these have to be the same.
-  if (settings.stop_rule == StopRule::per_head) settings.update_steps_eps = std::numeric_limits<float>::min();
+  // Its rows all stopped together, after that many.
+  if (settings.stop_rule == StopRule::per_head) settings.update_steps_eps = 0.0;
   settings.stop_rule = StopRule::per_query;
   settings.with_scores = false;
   return settings;
