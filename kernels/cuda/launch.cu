@@ -61,7 +61,8 @@ DeviceLimits device_limits() {
   return {static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
           static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)),
           static_cast<size_t>(attribute(cudaDevAttrReservedSharedMemoryPerBlock)),
-          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1};
+          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1,
+          10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor)};
 }
 
 bool cluster_fits(const void* kernel, const LaunchShape& shape) {

@@ -1,6 +1,7 @@
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve_dispatch.h>
 #include <kernels/cuda/retrieve_stream.h>
+#include <kernels/cuda/retrieve_warpgroup.h>
 #include <kernels/philox.h>
 
 namespace hopfield::kernels::cuda {
@@ -363,6 +364,10 @@ std::string retrieve_reason_against(const RetrieveCall& call) {
 
 std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   if (call.batch * call.heads * call.queries == 0) return {};
+#if defined(HOPFIELD_CUDA_WARPGROUP)
+  if (retrieve_warpgroup_reason_against(call, outputs).empty())
+    return retrieve_warpgroup_forward(call, outputs, stream);
+#endif
   return for_patterns(call, [&](auto patterns) {
     using Patterns = decltype(patterns);
     return run<typename Patterns::Type, Patterns::kRoom>(call, outputs, stream);
