@@ -90,6 +90,7 @@ class QueryGroup {
       if (values) tiles_.release(patterns);
       if (keys - first < Shared::kKeys) exclude_from(scores, keys - first);
       find_weights(scores, rows_, factors);
+      hold_registers(scores);  // before the wait, not behind it
       wait_products<0>();
       hold_registers(weights);
       hold_registers(sums_);
@@ -175,6 +176,7 @@ class QueryGroup {
   /// What the warpgroup's threads wrote is what its next products read.
   HOPFIELD_DEVICE void show_queries() const {
     fence_async_proxy();
+    sync_warp();  // rows went different ways, products are started by all lanes together
     sync_barrier(barrier_, kWarpgroup);
   }
 

@@ -103,10 +103,7 @@ HOPFIELD_DEVICE void find_weights(float (&scores)[count][4], GroupRow (&rows)[2]
     HOPFIELD_UNROLL
     for (int i = 0; i < 2 * count; ++i) largest = fmaxf(largest, scores[i / 2][2 * r + i % 2]);
     largest = quad_max(largest);
-    // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
-    factors[r] = row.largest == largest            ? 1.0f
-                 : row.largest == minus_infinity() ? 0.0f
-                                                   : fast_exp2((row.largest - largest) * row.scale);
+    const float before = row.largest;
     row.largest = largest;
     const float offset = largest == minus_infinity() ? 0.0f : -row.largest_score();
     float sum = 0.0f;
@@ -116,6 +113,11 @@ HOPFIELD_DEVICE void find_weights(float (&scores)[count][4], GroupRow (&rows)[2]
       weight = fast_exp2(fused_multiply_add(weight, row.scale, offset));
       sum += weight;
     }
+    // Before the first key there is nothing to scale; -inf must not be subtracted from itself. This comes last: it is a
+    // branch, behind which the assembler would put off exponentials that the tensor cores' work should hide.
+    factors[r] = before == largest            ? 1.0f
+                 : before == minus_infinity() ? 0.0f
+                                              : fast_exp2((before - largest) * row.scale);
     row.sum = fused_multiply_add(row.sum, factors[r], sum);
   }
 }

@@ -117,7 +117,7 @@ TEST(OnHostWarpgroup, OperandsThatAreNotThere) {
 TEST(OnHostWarpgroup, TilesAreCopiedToMultiplesOf1024Bytes) {
   EXPECT_THAT(run([] {
                 static const TensorMap map{};
-                copy_tile(shared_memory(), &map, 0, 0, 0, 0, nullptr);
+                copy_tile(shared_memory(), &map, 0, 0, 0, 0, shared_memory<MemoryBarrier>(kTile));
               }),
               HasSubstr("copied to a multiple of 1024 bytes"));
 }
