@@ -57,8 +57,9 @@ std::string reason_against_tensor(const char* name, const Strided& tensor, int64
 }
 
 TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width, int tile_rows, std::string& error) {
-  // One row, or what is shared, has no stride that the driver would take.
-  const auto bytes = [](int64_t stride) { return stride == 0 ? 16 : 2 * stride; };
+  // What is shared has no stride that the driver would take, and extent 1: any other one will do.
+  const auto row = tensor.row == 0 ? width : tensor.row;
+  const auto bytes = [&](int64_t stride) { return 2 * (stride == 0 ? row : stride); };
   TensorMap map{};
   TiledTensor tiled;
   tiled.data = tensor.data;
@@ -66,7 +67,7 @@ TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width,
   tiled.rows = call.keys;
   tiled.outer = tensor.head == 0 ? 1 : call.heads;
   tiled.outermost = tensor.batch == 0 ? 1 : call.batch;
-  tiled.row_bytes = bytes(tensor.row);
+  tiled.row_bytes = bytes(row);
   tiled.outer_bytes = bytes(tensor.head);
   tiled.outermost_bytes = bytes(tensor.batch);
   tiled.tile_rows = tile_rows;
@@ -99,7 +100,7 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Re
     return kernel + " takes heads of at most " + std::to_string(kWarpgroupMostWidth) + " numbers, not " +
            std::to_string(widest);
   }
-  if (call.depth % 8 != 0 || call.width % 8 != 0) {
+  if (call.depth < 8 || call.width < 8 || call.depth % 8 != 0 || call.width % 8 != 0) {
     return kernel + " takes heads of a multiple of 8 numbers, not " + std::to_string(call.depth) + " and " +
            std::to_string(call.width);
   }

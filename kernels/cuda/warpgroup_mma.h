@@ -39,8 +39,8 @@ enum class TileView : uint8_t { columns, rows };
 
 /// An operand in shared memory as products take it.
 /// @param first       its first row of a tile (A, columns: any piece of that row; rows: a multiple of 8)
-/// @param tile_bytes  from 64 columns to the next 64, in the view `rows`
-HOPFIELD_DEVICE uint64_t tile_operand(const void* first, int tile_bytes = kTileRowBytes) {
+/// @param tile_bytes  from 64 columns to the next 64 in the view `rows`; nothing in the other one
+HOPFIELD_DEVICE uint64_t tile_operand(const void* first, int tile_bytes = 16) {
   constexpr uint64_t kSwizzle128Bytes = uint64_t{1} << 62, kEightRows = uint64_t{kTileAlignment / 16} << 32;
   return kSwizzle128Bytes | kEightRows | static_cast<uint64_t>(tile_bytes / 16) << 16 |
          (shared_address(first) & 0x3FFFFu) >> 4;

@@ -373,6 +373,7 @@ TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   EXPECT_NE(reason([](auto& call, auto&) { call.type = ElementType::float16; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.depth = 136; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.depth = 12; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.depth = call.width = 0; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.width = 20; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.exact_states = true; }), "");
   EXPECT_NE(reason([&](auto& call, auto&) { call.key_bias = &number; }), "");
