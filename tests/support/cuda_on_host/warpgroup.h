@@ -107,6 +107,7 @@ inline void wait_products(int pending) {
     carry_out(product, columns);
   }
   finish_products();
+  sync_warp();  // a warp waits as one: when a lane goes on, none reads an operand any more
 }
 
 inline void multiply_async(float* sums, int eighths, uint64_t a, uint64_t b, bool rows_view, bool adds) {
