@@ -298,7 +298,7 @@ fi
 program cuda_test 90 cuda_test --gtest_filter='-*Warpgroup*'
 # In a process of its own: until it has passed once, it may take the device's context down with it.
 if [[ $device == *", 9.0" ]]; then program retrieve_warpgroup 60 cuda_test --gtest_filter='*Warpgroup*'; fi
-program ops_test 90 ops_test --gtest_filter='*Pool*:*Capture*:*OnDevice*'
+program ops_test 120 ops_test --gtest_filter='*Pool*:*Capture*:*OnDevice*:*RetrieveCuda*:*RetrieveLayouts*:*RetrieveAttention*'
 # Half of what is left, for the sanitizers are to have their share.
 seconds=$(((budget - SECONDS) / 2))
 seconds=$((seconds < 150 ? seconds : 150))

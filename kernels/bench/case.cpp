@@ -13,11 +13,9 @@ struct Kind {
   std::vector<size_t> of_data;  // those that do not change the layer
 };
 
-const std::map<std::string, Kind> kKinds{{"pooling", {7, {0, 1}}},
-                                         {"ragged", {7, {0, 1}}},
-                                         {"layer", {7, {0, 1, 3}}},
-                                         {"self", {6, {0, 1}}},
-                                         {"retrieve", {6, {0, 2, 3}}}};
+const std::map<std::string, Kind> kKinds{{"pooling", {7, {0, 1}}},     {"ragged", {7, {0, 1}}},
+                                         {"layer", {7, {0, 1, 3}}},    {"self", {6, {0, 1}}},
+                                         {"retrieve", {6, {0, 2, 3}}}, {"shared", {6, {0, 2, 3}}}};
 
 const std::map<std::string, at::ScalarType> kTypes{
     {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
@@ -35,6 +33,13 @@ std::string Case::name() const {
   std::string text = kind;
   for (const auto size : sizes) text += "/" + std::to_string(size);
   return text + (train ? "/train/" : "/fwd/") + name_of(dtype) + (precision.empty() ? "" : "/" + precision);
+}
+
+double Case::operations() const {
+  if (!is_op()) return 0;
+  double product = 2;  // multiplications and additions
+  for (const size_t i : {0, 1, 2, 3, 4}) product *= static_cast<double>(sizes[i]);
+  return (train ? 7 : 2) * product * static_cast<double>(steps() + 1);
 }
 
 std::vector<Case> parse_case(const std::string& text) {
@@ -79,7 +84,24 @@ Case small(Case which) {
   return which;
 }
 
+namespace {
+
+Case scaled_op(Case which, double scale) {
+  constexpr double kLeastBatch = 2, kLeastRows = 64;
+  const auto scale_size = [&](size_t i, double factor, double least) {
+    auto& size = which.sizes[i];
+    size = std::min<int64_t>(size, std::llround(std::max(least, static_cast<double>(size) * factor)));
+  };
+  const auto rest = std::min(1.0, static_cast<double>(which.sizes[0]) * scale / kLeastBatch);
+  scale_size(0, scale, kLeastBatch);
+  for (const size_t i : {2, 3}) scale_size(i, std::sqrt(rest), kLeastRows);
+  return which;
+}
+
+}  // namespace
+
 Case scaled(Case which, double scale) {
+  if (which.is_op()) return scaled_op(std::move(which), scale);
   const bool bags = which.kind == "pooling" || which.kind == "ragged";
   const bool one = bags && which.sizes[0] == 1;
   auto& size = which.sizes[one ? 1 : 0];
@@ -92,9 +114,14 @@ Case shortened(Case which) {
   constexpr int64_t kFewDense = 4, kFewRagged = 16;
   // Streamed by the GPU, with more parts than are merged at once, and an end that is no whole part.
   constexpr int64_t kLong = 50'000;
+  // Whose association matrices fit into memory in float64, with an end that is no whole tile.
+  constexpr int64_t kRows = 1100;
   const bool ragged = which.kind == "ragged";
   which.sizes[0] = std::min(which.sizes[0], ragged ? kFewRagged : kFewDense);
   if (ragged || which.kind == "pooling") which.sizes[1] = std::min(which.sizes[1], kLong);
+  if (which.is_op()) {
+    for (const size_t i : {2, 3}) which.sizes[i] = std::min(which.sizes[i], kRows);
+  }
   return which;
 }
 
@@ -123,6 +150,13 @@ std::vector<Case> default_device_cases() {
       "pooling/128/2000/256/8/32/1/0/fwd/bfloat16",
       "pooling/128/2000/256/8/32/1/3/fwd/bfloat16",
       "ragged/1000/2000/256/8/32/1/3/fwd/bfloat16",
+      "retrieve/32/8/512/512/64/3/fwd/bfloat16",
+      "retrieve/32/8/512/512/64/3/train/bfloat16",
+      "retrieve/4/16/4096/4096/128/3/fwd/bfloat16",
+      "retrieve/4/16/4096/4096/128/3/train/bfloat16",
+      "shared/128/8/512/1024/64/3/fwd/bfloat16",
+      "retrieve/8/4/32/32/64/3/fwd/bfloat16",
+      "retrieve/32/8/512/512/64/3/fwd/float32/high",
       "pooling/1/1000000/256/8/32/1/3/fwd/float32/highest",
       "pooling/1/1000000/256/8/32/1/3/fwd/float32/high",
       "pooling/1/1000000/512/8/64/1/1/fwd/bfloat16",

@@ -15,7 +15,8 @@ namespace hopfield::bench {
 ///     ragged/N/S_max/d_in/H/d/L/T     the same for bags of 5 to S_max instances
 ///     layer/N/L/d_in/S/H/d/T          HopfieldLayer with S stored patterns
 ///     self/N/L/d_in/H/d/T             Hopfield, self-association
-///     retrieve/N/H/L/S/d/T            the op
+///     retrieve/N/H/L/S/d/T            the op, on queries, keys and values of its own
+///     shared/N/H/L/S/d/T              the same, keys and values shared by the batch
 struct Case {
   std::string kind;
   std::vector<int64_t> sizes;
@@ -26,6 +27,9 @@ struct Case {
 
   std::string name() const;
   int64_t steps() const { return sizes.back(); }
+  bool is_op() const { return kind == "retrieve" || kind == "shared"; }
+  /// Of the op's matrix products: two for an association and, in training, five more. 0 for layers.
+  double operations() const;
 };
 
 /// Nothing if the text is not a case. Without fwd or train, and without a type, the text stands for several.
@@ -39,7 +43,8 @@ std::vector<Case> default_device_cases();
 /// The same work on little data.
 Case small(Case which);
 
-/// With `scale` times as many bags, or where there is one bag with `scale` times as many instances.
+/// With `scale` times as many bags, or where there is one bag with `scale` times as many instances. The op: with a
+/// batch `scale` times as large and, where that is less than two, with fewer queries and patterns.
 Case scaled(Case which, double scale);
 
 /// On less data that takes the same way through the kernels, for a comparison with a slow reference.

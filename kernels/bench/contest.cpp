@@ -76,6 +76,16 @@ std::string form_of(const Setup& s) {
   return describe_backend(input, RetrieveOptions().fixed_steps(s.steps));
 }
 
+/// The op runs on the kernels or not at all.
+Backend backend_of(const Case& which) { return which.is_op() ? Backend::fused : Backend::automatic; }
+
+std::string refusal_of(const Setup& s) {
+  if (!s.which.is_op()) return "";
+  const c10::AutoGradMode with_gradient(s.which.train);
+  const auto reason = why_not_fused(op_input(s), op_options(s));
+  return reason ? "refused: " + *reason : "";
+}
+
 /// The number in describe_backend()'s "bags of up to N instances are read once"; -1: there is none.
 int64_t most_on_chip(const std::string& form) {
   const std::string before = "bags of up to ";
@@ -86,7 +96,7 @@ int64_t most_on_chip(const std::string& form) {
 }  // namespace
 
 Contest::Contest(const Case& which, int64_t cache_bytes)
-    : setup_(std::make_shared<Setup>(which)), form_(form_of(*setup_)) {
+    : setup_(std::make_shared<Setup>(which, backend_of(which))), form_(form_of(*setup_)) {
   // Several times the cache, or lines of the first inputs would still be there when their turn comes again.
   constexpr int64_t kTimes = 4, kMost = 16;
   const auto bytes = std::max<int64_t>(setup_->input_bytes(), 1);
@@ -98,7 +108,7 @@ Contest::Contest(const Case& which, int64_t cache_bytes)
                           setup->next();
                           setup->run([&] { return library_forward(*setup); });
                         },
-                        ""});
+                        refusal_of(*setup_)});
   add_peers();
 }
 
@@ -127,12 +137,13 @@ int64_t Contest::bytes_moved() const { return setup_->pooling ? count_bytes(*set
 
 namespace {
 
-/// What a forward pass gives: the output and, in training, the gradient of the input's rows.
+/// What a forward pass gives: the output and, in training, the gradient of the input's rows and of the op's patterns.
 std::vector<Tensor> results_of(Setup& s, Tensor (*forward)(Setup&)) {
   std::vector<Tensor> results{s.run([&] { return forward(s); })};
   if (!s.which.train) return results;
   const bool padded = s.bags.values.defined() && forward == sdpa_forward;
   results.push_back(padded ? s.input.grad().index({s.padding.bitwise_not()}) : s.instances().grad());
+  if (s.which.is_op()) results.insert(results.end(), {s.stored.grad(), s.values.grad()});
   return results;
 }
 
@@ -152,22 +163,27 @@ void copy(const Setup& from, Setup& to) {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < from.parameters.size(); ++i) to.parameters[i].copy_(from.parameters[i]);
   to.input.copy_(from.input);
-  if (from.stored.defined()) to.stored.copy_(from.stored);
+  if (from.which.is_op()) {
+    to.stored.copy_(from.stored);
+    to.values.copy_(from.values);
+  }
   if (from.bags.values.defined()) to.bags.values.copy_(from.bags.values);
   if (from.gradient.defined()) to.gradient = from.gradient.to(to.which.dtype);
 }
 
-/// Fresh weights weigh all patterns nearly alike: one update less would go unnoticed. With three times as large ones it
-/// makes an error of a tenth.
+/// Fresh weights weigh all patterns nearly alike, and so do fresh queries: one update less would go unnoticed. With
+/// three times as large weights, or twice as large queries, it makes an error of a tenth or more. Larger keys would
+/// make the updates chaotic, and rounding as large an error.
 void sharpen(Setup& s) {
   const at::NoGradGuard no_grad;
   if (s.core) s.core->association_core->in_proj_weight.mul_(3);
+  if (s.which.is_op()) s.input.mul_(2);
 }
 
 }  // namespace
 
 Errors largest_errors(const Case& which) {
-  Setup setup(which);
+  Setup setup(which, backend_of(which));
   sharpen(setup);
   const auto ours = results_of(setup, library_forward);
   const OnlyBackend only(SDPBackend::math);

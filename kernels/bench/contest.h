@@ -23,7 +23,8 @@ class Contest {
   /// @param cache_bytes  of the device. Each call takes another input, of so many that they do not stay in there.
   Contest(const Case& which, int64_t cache_bytes);
 
-  std::vector<Contender> contenders;  ///< the library first
+  std::vector<Contender>
+      contenders;  ///< the library first; a refusal of its own is why its kernels do not serve the op
   void drop_gradients();
   int64_t input_count() const;
   bool inputs_exceed_cache() const { return inputs_exceed_cache_; }

@@ -138,7 +138,7 @@ std::optional<double> number(const Json& json, const std::string& pointer) {
   return json[place].get<double>();
 }
 
-/// How the library compares with the fastest peer and with copies.
+/// How the library compares with the fastest peer and with copies, and what it computes in a second.
 void conclude(Json& entry, double copy_rate) {
   const auto ours = number(entry, "/hopfield/median_ms");
   double fastest = std::numeric_limits<double>::infinity();
@@ -150,12 +150,15 @@ void conclude(Json& entry, double copy_rate) {
   }
   if (!ours) return;
   if (std::isfinite(fastest)) entry["ratio"] = fastest / *ours;
+  const auto on_device = number(entry, "/hopfield/device_median_ms");
+  if (const auto operations = number(entry, "/operations")) {
+    entry["tflops"] = *operations / *ours / 1e9;
+    if (on_device) entry["tflops_on_device"] = *operations / *on_device / 1e9;
+  }
   const auto bytes = number(entry, "/bytes_moved");
   if (!bytes) return;
   entry["share_of_copy"] = *bytes / (*ours / 1e3) / copy_rate;
-  if (const auto on_device = number(entry, "/hopfield/device_median_ms")) {
-    entry["share_of_copy_on_device"] = *bytes / (*on_device / 1e3) / copy_rate;
-  }
+  if (on_device) entry["share_of_copy_on_device"] = *bytes / (*on_device / 1e3) / copy_rate;
 }
 
 void check_errors(const Case& which, Json& entry) {
@@ -181,10 +184,12 @@ Json measure(const Case& which, int64_t cache_bytes, double copy_rate, double se
     entry["inputs_in_turn"] = contest.input_count();
     entry["inputs_exceed_cache"] = contest.inputs_exceed_cache();
     if (contest.bytes_moved() > 0) entry["bytes_moved"] = contest.bytes_moved();
+    if (which.operations() > 0) entry["operations"] = which.operations();
+    const bool served = contest.contenders.front().refusal.empty();
     preparation = seconds_since(begin);
     race(which, contest, entry, seconds - preparation, preparation);
     conclude(entry, copy_rate);
-    if (entry["hopfield"].contains("refusal")) entry["status"] = "failed";
+    if (entry["hopfield"].contains("refusal")) entry["status"] = served ? "failed" : "refused";
   } catch (const std::exception& error) {
     entry["status"] = "failed";
     entry["hopfield"]["refusal"] = first_line(error);
@@ -209,6 +214,22 @@ void compare_with_no_steps(const std::vector<Case>& cases, Json& entries) {
   }
 }
 
+/// The rate of the op's backward pass alone, in rates of forward, where training and forward have been measured.
+void compare_backward(const std::vector<Case>& cases, Json& entries) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!cases[i].is_op() || !cases[i].train) continue;
+    auto forward = cases[i];
+    forward.train = false;
+    for (size_t j = 0; j < entries.size(); ++j) {
+      if (cases[j].name() != forward.name()) continue;
+      const auto both = number(entries[i], "/hopfield/median_ms"), one = number(entries[j], "/hopfield/median_ms");
+      if (!both || !one || *both <= *one) continue;
+      const auto backward = cases[i].operations() - forward.operations();
+      entries[i]["backward_over_forward_rate"] = backward / (*both - *one) / (forward.operations() / *one);
+    }
+  }
+}
+
 std::string cell(const std::optional<double>& value, const char* format, double factor = 1) {
   return value ? fmt::format(fmt::runtime(format), factor * *value) : "";
 }
@@ -221,7 +242,9 @@ std::string table_row(const Json& entry) {
   for (const auto* peer : kPeers) {
     row += fmt::format(" {} |", cell(number(entry, fmt::format("/peers/{}/median_ms", peer)), "{:.3g}"));
   }
-  row += fmt::format(" {} | {} | {} | {} |", cell(number(entry, "/ratio"), "{:.2f}"),
+  row += fmt::format(" {} | {} | {} | {} | {} | {} |", cell(number(entry, "/ratio"), "{:.2f}"),
+                     cell(number(entry, "/tflops"), "{:.3g}"),
+                     cell(number(entry, "/backward_over_forward_rate"), "{:.0f} %", 100),
                      cell(number(entry, "/share_of_copy"), "{:.0f} %", 100),
                      cell(number(entry, "/share_of_copy_on_device"), "{:.0f} %", 100),
                      cell(number(entry, "/median_ms_over_no_steps"), "{:.2f}"));
@@ -240,9 +263,9 @@ std::string table_of(const Json& json) {
   }
   text += fmt::format(
       ", {}; copies within its memory {:.0f} GB/s\n\n"
-      "| case | hopfield, ms | on the device | flash | efficient | math | cudnn | ratio | of copies | on the device "
-      "| over T = 0 | extra MB | of the peer | error | of math |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+      "| case | hopfield, ms | on the device | flash | efficient | math | cudnn | ratio | TFLOP/s | backward "
+      "| of copies | on the device | over T = 0 | extra MB | of the peer | error | of math |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
       json["date"].get<std::string>(), json["copy_bytes_per_second"].get<double>() / 1e9);
   for (const auto& entry : json["cases"]) text += table_row(entry);
   return text;
@@ -313,6 +336,7 @@ int report(const std::vector<Case>& cases, const ReportOptions& options) {
                                 : Json{{"name", cases[i].name()}, {"status", "no time left"}});
     longest_preparation = std::max(longest_preparation, preparation);
     compare_with_no_steps(cases, json["cases"]);
+    compare_backward(cases, json["cases"]);
     print_remarks(json["cases"].back());
     write_files(options, json);
   }

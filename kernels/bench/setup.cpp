@@ -34,9 +34,15 @@ Setup::Setup(const Case& c, Backend chosen) : which(c), backend(chosen) {
     batch = s[0], heads = s[1], queries = s[2], keys = s[3], depth = s[4], steps = s[5];
   }
   const auto data = torch::TensorOptions().dtype(c.dtype).device(c.device).requires_grad(c.train);
-  if (c.kind == "retrieve") {
-    input = torch::randn({batch, heads, queries, depth}, data);
-    stored = torch::randn({batch, heads, keys, depth}, data);
+  if (c.is_op()) {
+    const bool shared = c.kind == "shared";
+    // Where LibTorch's attention takes the batch as further queries, they lie one after the other.
+    const auto numbers = shared
+                             ? torch::randn({heads, batch, queries, depth}, data.requires_grad(false)).transpose(0, 1)
+                             : torch::randn({batch, heads, queries, depth}, data.requires_grad(false));
+    input = numbers.detach().requires_grad_(c.train);
+    stored = torch::randn({shared ? 1 : batch, heads, keys, depth}, data);
+    values = torch::randn({shared ? 1 : batch, heads, keys, depth}, data);
   } else if (c.kind == "ragged") {
     std::mt19937 random(7);
     std::uniform_int_distribution<int64_t> size(5, keys);
@@ -83,7 +89,9 @@ void Setup::next() {
 
 void Setup::drop_gradients() {
   for (auto& parameter : parameters) parameter.mutable_grad() = Tensor();
-  if (stored.defined()) stored.mutable_grad() = Tensor();
+  for (auto* leaf : {&stored, &values}) {
+    if (leaf->defined()) leaf->mutable_grad() = Tensor();
+  }
   for (auto& one : inputs) {
     for (auto* leaf : {&one.input, &one.rows}) {
       if (leaf->defined()) leaf->mutable_grad() = Tensor();
@@ -104,13 +112,23 @@ Tensor Setup::run(const std::function<Tensor()>& forward) {
 }
 
 int64_t Setup::input_bytes() const {
-  return static_cast<int64_t>(instances().nbytes() + (stored.defined() ? stored.nbytes() : 0));
+  size_t bytes = instances().nbytes();
+  for (const auto* more : {&stored, &values}) bytes += more->defined() ? more->nbytes() : 0;
+  return static_cast<int64_t>(bytes);
 }
 
+RetrieveInput op_input(const Setup& s) {
+  RetrieveInput in;
+  in.state = s.input;
+  in.stored = s.stored;
+  in.projection = s.values;
+  return in;
+}
+
+RetrieveOptions op_options(const Setup& s) { return RetrieveOptions().fixed_steps(s.steps).backend(s.backend); }
+
 Tensor library_forward(Setup& s) {
-  if (s.which.kind == "retrieve") {
-    return retrieve(s.input, s.stored, RetrieveOptions().fixed_steps(s.steps).backend(s.backend)).output;
-  }
+  if (s.which.is_op()) return retrieve(op_input(s), op_options(s)).output;
   if (s.which.kind == "ragged") return s.pooling->pool_bags(s.bags);
   if (s.pooling) return s.pooling->forward(s.input);
   return s.layer ? s.layer->forward(s.input) : s.self->forward(s.input);
@@ -131,11 +149,18 @@ Tensor attend(Tensor state, const Tensor& keys, const Tensor& values, const Tens
   return attention(values);
 }
 
+/// Of queries whose keys and values the batch shares: the batch as further queries, where that is a view.
+Tensor attend_to_shared(const Setup& s, double scale) {
+  const auto state = s.input.transpose(0, 1).flatten(1, 2).unsqueeze(0);
+  return attend(state, s.stored, s.values, {}, scale, s.steps).squeeze(0).unflatten(1, {s.batch, -1}).transpose(0, 1);
+}
+
 }  // namespace
 
 Tensor sdpa_forward(Setup& s) {
   const auto scale = 1 / std::sqrt(static_cast<double>(s.depth));
-  if (s.which.kind == "retrieve") return attend(s.input, s.stored, s.stored, {}, scale, s.steps);
+  if (s.which.kind == "shared") return attend_to_shared(s, scale);
+  if (s.which.is_op()) return attend(s.input, s.stored, s.values, {}, scale, s.steps);
   auto& association = s.core->association_core;
   const auto weights = association->in_proj_weight.chunk(3), biases = association->in_proj_bias.chunk(3);
   Tensor state = s.input, stored = s.input;

@@ -32,8 +32,9 @@ struct Setup {
   nn::HopfieldLayer layer{nullptr};
   nn::Hopfield self{nullptr}, core{nullptr};
   std::vector<at::Tensor> parameters;
-  at::Tensor input, stored, padding, gradient;  ///< input: padded where bags are ragged
-  BagBatch bags;                                ///< ragged ones
+  at::Tensor input, padding, gradient;  ///< input: padded where bags are ragged
+  at::Tensor stored, values;            ///< the op's
+  BagBatch bags;                        ///< ragged ones
 
  private:
   struct Input {
@@ -46,6 +47,10 @@ struct Setup {
   std::vector<Input> inputs;
   size_t turn = 0;
 };
+
+/// The op's call on the present input.
+RetrieveInput op_input(const Setup& s);
+RetrieveOptions op_options(const Setup& s);
 
 at::Tensor library_forward(Setup& s);
 

@@ -12,7 +12,7 @@
 #if defined(__CUDACC__)
 #define HOPFIELD_KERNEL __global__
 #define HOPFIELD_DEVICE __device__ __forceinline__
-#define HOPFIELD_DEVICE_CALL __device__ __noinline__
+#define HOPFIELD_DEVICE_CALL inline __device__ __noinline__
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
 #define HOPFIELD_GRID_CONSTANT __grid_constant__
 #define HOPFIELD_PRAGMA(text) _Pragma(#text)

@@ -3,9 +3,9 @@
 // What a block of a pass does around its tiles: which queries and instances are its own, partial sums and their
 // merging.
 
+#include <kernels/cuda/dropout.h>
 #include <kernels/cuda/pool_tile.h>
 #include <kernels/cuda/pool_workspace.h>
-#include <kernels/philox.h>
 
 namespace hopfield::kernels::cuda {
 
@@ -205,11 +205,8 @@ class SumsOfWarps {
 /// 0, or what an entry of the final association is multiplied by.
 HOPFIELD_DEVICE float dropout_factor(const PoolCall& call, const RowGroup& group, int row, int64_t key) {
   const auto number = group.first + row;
-  const auto words =
-      dropout_words(call.seed, static_cast<uint32_t>(group.bag), static_cast<uint32_t>(head_of(call, number)),
-                    static_cast<uint32_t>(number % call.queries), static_cast<uint32_t>(key / 4));
-  if (call.dropout >= 1.0f) return 0.0f;
-  return words[static_cast<size_t>(key % 4)] < dropout_threshold(call.dropout) ? 0.0f : 1.0f / (1.0f - call.dropout);
+  return dropout_factor(call.seed, call.dropout, static_cast<int>(group.bag), static_cast<int>(head_of(call, number)),
+                        static_cast<int>(number % call.queries), static_cast<int>(key));
 }
 
 /// Whether the calling block is the last of `count` to come here; it then sees what the others wrote before. The

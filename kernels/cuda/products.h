@@ -45,25 +45,34 @@ struct Split {
       : high(from_float<T>(value)), low(from_float<T>(value - to_float(high))) {}
 };
 
-/// An operand of mma_m16n8k8_tf32 in two pieces that together have a float's digits.
-struct Tf32Pieces {
-  uint32_t high[4], low[4];
-  HOPFIELD_DEVICE explicit Tf32Pieces(const float (&a)[4]) {
+/// Operands of mma_m16n8k8_tf32 in two pieces that together have a float's digits.
+template <int count>
+struct Tf32 {
+  uint32_t high[count], low[count];
+  Tf32() = default;
+  HOPFIELD_DEVICE explicit Tf32(const float (&values)[count]) {
     HOPFIELD_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      high[i] = to_tf32(a[i]);
-      low[i] = to_tf32(a[i] - bits_float(high[i]));
+    for (int i = 0; i < count; ++i) {
+      high[i] = to_tf32(values[i]);
+      low[i] = to_tf32(values[i] - bits_float(high[i]));
     }
   }
 };
+using Tf32Pieces = Tf32<4>;
+
+/// The smaller operand.
+struct Tf32Pair : Tf32<2> {
+  HOPFIELD_DEVICE Tf32Pair(float b0, float b1) : Tf32<2>({b0, b1}) {}
+};
 
 /// c += a b for a fragment of floats, about as exact as float32: three products of tf32.
+HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, const Tf32Pair& b) {
+  mma_m16n8k8_tf32(c, a.low, b.high);
+  mma_m16n8k8_tf32(c, a.high, b.low);
+  mma_m16n8k8_tf32(c, a.high, b.high);
+}
 HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, float b0, float b1) {
-  const uint32_t high[2] = {to_tf32(b0), to_tf32(b1)};
-  const uint32_t low[2] = {to_tf32(b0 - bits_float(high[0])), to_tf32(b1 - bits_float(high[1]))};
-  mma_m16n8k8_tf32(c, a.low, high);
-  mma_m16n8k8_tf32(c, a.high, low);
-  mma_m16n8k8_tf32(c, a.high, high);
+  multiply_add_exactly(c, a, Tf32Pair(b0, b1));
 }
 
 HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }

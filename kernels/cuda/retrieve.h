@@ -53,7 +53,17 @@ struct RetrieveCall {
   bool exact_states = false;   ///< 16-bit products take a state as two numbers: for eps below their rounding
 };
 
-/// What forward writes; rows are [batch, heads, queries]. Null where it is not wanted, from scores on.
+/// What forward leaves for backward; null where it is not wanted.
+struct RetrieveSaved {
+  void* states = nullptr;  ///< of the call's type, after 1 .. T updates [T, rows, retrieve_saved_row()]
+  void* rest = nullptr;    ///< with exact_states: what rounding to the type left of them
+  float* sums = nullptr;  ///< largest score, times log2 e, and sum of exponentials of each association [T + 1, rows, 2]
+};
+
+/// Elements from row to row of saved states, a multiple of 16 bytes.
+int64_t retrieve_saved_row(const RetrieveCall& call);
+
+/// What forward writes; rows are [batch, heads, queries].
 struct RetrieveOutputs {
   void* output;  ///< Z of the call's type [rows, width]
   void* state;   ///< xi_T, likewise [rows, depth]
@@ -62,11 +72,43 @@ struct RetrieveOutputs {
   int64_t* steps;
   uint8_t* converged;
   float* states;  ///< in float32, room to work in and the result [rows, depth]
-  float* scores;  ///< of the final association with biases, by strides
+  float* scores;  ///< of the final association with biases, by strides; or null
   int64_t score_batch, score_head, score_query, score_key;  ///< ragged: no batch stride
-  float* saved_states;                                      ///< after 1 .. T updates [T, rows, depth]
-  float* saved_sums;    ///< largest score, times log2 e, and sum of exponentials of each association [T + 1, rows, 2]
-  float* saved_output;  ///< Z in float32 [rows, width]
+  RetrieveSaved saved;
+};
+
+/// Where the gradient of patterns goes: a tensor [batch, heads, keys, width] by its strides in elements, or none.
+struct PatternGradient {
+  void* data = nullptr;
+  int64_t batch = 0, head = 0, row = 0;
+};
+
+/// In which form backward writes the gradients of patterns: summed over the batch and over heads where their queries
+/// share the patterns; and in parts, which are to be added up.
+struct PatternGradientForm {
+  bool all_batch, all_heads;
+  int64_t parts;  ///< 1: of the call's type; more: float32, each as far from the next as the tensor is large
+};
+PatternGradientForm pattern_gradient_form(const RetrieveCall& call);
+
+/// What backward gets and what it writes.
+struct RetrieveGradients {
+  // What came in.
+  Strided output;                    ///< dL/dZ [batch, heads, queries, width], rows aligned to 16 bytes
+  Strided state;                     ///< dL/dxi_T, likewise with depth; no data: none
+  const float* logsumexp = nullptr;  ///< dL/dlogsumexp [rows]; or null
+  // What forward left. The queries' rows are aligned to 16 bytes, too.
+  RetrieveSaved saved;
+  const int64_t* steps = nullptr;
+  int64_t last_steps = std::numeric_limits<int64_t>::max();  ///< the state before so many updates is a constant
+  // Room to work in.
+  void* passed = nullptr;  ///< gradients of the states after 1 .. T updates [T, rows, retrieve_saved_row()]
+  float* marks = nullptr;  ///< [T + 1, rows, 4], aligned to 16 bytes
+  // Results.
+  void* query = nullptr;  ///< of the call's type [rows, depth]
+  float* beta = nullptr;  ///< each query's share [rows]
+  PatternGradient stored, values;
+  int64_t stored_size = 0, values_size = 0;  ///< elements of a part
 };
 
 /// Why the current device cannot serve calls of this depth, width and type; empty if it can.
@@ -74,5 +116,9 @@ std::string retrieve_reason_against(const RetrieveCall& call);
 
 /// Enqueues all steps in one launch; reads nothing back. Returns an empty string, or why it could not be started.
 [[nodiscard]] std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream);
+
+/// Enqueues backward: one launch for the queries and, where a gradient of patterns is wanted, one more.
+[[nodiscard]] std::string retrieve_backward(const RetrieveCall& call, const RetrieveGradients& gradients,
+                                            Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -30,9 +30,16 @@ inline RetrieveSets retrieve_sets(const RetrieveCall& call, int64_t tile_rows) {
 
 /// A query.
 struct QueryPlace {
-  bool exists = false;
   int batch = 0, head = 0, query = 0;
-  int64_t row = 0;  ///< of [batch, heads, queries]
+  bool exists = false;
+  int64_t row = 0;   ///< of [batch, heads, queries]
+  int64_t mask = 0;  ///< where its scores begin in the mask
+
+  /// Its first feature in a tensor.
+  template <class T>
+  HOPFIELD_DEVICE const T* in(const Strided& tensor) const {
+    return static_cast<const T*>(tensor.data) + batch * tensor.batch + head * tensor.head + query * tensor.row;
+  }
 };
 
 /// The patterns of a set, and its queries.
@@ -51,12 +58,15 @@ struct RetrieveSet {
   HOPFIELD_DEVICE QueryPlace query(const RetrieveCall& call, const RetrieveSets& sets, int64_t row) const {
     QueryPlace place;
     if (row >= sets.rows) return place;
+    // A set has fewer than 2^31 rows, see retrieve_reason_against(): divisions of 64 bits take a hundred instructions.
+    const auto number = static_cast<uint32_t>(row), queries = static_cast<uint32_t>(call.queries),
+               heads = sets.all_heads ? static_cast<uint32_t>(call.heads) : 1;
     place.exists = true;
-    place.query = static_cast<int>(row % call.queries);
-    const int64_t rest = row / call.queries, heads = sets.all_heads ? call.heads : 1;
-    place.head = head + static_cast<int>(rest % heads);
-    place.batch = batch + static_cast<int>(rest / heads);
+    place.query = static_cast<int>(number % queries);
+    place.head = head + static_cast<int>(number / queries % heads);
+    place.batch = batch + static_cast<int>(number / queries / heads);
     place.row = (static_cast<int64_t>(place.batch) * call.heads + place.head) * call.queries + place.query;
+    place.mask = place.batch * call.mask.batch + place.head * call.mask.head + place.query * call.mask.query;
     return place;
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 
-// Products of a warp's 16 queries with a tile of patterns in shared memory.
+// Products of a warp's rows with a tile of other rows, all of them in shared memory. In forward and in the way back to
+// the queries the warp's rows are queries and the tile's are patterns; for the patterns' gradient it is the other way
+// round.
 
 #include <kernels/cuda/products.h>
 
@@ -8,14 +10,22 @@ namespace hopfield::kernels::cuda {
 
 constexpr int kRetrieveWarps = 4;
 constexpr int kRetrieveThreads = 32 * kRetrieveWarps;
-/// Queries of a block: 16 for each warp.
-constexpr int kRetrieveRows = 16 * kRetrieveWarps;
 
-/// Patterns of a tile: scores of all of them stay in registers beside sums of `room` features.
+/// Bands of 16 rows that a warp has. What it reads of a tile serves all of them: with one band, reading shared memory
+/// would take longer than the products.
 template <class T, int room>
-constexpr int kRetrieveKeys = (kIsFloat<T> || room > 128) ? 32 : 64;
+constexpr int kBands = room <= 128 ? 2 : 1;
 
-/// Elements from row to row of a tile, 4 banks further each row: what a warp reads together lies in different banks.
+/// Rows of a warp.
+template <class T, int room>
+constexpr int kWarpRows = 16 * kBands<T, room>;
+
+/// Rows of a block.
+template <class T, int room>
+constexpr int kRetrieveRows = kRetrieveWarps* kWarpRows<T, room>;
+
+/// Elements from row to row in shared memory, 4 banks further each row: what a warp reads together lies in different
+/// banks.
 template <class T, int room>
 constexpr int kRetrievePitch = room + 16 / static_cast<int>(sizeof(T));
 
@@ -29,108 +39,153 @@ HOPFIELD_DEVICE int product_width(int64_t width) {
   return static_cast<int>((width + kFeatureStep<T> - 1) / kFeatureStep<T>) * kFeatureStep<T>;
 }
 
-/// c[j] += products of the warp's 16 queries with the patterns 8 j .. of a tile, over `width` features. Queries [16,
-/// pitch], those of 16-bit numbers perhaps with what rounding them left, kRetrieveRows further.
-template <class T, int room>
-HOPFIELD_DEVICE void multiply_scores(float (&c)[kRetrieveKeys<T, room> / 8][4], const T* queries, const T* tile,
-                                     int width, bool split, bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>, kKeys = kRetrieveKeys<T, room>;
+/// A lane's part of the products of all rows of a warp with 8 * `eighths` others: c[band][j] is a fragment (see mma.h)
+/// with the rows 16 band .. of the warp and the others 8 j ..
+template <int bands, int eighths>
+using Fragments = float[bands][eighths][4];
+
+template <int bands, int eighths>
+HOPFIELD_DEVICE void clear(Fragments<bands, eighths>& c) {
+  HOPFIELD_UNROLL
+  for (int i = 0; i < bands * eighths * 4; ++i) c[i / (4 * eighths)][i / 4 % eighths][i % 4] = 0.0f;
+}
+
+/// c += products of the warp's rows with those of a tile, over `width` features.
+/// @param rest  elements from a row to what rounding to 16 bits left of it; 0: nothing
+template <class T, int room, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, int rest, const T* tile, int width,
+                                   bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, room>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
-    const T* q = queries + (matrix % 2 * 8 + row) * kPitch + matrix / 2 * 8;
+    const T* x = rows + (matrix % 2 * 8 + row) * kPitch + matrix / 2 * 8;
     const T* y = tile + (matrix / 2 * 8 + row) * kPitch + matrix % 2 * 8;
     for (int k = 0; k < width; k += 16) {
-      uint32_t a[4], rest[4] = {};
-      ldmatrix(a, q + k);
-      if (split) ldmatrix(rest, q + kRetrieveRows * kPitch + k);
+      uint32_t a[bands][4], more[bands][4] = {};
       HOPFIELD_UNROLL
-      for (int j = 0; j < kKeys / 8; j += 2) {
+      for (int band = 0; band < bands; ++band) {
+        ldmatrix(a[band], x + 16 * band * kPitch + k);
+        if (rest != 0) ldmatrix(more[band], x + 16 * band * kPitch + rest + k);
+      }
+      HOPFIELD_UNROLL
+      for (int j = 0; j < eighths; j += 2) {
         uint32_t b[4];
         ldmatrix(b, y + 8 * j * kPitch + k);
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
-        if (split) {
-          mma_m16n8k16<T>(c[j], rest, left);
-          mma_m16n8k16<T>(c[j + 1], rest, right);
+        HOPFIELD_UNROLL
+        for (int band = 0; band < bands; ++band) {
+          if (rest != 0) {
+            mma_m16n8k16<T>(c[band][j], more[band], left);
+            mma_m16n8k16<T>(c[band][j + 1], more[band], right);
+          }
+          mma_m16n8k16<T>(c[band][j], a[band], left);
+          mma_m16n8k16<T>(c[band][j + 1], a[band], right);
         }
-        mma_m16n8k16<T>(c[j], a, left);
-        mma_m16n8k16<T>(c[j + 1], a, right);
       }
     }
   } else if (plain) {
-    const float *q = queries + g * kPitch, *y = tile + 2 * column * kPitch;
+    const float *x = rows + g * kPitch, *y = tile + 2 * column * kPitch;
     for (int k = 0; k < width; k += 4) {
-      const Pack<float> upper = load_pack(q + k), lower = load_pack(q + 8 * kPitch + k);
       HOPFIELD_UNROLL
-      for (int j = 0; j < kKeys / 8; ++j) {
-        const Pack<float> even = load_pack(y + 8 * j * kPitch + k), odd = load_pack(y + (8 * j + 1) * kPitch + k);
-        multiply_add_plainly(c[j], upper, lower, even, odd);
+      for (int band = 0; band < bands; ++band) {
+        const Pack<float> upper = load_pack(x + 16 * band * kPitch + k),
+                          lower = load_pack(x + (16 * band + 8) * kPitch + k);
+        HOPFIELD_UNROLL
+        for (int j = 0; j < eighths; ++j) {
+          const Pack<float> even = load_pack(y + 8 * j * kPitch + k), odd = load_pack(y + (8 * j + 1) * kPitch + k);
+          multiply_add_plainly(c[band][j], upper, lower, even, odd);
+        }
       }
     }
   } else {
-    const float *q = queries + g * kPitch + column, *y = tile + g * kPitch + column;
+    const float *x = rows + g * kPitch + column, *y = tile + g * kPitch + column;
     for (int k = 0; k < width; k += 8) {
-      const Tf32Pieces a({q[k], q[8 * kPitch + k], q[k + 4], q[8 * kPitch + k + 4]});
+      Tf32Pieces a[bands];
       HOPFIELD_UNROLL
-      for (int j = 0; j < kKeys / 8; ++j) {
-        multiply_add_exactly(c[j], a, y[8 * j * kPitch + k], y[8 * j * kPitch + k + 4]);
+      for (int band = 0; band < bands; ++band) {
+        const float* from = x + 16 * band * kPitch + k;
+        a[band] = Tf32Pieces({from[0], from[8 * kPitch], from[4], from[8 * kPitch + 4]});
+      }
+      HOPFIELD_UNROLL
+      for (int j = 0; j < eighths; ++j) {
+        const Tf32Pair b(y[8 * j * kPitch + k], y[8 * j * kPitch + k + 4]);
+        HOPFIELD_UNROLL
+        for (int band = 0; band < bands; ++band) multiply_add_exactly(c[band][j], a[band], b);
       }
     }
   }
 }
 
-/// sums[t] += weights times features 8 t .. of a tile's patterns. The weights are where multiply_scores() left scores.
-template <class T, int room>
-HOPFIELD_DEVICE void multiply_patterns(float (&sums)[room / 8][4],
-                                       const float (&weights)[kRetrieveKeys<T, room> / 8][4], const T* tile, int width,
-                                       bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>, kKeys = kRetrieveKeys<T, room>;
+/// Sums over 32 features are found together, whether or not they have a use: with a branch behind each product none
+/// could begin before the last has ended.
+constexpr int kEighthsAtOnce = 4;
+
+/// sums[band][t] += weights times features 8 t .. of a tile's rows, where 8 t < width; beyond, anything. The weights
+/// are where multiply_rows() left its products.
+template <class T, int room, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fragments<bands, eighths>& weights,
+                                      const T* tile, int width, bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, room>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
     const T* y = tile + (matrix % 2 * 8 + row) * kPitch + matrix / 2 * 8;
     HOPFIELD_UNROLL
-    for (int j = 0; j < kKeys / 8; j += 2) {
-      const auto &w = weights[j], &next = weights[j + 1];
-      const uint32_t a[4] = {pack_pair<T>(w[0], w[1]), pack_pair<T>(w[2], w[3]), pack_pair<T>(next[0], next[1]),
-                             pack_pair<T>(next[2], next[3])};
+    for (int j = 0; j < eighths; j += 2) {
+      uint32_t a[bands][4];
+      HOPFIELD_UNROLL
+      for (int i = 0; i < 4 * bands; ++i) {
+        const auto& w = weights[i / 4][j + i % 4 / 2];
+        a[i / 4][i % 4] = pack_pair<T>(w[2 * (i % 2)], w[2 * (i % 2) + 1]);
+      }
       HOPFIELD_UNROLL
       for (int t = 0; t < room / 8; t += 2) {
-        if (8 * t >= width) break;
+        if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         uint32_t b[4];
         ldmatrix_transposed(b, y + 8 * j * kPitch + 8 * t);
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
-        mma_m16n8k16<T>(sums[t], a, left);
-        mma_m16n8k16<T>(sums[t + 1], a, right);
+        HOPFIELD_UNROLL
+        for (int band = 0; band < bands; ++band) {
+          mma_m16n8k16<T>(sums[band][t], a[band], left);
+          mma_m16n8k16<T>(sums[band][t + 1], a[band], right);
+        }
       }
     }
   } else if (plain) {
     HOPFIELD_UNROLL
-    for (int j = 0; j < kKeys / 8; j += 2) {
+    for (int i = 0; i < bands * eighths / 2; ++i) {
+      const int band = i / (eighths / 2), j = 2 * (i % (eighths / 2));
       TwoRows rows;
       HOPFIELD_UNROLL
-      for (int i = 0; i < 16; ++i) {
-        const int lane = 4 * g + i % 8 / 2;
-        rows.upper[i] = shuffle(weights[j + i / 8][i % 2], lane);
-        rows.lower[i] = shuffle(weights[j + i / 8][2 + i % 2], lane);
+      for (int n = 0; n < 16; ++n) {
+        const int lane = 4 * g + n % 8 / 2;
+        rows.upper[n] = shuffle(weights[band][j + n / 8][n % 2], lane);
+        rows.lower[n] = shuffle(weights[band][j + n / 8][2 + n % 2], lane);
       }
       HOPFIELD_UNROLL
       for (int t = 0; t < room / 8; ++t) {
-        if (8 * t >= width) break;
-        rows.multiply_add(sums[t], tile + 8 * j * kPitch + 8 * t + 2 * column, kPitch, 16);
+        if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
+        rows.multiply_add(sums[band][t], tile + 8 * j * kPitch + 8 * t + 2 * column, kPitch, 16);
       }
     }
   } else {
     HOPFIELD_UNROLL
-    for (int j = 0; j < kKeys / 8; ++j) {
-      // The order of patterns in the sum is free: neighbours stand in for those that are four apart.
-      const auto& w = weights[j];
-      const Tf32Pieces a({w[0], w[2], w[1], w[3]});
+    for (int j = 0; j < eighths; ++j) {
+      // The order of rows in the sum is free: neighbours stand in for those that are four apart.
+      Tf32Pieces a[bands];
+      HOPFIELD_UNROLL
+      for (int band = 0; band < bands; ++band) {
+        const auto& w = weights[band][j];
+        a[band] = Tf32Pieces({w[0], w[2], w[1], w[3]});
+      }
       const float* y = tile + (8 * j + 2 * column) * kPitch + g;
       HOPFIELD_UNROLL
       for (int t = 0; t < room / 8; ++t) {
-        if (8 * t >= width) break;
-        multiply_add_exactly(sums[t], a, y[8 * t], y[kPitch + 8 * t]);
+        if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
+        const Tf32Pair b(y[8 * t], y[kPitch + 8 * t]);
+        HOPFIELD_UNROLL
+        for (int band = 0; band < bands; ++band) multiply_add_exactly(sums[band][t], a[band], b);
       }
     }
   }

@@ -79,7 +79,7 @@ template <int room>
 std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   using Shared = WarpgroupShared<room>;
   const auto sets = retrieve_sets(call, Shared::kGroups * Shared::kQueries);
-  WarpgroupForward f{{}, {}, call, outputs, sets};
+  WarpgroupForward f{{}, {}, call, outputs, sets, retrieve_saved_row(call)};
   std::string error;
   f.stored = encode(call, call.stored, call.depth, Shared::kKeys, error);
   if (error.empty() && call.values.data != nullptr) {

@@ -154,14 +154,14 @@ class QueryGroup {
 
  private:
   HOPFIELD_DEVICE static int own_row(int r) { return warp_index() % 4 * 16 + lane_index() / 4 + 8 * r; }
-  /// The first of a lane's features of a row; the others are 8 t further on, and all of them exist or none.
-  HOPFIELD_DEVICE static int own_feature() { return 2 * (lane_index() % 4); }
-  template <class T>
-  HOPFIELD_DEVICE static T* own_features(T* rows, int64_t row, int64_t width) {
-    return rows + row * width + own_feature();
+  /// A lane's features of a row of [rows, width], two to an entry: of each eighth of the row's entries, entry 4 t. All
+  /// of them exist or none.
+  template <class Pair>
+  HOPFIELD_DEVICE static Pair* own_pairs(void* rows, int64_t row, int64_t width) {
+    return static_cast<Pair*>(rows) + row * (width / 2) + lane_index() % 4;
   }
   /// Where a row is among those of all steps.
-  HOPFIELD_DEVICE int64_t saved_row(int64_t row, int step) const {
+  HOPFIELD_DEVICE int64_t row_of_step(int64_t row, int step) const {
     return step * (f_.call.batch * f_.call.heads * f_.call.queries) + row;
   }
 
@@ -180,29 +180,18 @@ class QueryGroup {
     sync_barrier(barrier_, kWarpgroup);
   }
 
-  HOPFIELD_DEVICE static TwoFloats load_two(const float* from) { return *reinterpret_cast<const TwoFloats*>(from); }
-  HOPFIELD_DEVICE static void store_two(float* to, const TwoFloats& two) { *reinterpret_cast<TwoFloats*>(to) = two; }
-  HOPFIELD_DEVICE static void store_pair(bfloat16_t* to, const TwoFloats& two) {
-    *reinterpret_cast<uint32_t*>(to) = pack_pair<bfloat16_t>(two.values[0], two.values[1]);
+  HOPFIELD_DEVICE static uint32_t rounded(const TwoFloats& two) {
+    return pack_pair<bfloat16_t>(two.values[0], two.values[1]);
   }
 
-  /// A row's state after update `step`, feature by feature, where states are saved.
-  class SavedState {
-   public:
-    HOPFIELD_DEVICE SavedState(const QueryGroup& group, int64_t row, int step)
-        : to_(group.f_.out.saved_states == nullptr
-                  ? nullptr
-                  : own_features(group.f_.out.saved_states, group.saved_row(row, step), group.f_.call.depth)) {}
-    HOPFIELD_DEVICE void put(int t, const TwoFloats& state) const {
-      if (to_ != nullptr) store_two(to_ + 8 * t, state);
-    }
-
-   private:
-    float* const to_;
-  };
+  /// Where a lane's features of a row's state after update `step` are saved; null where they are not.
+  HOPFIELD_DEVICE uint32_t* saved_pairs(int64_t row, int step) const {
+    auto* states = f_.out.saved.states;
+    return states == nullptr ? nullptr : own_pairs<uint32_t>(states, row_of_step(row, step), f_.saved_row);
+  }
   HOPFIELD_DEVICE void save_sums(const GroupRow& row, int step) const {
-    if (f_.out.saved_sums == nullptr || lane_index() % 4 != 0) return;
-    store_two(f_.out.saved_sums + 2 * saved_row(row.row, step), {{row.largest_score(), row.sum}});
+    if (f_.out.saved.sums == nullptr || lane_index() % 4 != 0) return;
+    reinterpret_cast<TwoFloats*>(f_.out.saved.sums)[row_of_step(row.row, step)] = {{row.largest_score(), row.sum}};
   }
 
   /// Row r to its weighted mean. Its movement, squared, is in `residual` where this is the last update. The state in
@@ -213,25 +202,25 @@ class QueryGroup {
     const int64_t number = computed_here(row.row);
     const bool final = step + 1 == row.steps_max, kept = step + 2 >= row.steps_max;
     const float scale = 1.0f / row.sum;
-    float* states = own_features(f_.out.states, number, depth);
-    const SavedState saved(*this, number, step);
+    auto* states = own_pairs<TwoFloats>(f_.out.states, number, depth);
+    auto* saved = saved_pairs(number, step);
     float squares = 0.0f;
     HOPFIELD_UNROLL
     for (int t = 0; t < room / 8; ++t) {
       if (8 * t >= depth) break;
       const TwoFloats next{{sums_[t][2 * r] * scale, sums_[t][2 * r + 1] * scale}};
       if (final) {
-        const auto before = load_two(states + 8 * t);
+        const auto before = states[4 * t];
         HOPFIELD_UNROLL
         for (int i = 0; i < 2; ++i) {
           const float difference = next.values[i] - before.values[i];
           squares = fused_multiply_add(difference, difference, squares);
         }
       }
-      if (kept) store_two(states + 8 * t, next);
-      saved.put(t, next);
-      *query_pair(first, r, t) =
-          pack_pair<bfloat16_t>(next.values[0], next.values[1]) ^ (row.negated ? 0x80008000u : 0u);
+      if (kept) states[4 * t] = next;
+      const uint32_t query = rounded(next);
+      if (saved != nullptr) saved[4 * t] = query;
+      *query_pair(first, r, t) = query ^ (row.negated ? 0x80008000u : 0u);
     }
     row.residual = squares;
     row.steps += 1;
@@ -244,41 +233,39 @@ class QueryGroup {
     row.residual = 0.0f;
     if (step + 2 != row.steps_max) return;
     const int depth = static_cast<int>(f_.call.depth), first = computed_here(own_row(0));
-    float* states = own_features(f_.out.states, computed_here(row.row), depth);
+    auto* states = own_pairs<TwoFloats>(f_.out.states, computed_here(row.row), depth);
     HOPFIELD_UNROLL
     for (int t = 0; t < room / 8; ++t) {
       if (8 * t >= depth) break;
       const auto query = unpack_pair<bfloat16_t>(*query_pair(first, r, t) ^ (row.negated ? 0x80008000u : 0u));
-      store_two(states + 8 * t, {{query.low, query.high}});
+      states[4 * t] = {{query.low, query.high}};
     }
   }
 
   HOPFIELD_DEVICE void write_output(int r) const {
     const auto& row = rows_[r];
-    const auto& out = f_.out;
     const int width = static_cast<int>(f_.call.width);
     const float scale = 1.0f / row.sum;
-    auto* output = own_features(static_cast<bfloat16_t*>(out.output), row.row, width);
-    float* saved = out.saved_output == nullptr ? nullptr : own_features(out.saved_output, row.row, width);
+    auto* output = own_pairs<uint32_t>(f_.out.output, row.row, width);
     HOPFIELD_UNROLL
     for (int t = 0; t < room / 8; ++t) {
       if (8 * t >= width) break;
       TwoFloats value{};
       if (!row.dead()) value = {{sums_[t][2 * r] * scale, sums_[t][2 * r + 1] * scale}};
-      store_pair(output + 8 * t, value);
-      if (saved != nullptr) store_two(saved + 8 * t, value);
+      output[4 * t] = rounded(value);
     }
   }
 
   HOPFIELD_DEVICE void write_state(const GroupRow& row) const {
     const int depth = static_cast<int>(f_.call.depth);
-    const float* states = own_features(f_.out.states, row.row, depth);
-    auto* state = own_features(static_cast<bfloat16_t*>(f_.out.state), row.row, depth);
-    for (int t = 0; 8 * t < depth; ++t) store_pair(state + 8 * t, load_two(states + 8 * t));
-    // The states stood still from there on: what the backward pass will look for.
-    for (int step = row.steps; step < f_.call.most_steps; ++step) {
-      const SavedState saved(*this, row.row, step);
-      for (int t = 0; 8 * t < depth; ++t) saved.put(t, load_two(states + 8 * t));
+    const auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
+    auto* typed = own_pairs<uint32_t>(f_.out.state, row.row, depth);
+    for (int t = 0; 8 * t < depth; ++t) {
+      const uint32_t state = rounded(states[4 * t]);
+      typed[4 * t] = state;
+      if (f_.out.saved.states == nullptr) continue;
+      // The states stood still from there on: what backward will look for.
+      for (int step = row.steps; step < f_.call.most_steps; ++step) saved_pairs(row.row, step)[4 * t] = state;
     }
   }
 

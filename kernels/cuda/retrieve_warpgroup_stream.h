@@ -15,6 +15,7 @@ struct WarpgroupForward {
   RetrieveCall call;
   RetrieveOutputs out;
   RetrieveSets sets;
+  int64_t saved_row;
 };
 
 /// Shared memory of a block, in bytes from a multiple of kTileAlignment on.

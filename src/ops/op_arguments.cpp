@@ -85,4 +85,9 @@ at::Tensor beta_on(c10::Device device, const at::Tensor& beta) {
   return entries.empty() ? beta.to(device) : at::cat(entries).view(beta.sizes());
 }
 
+at::Tensor offsets_on(c10::Device device, const at::Tensor& offsets) {
+  if (!offsets.defined() || !offsets.is_cpu() || device.is_cpu()) return offsets;
+  return offsets.to(at::kLong).contiguous().pin_memory().to(device, /*non_blocking=*/true);
+}
+
 }  // namespace hopfield::detail

@@ -40,4 +40,7 @@ RetrieveSettings read_settings(const char* function, const OpSettings& settings)
 /// Numbers on the CPU, on the device of the patterns without waiting for it. Those on a device are left there.
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta);
 
+/// Offsets of the CPU, whose values have been checked, likewise; undefined ones stay so.
+at::Tensor offsets_on(c10::Device device, const at::Tensor& offsets);
+
 }  // namespace hopfield::detail

@@ -104,12 +104,6 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
   return reason;
 }
 
-/// Those on the CPU are sent without waiting for the device; their values have been checked.
-at::Tensor offsets_on(at::Device device, const at::Tensor& offsets) {
-  if (!offsets.is_cpu() || device.is_cpu()) return offsets;
-  return offsets.to(at::kLong).contiguous().pin_memory().to(device, /*non_blocking=*/true);
-}
-
 /// Checks, chooses, calls.
 PoolResult run(const PoolInput& input, RetrieveSettings settings) {
   check_pool(input, settings);
@@ -122,7 +116,7 @@ PoolResult run(const PoolInput& input, RetrieveSettings settings) {
                  "; use backend automatic");
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
   if (settings.backend != Backend::composite && !reason) {
-    if (call.offsets.defined()) call.offsets = offsets_on(call.instances.device(), call.offsets);
+    call.offsets = detail::offsets_on(call.instances.device(), call.offsets);
     return detail::pool_fused(call, settings, seed);
   }
   return detail::pool_composite(call, settings, seed);

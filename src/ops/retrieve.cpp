@@ -1,4 +1,5 @@
 #include "ops/op_arguments.h"
+#include "ops/retrieve_attention.h"
 #include "ops/retrieve_passes.h"
 #include <hopfield/ops/retrieve.h>
 
@@ -38,8 +39,11 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTe
 /// Checks, chooses, calls.
 RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   detail::check_retrieve(input, settings);
-  settings.beta = detail::beta_on(input.state.device(), settings.beta);
   auto complete = detail::with_all_dimensions(input);
+  if (settings.backend == Backend::automatic && !detail::reason_against_attention(complete, settings)) {
+    return detail::without_added_dimensions(detail::retrieve_attention(complete, settings), input.state.dim(), false);
+  }
+  settings.beta = detail::beta_on(input.state.device(), settings.beta);
   std::optional<std::string> reason;
   if (settings.backend != Backend::composite) reason = detail::reason_against_retrieving(complete, settings);
   TORCH_CHECK(!reason || settings.backend != Backend::fused,
@@ -47,6 +51,7 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
               reason.value_or(""), "; use backend automatic");
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
   const bool fused = settings.backend != Backend::composite && !reason;
+  if (fused) complete.offsets = detail::offsets_on(input.state.device(), complete.offsets);
   const auto* passes = detail::retrieve_passes(input.state.device().type());
   auto result = !fused              ? detail::retrieve_composite(complete, settings, seed)
                 : passes != nullptr ? passes->forward(complete, settings, seed)

@@ -146,6 +146,12 @@ std::vector<double> doubles(const DeviceArray<float>& array) {
   return {floats.begin(), floats.end()};
 }
 
+std::vector<double> doubles(const DeviceArray<bfloat16_t>& array) {
+  std::vector<double> values;
+  for (const auto number : array.download()) values.push_back(cuda_on_host::float_of_bfloat16(number.bits));
+  return values;
+}
+
 /// What is written in the type is what is written in float32, rounded.
 void expect_rounded(const DeviceArray<bfloat16_t>& typed, const std::vector<double>& exact, const char* name) {
   const auto found = typed.download();
@@ -183,10 +189,11 @@ Found run(const Retrieval& r, const Patterns& p) {
   }
   const DeviceArray<int64_t> steps_max(steps_of_heads), steps_done(rows, -1);
   const DeviceArray<float> beta(beta_of_heads), eps(static_cast<size_t>(r.heads), 0.0f);
-  const DeviceArray<bfloat16_t> output(rows * width, {0x7FFF}), final_state(rows * depth, {0x7FFF});
+  const auto saved_row = static_cast<size_t>(retrieve_saved_row(call_of(r)));
+  const DeviceArray<bfloat16_t> output(rows * width, {0x7FFF}), final_state(rows * depth, {0x7FFF}),
+      saved_states(steps * rows * saved_row, {0x7FFF});
   const DeviceArray<float> logsumexp(rows, kNan), residual(rows, kNan), states(rows * depth, kNan),
-      saved_states(steps * rows * depth, kNan), saved_sums(2 * (steps + 1) * rows, kNan),
-      saved_output(rows * width, kNan);
+      saved_sums(2 * (steps + 1) * rows, kNan);
   const DeviceArray<uint8_t> converged(rows, 7);
   auto call = call_of(r);
   call.state = {state.data(), r.heads * r.queries * r.depth, r.queries * r.depth, r.depth};
@@ -197,12 +204,12 @@ Found run(const Retrieval& r, const Patterns& p) {
   out.output = output.data(), out.state = final_state.data();
   out.logsumexp = logsumexp.data(), out.residual = residual.data(), out.states = states.data();
   out.steps = steps_done.data(), out.converged = converged.data();
-  out.saved_states = saved_states.data(), out.saved_sums = saved_sums.data(), out.saved_output = saved_output.data();
+  out.saved.states = saved_states.data(), out.saved.sums = saved_sums.data();
   auto error = retrieve_warpgroup_reason_against(call, out);
   if (error.empty()) error = retrieve_warpgroup_forward(call, out, nullptr);
   if (!error.empty()) throw std::runtime_error(error);
   Found found;
-  found.output = doubles(saved_output);
+  found.output = doubles(output);
   found.states = doubles(states);
   found.logsumexp = doubles(logsumexp);
   found.residual = doubles(residual);
@@ -210,7 +217,6 @@ Found run(const Retrieval& r, const Patterns& p) {
   const auto sums = doubles(saved_sums);
   for (size_t i = 0; i < sums.size(); i += 2) found.largest.push_back(sums[i]), found.sums.push_back(sums[i + 1]);
   found.steps = steps_done.download();
-  expect_rounded(output, found.output, "output");
   expect_rounded(final_state, found.states, "state");
   const auto flags = converged.download();
   for (size_t i = 0; i < flags.size(); ++i) EXPECT_EQ(flags[i], found.residual[i] <= 0.0 ? 1 : 0) << i;

@@ -36,7 +36,8 @@ enum class StopRule {
 
 /// Which implementation runs.
 enum class Backend {
-  automatic,  ///< the fused kernels where they can, otherwise the composite
+  automatic,  ///< the fused kernels where they can, otherwise the composite; on a GPU, retrieve() without updates and
+              ///< without a gradient may go to LibTorch's attention
   composite,  ///< plain LibTorch operations
   fused,      ///< the fused kernels, or an error that says why not
 };

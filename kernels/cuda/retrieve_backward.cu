@@ -1,0 +1,316 @@
+#include <kernels/cuda/launch.h>
+#include <kernels/cuda/retrieve_backward.h>
+#include <kernels/cuda/retrieve_dispatch.h>
+#include <kernels/cuda/retrieve_stream.h>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+/// The updates that gradients of a query pass.
+struct Span {
+  int64_t from = 0, until = 0;
+
+  HOPFIELD_DEVICE bool has(int64_t step) const { return step >= from && step < until; }
+};
+
+/// Shared memory of a block, in bytes from its beginning.
+template <class T, int room>
+struct BackwardShared {
+  static constexpr int kTile = kRetrieveRows<T, room> * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  int queries, incoming, patterns, places, spans, total;
+
+  HOPFIELD_DEVICE constexpr explicit BackwardShared(bool rest)
+      : queries(0),
+        incoming(queries + (rest ? 2 : 1) * kTile),
+        patterns(incoming + kTile),
+        places(patterns + PatternStream<T, room, kPassingRows<T, room>, 2>::kBytes),
+        spans(places + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
+        total(spans + kRetrieveRows<T, room> * static_cast<int>(sizeof(Span))) {}
+};
+
+/// A warp's queries on their way back through all steps.
+template <class T, int room>
+class GradientTile {
+ public:
+  static constexpr int kKeys = kPassingRows<T, room>;
+  using Patterns = PatternStream<T, room, kKeys, 2>;
+
+  HOPFIELD_DEVICE GradientTile(const RetrieveBackward& b, const RetrieveSet& set, int64_t tile, Patterns& patterns)
+      : b_(b),
+        set_(set),
+        patterns_(patterns),
+        rest_(b.g.saved.rest != nullptr ? kRetrieveRows<T, room> * kPitch : 0),
+        depth_(product_width<T>(b.call.depth)) {
+    const BackwardShared<T, room> at(rest_ != 0);
+    const int first = warp_index() * kRows;
+    queries_ = shared_memory<T>(at.queries) + first * kPitch;
+    incoming_ = shared_memory<T>(at.incoming) + first * kPitch;
+    places_ = shared_memory<QueryPlace>(at.places) + first;
+    spans_ = shared_memory<Span>(at.spans) + first;
+    if (lane_index() < kRows) {
+      const auto place = set.query(b.call, b.sets, tile * kRetrieveRows<T, room> + first + lane_index());
+      Span span;
+      if (place.exists) {
+        span.until = b.g.steps[place.row];
+        span.from = span.until > b.g.last_steps ? span.until - b.g.last_steps : 0;
+      }
+      places_[lane_index()] = place;
+      spans_[lane_index()] = span;
+    }
+    sync_warp();
+    for_rows([&](int band, int half, int row) {
+      beta_[band][half] = places_[row].exists ? b.call.beta[places_[row].head] : 0.0f;
+    });
+  }
+
+  /// Takes the output's gradient to shared memory.
+  HOPFIELD_DEVICE void load_output() const {
+    const int width = product_width<T>(b_.call.width);
+    for (int row = 0; row < kRows; ++row) {
+      const auto& place = places_[row];
+      const T* from = place.template in<T>(b_.g.output);
+      for (int k = lane_index(); k < width; k += 32) {
+        incoming_[row * kPitch + k] = place.exists && k < b_.call.width ? from[k] : from_float<T>(0.0f);
+      }
+    }
+  }
+
+  /// Begins with association `step`: its states, its sums, the mean that its gradients are compared with.
+  HOPFIELD_DEVICE void begin(int64_t step) {
+    const bool last = step == b_.call.most_steps;
+    sync_warp();
+    load_states(step);
+    sync_warp();
+    for_rows([&](int band, int half, int row) {
+      const auto& place = places_[row];
+      auto mark = Mark::none();
+      if (place.exists && (last || spans_[row].has(step))) {
+        const float* sums = b_.g.saved.sums + 2 * (step * b_.all_rows() + place.row);
+        if (sums[1] > 0.0f || sums[1] != sums[1]) mark = {sums[0], 1.0f / sums[1], 0.0f, 0.0f};
+      }
+      largest_[band][half] = mark.largest;
+      inverse_[band][half] = mark.inverse;
+      float mean = 0.0f;
+      if (!last && mark.inverse != 0.0f) {
+        for (int k = lane_index() % 4; k < b_.call.depth; k += 4) {
+          mean = fused_multiply_add(to_float(incoming_[row * kPitch + k]), next_state(place, step, k), mean);
+        }
+      }
+      mean_[band][half] = quad_sum(mean);
+    });
+  }
+
+  /// Takes the gradient back through association `step`.
+  HOPFIELD_DEVICE void associate(int64_t step) {
+    const bool last = step == b_.call.most_steps;
+    float totals[kBands<T, room>][2];
+    clear(sums_);
+    // The read-out's mean has to be that of the very products which it is compared with, and what was read out does not
+    // say what they add up to: a sweep of its own finds it.
+    for (int finding = last ? 1 : 0; finding >= 0; --finding) {
+      for_rows([&](int band, int half, int) { totals[band][half] = 0.0f; });
+      sweep(last, finding != 0, totals);
+      sum_rows(totals);
+      if (finding == 0) break;
+      for_rows([&](int band, int half, int row) {
+        const auto& place = places_[row];
+        const float more = b_.g.logsumexp != nullptr && place.exists ? b_.g.logsumexp[place.row] : 0.0f;
+        mean_[band][half] = totals[band][half] - more;
+      });
+    }
+    sync_warp();
+    for_rows([&](int band, int half, int row) { finish(step, band, half, row, last ? 0.0f : totals[band][half]); });
+    sync_warp();
+  }
+
+  /// Leaves word that gradients pass by association `step` of these queries.
+  HOPFIELD_DEVICE void pass_over(int64_t step) const {
+    for (int row = 0; row < kRows; ++row) {
+      const auto& place = places_[row];
+      if (!place.exists) continue;
+      if (lane_index() == 0) *mark(step, place.row) = Mark::none();
+      if (step == 0) continue;
+      T* passed = b_.template saved<T>(b_.g.passed, step, place.row);
+      for (int k = lane_index(); k < b_.call.depth; k += 32) passed[k] = incoming_[row * kPitch + k];
+    }
+  }
+
+  HOPFIELD_DEVICE void write_results() const {
+    for (int row = 0; row < kRows; ++row) {
+      const auto& place = places_[row];
+      if (!place.exists) continue;
+      // The state before the last updates counts as a constant.
+      const bool constant = spans_[row].until >= b_.g.last_steps;
+      T* query = static_cast<T*>(b_.g.query) + place.row * b_.call.depth;
+      for (int k = lane_index(); k < b_.call.depth; k += 32) {
+        query[k] = constant ? from_float<T>(0.0f) : incoming_[row * kPitch + k];
+      }
+    }
+    for_rows([&](int band, int half, int row) {
+      const auto& place = places_[row];
+      const float share = quad_sum(beta_share_[band][half]);
+      if (place.exists && lane_index() % 4 == 0) b_.g.beta[place.row] = share;
+    });
+  }
+
+ private:
+  static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+
+  template <class Do>
+  HOPFIELD_DEVICE static void for_rows(const Do& act) {
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 2 * kBands<T, room>; ++i) act(i / 2, i % 2, row_of_lane(i / 2, i % 2));
+  }
+
+  HOPFIELD_DEVICE Mark* mark(int64_t step, int64_t row) const {
+    return reinterpret_cast<Mark*>(b_.g.marks) + step * b_.all_rows() + row;
+  }
+
+  /// Number k of the state that update `step` led to.
+  HOPFIELD_DEVICE float next_state(const QueryPlace& place, int64_t step, int k) const {
+    const T* rest = b_.template rest<T>(place, step + 1);
+    return to_float(b_.template state<T>(place, step + 1)[k]) + (rest != nullptr ? to_float(rest[k]) : 0.0f);
+  }
+
+  HOPFIELD_DEVICE void load_states(int64_t step) const {
+    for (int row = 0; row < kRows; ++row) {
+      const auto& place = places_[row];
+      const T *state = b_.template state<T>(place, step), *rest = b_.template rest<T>(place, step);
+      for (int k = lane_index(); k < depth_; k += 32) {
+        const bool there = place.exists && k < b_.call.depth;
+        T* to = queries_ + row * kPitch + k;
+        *to = there ? state[k] : from_float<T>(0.0f);
+        if (rest_ != 0) to[rest_] = there && rest != nullptr ? rest[k] : from_float<T>(0.0f);
+      }
+    }
+  }
+
+  /// One association over all tiles: totals of the weights times their gradients, or of the scores' gradients, whose
+  /// products with the stored patterns go to sums_.
+  HOPFIELD_DEVICE void sweep(bool last, bool finds_mean, float (&totals)[kBands<T, room>][2]) {
+    const auto& call = b_.call;
+    const bool own_values = last && call.values.data != nullptr;
+    const int width = last ? product_width<T>(call.width) : depth_;
+    for (int number = 0; number < patterns_.tiles(); ++number) {
+      const T* read = patterns_.bring();
+      const T* stored = own_values ? patterns_.bring() : read;
+      HOPFIELD_UNROLL_BY(1)
+      for (int row = 0; row < kKeys; row += kRowsAtOnce) {
+        float weights[kBands<T, room>][kRowsAtOnce / 8][4] = {}, gradients[kBands<T, room>][kRowsAtOnce / 8][4] = {};
+        const int first = number * kKeys + row;
+        multiply_rows<T, room>(gradients, incoming_, 0, read + row * kPitch, width, call.plain_float32);
+        multiply_rows<T, room>(weights, queries_, rest_, stored + row * kPitch, depth_, call.plain_float32);
+        finish_scores(weights, call, set_, places_, beta_, first, false, [](const QueryPlace&, int, float) {});
+        if (last && call.dropout > 0.0f) drop_out(gradients, call, places_, first);
+        HOPFIELD_UNROLL
+        for (int i = 0; i < kBands<T, room> * kRowsAtOnce / 2; ++i) {
+          const int band = i / (kRowsAtOnce / 2), j = i / 4 % (kRowsAtOnce / 8), half = i / 2 % 2;
+          float& weight = weights[band][j][i % 4];
+          const float gradient = gradients[band][j][i % 4] - (finds_mean ? 0.0f : mean_[band][half]);
+          weight = Mark{largest_[band][half], inverse_[band][half], 0.0f, 0.0f}.weight(weight) * gradient;
+          totals[band][half] += weight;
+        }
+        if (!finds_mean) {
+          multiply_weights<T, room>(sums_, weights, stored + row * kPitch, depth_, call.plain_float32);
+        }
+      }
+    }
+  }
+
+  /// @param total  what the scores' gradients add up to, which should be 0: the mean was off by as much
+  HOPFIELD_DEVICE void finish(int64_t step, int band, int half, int row, float total) {
+    const auto place = places_[row];
+    const bool last = step == b_.call.most_steps, passes = last || spans_[row].has(step);
+    if (!place.exists) return;
+    const T* more = last && b_.g.state.data != nullptr ? place.template in<T>(b_.g.state) : nullptr;
+    T* target = step > 0 ? b_.template saved<T>(b_.g.passed, step, place.row) : nullptr;
+    HOPFIELD_UNROLL
+    for (int i = 0; i < room / 4; ++i) {
+      const int k = column_of_lane(i / 2) + i % 2;
+      if (k >= depth_) break;
+      T* incoming = incoming_ + row * kPitch + k;
+      if (k >= b_.call.depth) {  // there may be an output's gradient
+        *incoming = from_float<T>(0.0f);
+        continue;
+      }
+      if (passes) {
+        float sum = sums_[band][i / 2][2 * half + i % 2];
+        if (!last) sum = fused_multiply_add(-total, next_state(place, step, k), sum);
+        const T* query = queries_ + row * kPitch + k;
+        const float state = to_float(*query) + (rest_ != 0 ? to_float(query[rest_]) : 0.0f);
+        beta_share_[band][half] = fused_multiply_add(state, sum, beta_share_[band][half]);
+        *incoming =
+            from_float<T>(fused_multiply_add(beta_[band][half], sum, more != nullptr ? to_float(more[k]) : 0.0f));
+      }
+      if (target != nullptr) target[k] = *incoming;
+    }
+    if (lane_index() % 4 == 0) {
+      *mark(step, place.row) = {largest_[band][half], inverse_[band][half], mean_[band][half] + total,
+                                beta_[band][half]};
+    }
+  }
+
+  const RetrieveBackward& b_;
+  const RetrieveSet& set_;
+  Patterns& patterns_;
+  const int rest_;   ///< elements from a query to what rounding left of it, or 0
+  const int depth_;  ///< up to whole products
+  // Of the warp, in shared memory.
+  T *queries_, *incoming_;
+  QueryPlace* places_;
+  Span* spans_;
+  // Of the lane's rows.
+  float beta_[kBands<T, room>][2] = {}, beta_share_[kBands<T, room>][2] = {};
+  float largest_[kBands<T, room>][2] = {}, inverse_[kBands<T, room>][2] = {}, mean_[kBands<T, room>][2] = {};
+  float sums_[kBands<T, room>][room / 8][4] = {};
+};
+
+/// All steps of a tile of queries, the last one first.
+template <class T, int room>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_back(RetrieveBackward b) {
+  const BackwardShared<T, room> at(b.g.saved.rest != nullptr);
+  const int64_t tile = block_index().x % b.sets.tiles, last = b.call.most_steps;
+  const RetrieveSet set(b.call, b.sets, block_index().x / b.sets.tiles);
+  PatternStream<T, room, kPassingRows<T, room>, 2> patterns(b.call, set, shared_memory<T>(at.patterns));
+  GradientTile<T, room> work(b, set, tile, patterns);
+  work.load_output();
+  patterns.begin({0, 2, true});  // with a barrier, behind which all spans are known
+  const auto* spans = shared_memory<Span>(at.spans);
+  Span of_block{last, 0};
+  for (int row = 0; row < kRetrieveRows<T, room>; ++row) {
+    if (spans[row].from >= spans[row].until) continue;
+    of_block.from = spans[row].from < of_block.from ? spans[row].from : of_block.from;
+    of_block.until = spans[row].until > of_block.until ? spans[row].until : of_block.until;
+  }
+  for (auto step = last; step >= 0; --step) {
+    if (step == last || of_block.has(step)) {
+      work.begin(step);
+      work.associate(step);
+    } else {
+      work.pass_over(step);
+    }
+  }
+  work.write_results();
+}
+
+template <class T, int room>
+std::string run(const RetrieveCall& call, const RetrieveGradients& gradients, Stream stream) {
+  const RetrieveBackward b{call, gradients, retrieve_sets(call, kRetrieveRows<T, room>), retrieve_saved_row(call)};
+  const BackwardShared<T, room> shared(gradients.saved.rest != nullptr);
+  const LaunchShape shape{{b.sets.sets * b.sets.tiles, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
+  return launch(retrieve_steps_back<T, room>, shape, stream, b);
+}
+
+}  // namespace
+
+std::string retrieve_backward(const RetrieveCall& call, const RetrieveGradients& gradients, Stream stream) {
+  if (call.batch * call.heads * call.queries == 0) return {};
+  auto error = for_patterns(call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    return run<typename Patterns::Type, Patterns::kRoom>(call, gradients, stream);
+  });
+  if (!error.empty() || (gradients.stored.data == nullptr && gradients.values.data == nullptr)) return error;
+  return retrieve_pattern_gradient({call, gradients, {}, retrieve_saved_row(call)}, stream);
+}
+
+}  // namespace hopfield::kernels::cuda

@@ -1,0 +1,322 @@
+#include <kernels/cuda/launch.h>
+#include <kernels/cuda/retrieve_backward.h>
+#include <kernels/cuda/retrieve_dispatch.h>
+#include <kernels/cuda/tile_copy.h>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+/// Queries times associations for one block: fewer make parts that have to be added up, more leave multiprocessors
+/// without work. Fixed, and counted for a set, so that a gradient depends neither on the device nor on other sets.
+constexpr int64_t kRowsOfPart = 8192, kMostParts = 64;
+
+/// How many queries of all associations, taken as one sequence, a block goes through.
+struct Parts {
+  int64_t tiles;  ///< of kPassingRows queries, of one association
+  int64_t count, tiles_of_part;
+
+  Parts(const RetrieveCall& call, int64_t rows, int64_t tile_rows) {
+    tiles = (rows + tile_rows - 1) / tile_rows;
+    const auto all = tiles * (call.most_steps + 1);
+    count = pattern_gradient_form(call).parts;
+    tiles_of_part = (all + count - 1) / count;
+  }
+};
+
+/// Everything that the kernel gets.
+struct PatternBackward {
+  RetrieveBackward b;
+  Parts parts;
+  int64_t tiles;  ///< of patterns: of each set, or of all bags
+};
+
+/// A tile of queries of one association, in shared memory.
+template <class T>
+struct PassingTile {
+  int64_t step;
+  const T *states, *rest, *incoming;  ///< rest: null if there is none
+  const Mark* marks;
+  const QueryPlace* places;
+};
+
+/// Shared memory of a block, in bytes from its beginning. What a call has no use for has no room.
+template <class T, int room>
+struct PatternShared {
+  static constexpr int kRows = kPassingRows<T, room>, kStages = 2;
+  static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  int stored, values, stages, tensors, marks, places, stage, total;
+
+  HOPFIELD_DEVICE constexpr PatternShared(bool own_values, bool rest)
+      : stored(0),
+        values(stored + kRetrieveRows<T, room> * kRowBytes),
+        stages(values + (own_values ? kRetrieveRows<T, room> * kRowBytes : 0)),
+        tensors(rest ? 3 : 2),
+        marks(tensors * kRows * kRowBytes),
+        places(marks + kRows * static_cast<int>(sizeof(Mark))),
+        stage(places + kRows * static_cast<int>(sizeof(QueryPlace))),
+        total(stages + kStages * stage) {}
+};
+
+/// The queries of a set on their way through shared memory, association after association.
+template <class T, int room>
+class QueryStream {
+ public:
+  using Shared = PatternShared<T, room>;
+  static constexpr int kRows = Shared::kRows, kPitch = kRetrievePitch<T, room>;
+
+  HOPFIELD_DEVICE QueryStream(const PatternBackward& p, const RetrieveSet& set, const Shared& at, int64_t begin,
+                              int64_t end)
+      : p_(p), set_(set), at_(at), fetched_(begin), brought_(begin), end_(end) {
+    fetch();
+  }
+
+  HOPFIELD_DEVICE bool has_more() const { return brought_ < end_; }
+
+  /// The next tile. All threads of the block, which are done with the tile before.
+  HOPFIELD_DEVICE PassingTile<T> bring() {
+    wait_copies<0>();
+    sync_threads();
+    fetch();
+    const int at = stage(brought_);
+    PassingTile<T> tile;
+    tile.step = brought_ / p_.parts.tiles;
+    tile.states = shared_memory<T>(at);
+    tile.incoming = tile.states + kRows * kPitch;
+    tile.rest = at_.tensors == 3 && tile.step > 0 ? tile.incoming + kRows * kPitch : nullptr;
+    tile.marks = shared_memory<Mark>(at + at_.marks);
+    tile.places = shared_memory<QueryPlace>(at + at_.places);
+    ++brought_;
+    return tile;
+  }
+
+ private:
+  HOPFIELD_DEVICE int stage(int64_t number) const {
+    return at_.stages + static_cast<int>(number % Shared::kStages) * at_.stage;
+  }
+
+  HOPFIELD_DEVICE void fetch() {
+    if (fetched_ >= end_) return;
+    const auto& b = p_.b;
+    const auto step = fetched_ / p_.parts.tiles, first = fetched_ % p_.parts.tiles * kRows;
+    const bool last = step == b.call.most_steps;
+    const int at = stage(fetched_), depth = static_cast<int>(b.call.depth),
+              width = static_cast<int>(last ? b.call.width : b.call.depth);
+    T* states = shared_memory<T>(at);
+    for (int row = thread_index() / 8; row < kRows; row += kRetrieveThreads / 8) {
+      const auto place = set_.query(b.call, b.sets, first + row);
+      // Of a query that does not exist, some address that does.
+      T* to = states + row * kPitch;
+      copy_row(to, product_width<T>(depth), b.template state<T>(place, step), depth, place.exists);
+      const T* incoming =
+          last ? place.template in<T>(b.g.output) : b.template saved<T>(b.g.passed, step + 1, place.row);
+      copy_row(to + kRows * kPitch, product_width<T>(width), incoming, width, place.exists);
+      if (at_.tensors == 3 && step > 0) {
+        copy_row(to + 2 * kRows * kPitch, product_width<T>(depth), b.template rest<T>(place, step), depth,
+                 place.exists);
+      }
+      if (lane_index() % 8 != 0) continue;
+      Mark* mark = shared_memory<Mark>(at + at_.marks) + row;
+      if (place.exists) {
+        copy_async_16(mark, reinterpret_cast<const Mark*>(b.g.marks) + step * b.all_rows() + place.row);
+      } else {
+        *mark = Mark::none();
+      }
+      shared_memory<QueryPlace>(at + at_.places)[row] = place;
+    }
+    commit_copies();
+    ++fetched_;
+  }
+
+  const PatternBackward& p_;
+  const RetrieveSet& set_;
+  const Shared at_;
+  int64_t fetched_, brought_;
+  const int64_t end_;
+};
+
+/// A warp's patterns, and the sum that becomes their gradient.
+template <class T, int room>
+class PatternTile {
+ public:
+  using Shared = PatternShared<T, room>;
+
+  HOPFIELD_DEVICE PatternTile(const PatternBackward& p, const RetrieveSet& set, const Shared& at, int64_t first)
+      : p_(p),
+        set_(set),
+        first_(static_cast<int>(first) + warp_index() * kWarpRows<T, room>),
+        stored_(shared_memory<T>(at.stored)),
+        values_(shared_memory<T>(p.b.call.values.data != nullptr ? at.values : at.stored)) {
+    const auto& call = p.b.call;
+    const auto* key_bias = set.key_bias(call);
+    const auto load = [&](T* tile, const Strided& tensor, int64_t width) {
+      copy_rows<T, kRetrieveRows<T, room>, kRetrieveThreads>(
+          tile, kPitch, product_width<T>(width), set.template patterns<T>(tensor) + first * tensor.row, tensor.row,
+          static_cast<int>(width), [&](int row) {
+            const auto key = first + row;
+            return key < set.keys && (key_bias == nullptr || key_bias[key] != minus_infinity());
+          });
+    };
+    load(stored_, call.stored, call.depth);
+    if (call.values.data != nullptr) load(values_, call.values, call.width);
+    commit_copies();
+    stored_ += warp_index() * kWarpRows<T, room> * kPitch;
+    values_ += warp_index() * kWarpRows<T, room> * kPitch;
+  }
+
+  /// Adds what a tile of queries passes back to the stored patterns or to the values.
+  HOPFIELD_DEVICE void add(const PassingTile<T>& tile, bool to_values) {
+    const auto& call = p_.b.call;
+    if (!any(tile.marks[lane_index() % Shared::kRows].inverse != 0.0f)) return;
+    const bool last = tile.step == call.most_steps, plain = call.plain_float32;
+    const int depth = product_width<T>(call.depth), width = last ? product_width<T>(call.width) : depth;
+    HOPFIELD_UNROLL_BY(1)
+    for (int row = 0; row < Shared::kRows; row += kRowsAtOnce) {
+      const T *states = tile.states + row * kPitch, *incoming = tile.incoming + row * kPitch;
+      Scores weights = {}, gradients = {};
+      if (tile.rest != nullptr) {
+        multiply_rows<T, room>(weights, stored_, 0, tile.rest + row * kPitch, depth, plain);
+      }
+      multiply_rows<T, room>(weights, stored_, 0, states, depth, plain);
+      if (!to_values) {
+        multiply_rows<T, room>(gradients, last ? values_ : stored_, 0, incoming, width, plain);
+      }
+      find_gradients(weights, gradients, tile, row);
+      if (to_values || !last || call.values.data == nullptr) {
+        multiply_weights<T, room>(sums_, weights, incoming, width, plain);
+      }
+      if (!to_values) multiply_weights<T, room>(sums_, gradients, states, depth, plain);
+    }
+  }
+
+  HOPFIELD_DEVICE void write(bool to_values, int64_t part) const {
+    const auto& call = p_.b.call;
+    const auto& target = to_values ? p_.b.g.values : p_.b.g.stored;
+    const auto width = to_values ? call.width : call.depth;
+    HOPFIELD_UNROLL
+    for (int i = 0; i < kBands<T, room> * room / 2; ++i) {
+      const int band = i / (room / 2), half = i / (room / 4) % 2, t = i / 2 % (room / 8);
+      const int key = first_ + row_of_lane(band, half), k = column_of_lane(t) + i % 2;
+      if (key >= set_.keys || k >= width) continue;
+      const auto at = set_.batch * target.batch + set_.head * target.head + (set_.first + key) * target.row + k;
+      const float value = sums_[band][t][2 * half + i % 2];
+      if (p_.parts.count == 1) {
+        static_cast<T*>(target.data)[at] = from_float<T>(value);
+      } else {
+        const auto size = to_values ? p_.b.g.values_size : p_.b.g.stored_size;
+        static_cast<float*>(target.data)[part * size + at] = value;
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPitch = kRetrievePitch<T, room>;
+  using Scores = float[kBands<T, room>][kRowsAtOnce / 8][4];
+
+  /// From products to the association's weights and the scores' gradients times beta. Dropout has its way with both.
+  HOPFIELD_DEVICE void find_gradients(Scores& weights, Scores& gradients, const PassingTile<T>& tile, int row) const {
+    const auto& call = p_.b.call;
+    const bool drops = tile.step == call.most_steps && call.dropout > 0.0f;
+    const bool biased = call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none;
+    const auto* key_bias = set_.key_bias(call);
+    HOPFIELD_UNROLL
+    for (int i = 0; i < kBands<T, room> * kRowsAtOnce / 2; ++i) {
+      const int band = i / (kRowsAtOnce / 2), j = i / 4 % (kRowsAtOnce / 8);
+      float &weight = weights[band][j][i % 4], &gradient = gradients[band][j][i % 4];
+      const int key = first_ + row_of_lane(band, i / 2 % 2), query = row + column_of_lane(j) + i % 2;
+      const auto mark = tile.marks[query];
+      const auto& place = tile.places[query];
+      const bool exists = key < set_.keys;
+      const float bias = biased && exists ? score_bias(call, key_bias, place, key) : 0.0f;
+      float score = fused_multiply_add(weight, mark.beta * kLog2e, bias == minus_infinity() ? 0.0f : bias * kLog2e);
+      if (!exists || bias == minus_infinity()) score = minus_infinity();
+      weight = mark.weight(score);
+      const float factor =
+          drops ? dropout_factor(call.seed, call.dropout, place.batch, place.head, place.query, key) : 1.0f;
+      gradient = weight * (gradient * factor - mark.mean) * mark.beta;
+      weight *= factor;
+    }
+  }
+
+  const PatternBackward& p_;
+  const RetrieveSet& set_;
+  const int first_;      ///< pattern of the warp
+  T *stored_, *values_;  ///< of the warp, in shared memory
+  float sums_[kBands<T, room>][room / 8][4] = {};
+};
+
+/// Which patterns a block looks after.
+struct PatternPlace {
+  int64_t set = 0, first = 0;
+};
+
+/// Bags are cut into tiles without a look at their sizes on the host: bag n begins with tile offsets[n] / rows + n,
+/// which leaves room for all of its own and perhaps one.
+HOPFIELD_DEVICE PatternPlace find_patterns(const PatternBackward& p, int64_t number, int rows) {
+  const auto& call = p.b.call;
+  if (call.offsets == nullptr) return {number / p.tiles, number % p.tiles * rows};
+  const int64_t heads = p.b.sets.all_heads ? 1 : call.heads, tile = number % p.tiles;
+  int64_t bag = 0, end = call.batch;  // the last bag that begins at this tile or before is in [bag, end)
+  while (end - bag > 1) {
+    const auto middle = (bag + end) / 2;
+    (call.offsets[middle] / rows + middle <= tile ? bag : end) = middle;
+  }
+  return {bag * heads + number / p.tiles, (tile - call.offsets[bag] / rows - bag) * rows};
+}
+
+/// The gradient of a tile of stored patterns, or of values. The grid counts tiles and, within one, parts.
+template <class T, int room>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1)
+    retrieve_patterns_back(PatternBackward p, bool values) {
+  const auto& call = p.b.call;
+  const int64_t part = block_index().x % p.parts.count;
+  const auto place = find_patterns(p, block_index().x / p.parts.count, kRetrieveRows<T, room>);
+  const RetrieveSet set(call, p.b.sets, place.set);
+  if (place.first >= set.keys) return;
+  const PatternShared<T, room> at(call.values.data != nullptr, p.b.g.saved.rest != nullptr);
+  PatternTile<T, room> work(p, set, at, place.first);
+  int64_t begin = part * p.parts.tiles_of_part, end = begin + p.parts.tiles_of_part;
+  const auto all = p.parts.tiles * (call.most_steps + 1), read_out = p.parts.tiles * call.most_steps;
+  if (values && begin < read_out) begin = read_out;
+  if (end > all) end = all;
+  QueryStream<T, room> queries(p, set, at, begin, end);
+  while (queries.has_more()) work.add(queries.bring(), values);
+  work.write(values, part);
+}
+
+template <class T, int room>
+std::string run(const RetrieveBackward& backward, Stream stream) {
+  const auto& call = backward.call;
+  RetrieveBackward b = backward;
+  const int64_t rows = kRetrieveRows<T, room>;
+  b.sets = retrieve_sets(call, rows);
+  const Parts parts(call, b.sets.rows, kPassingRows<T, room>);
+  const bool ragged = call.offsets != nullptr;
+  const PatternBackward p{b, parts, ragged ? call.keys / rows + call.batch : (call.keys + rows - 1) / rows};
+  const auto sets = ragged ? b.sets.sets / (call.batch > 0 ? call.batch : 1) : b.sets.sets;
+  const PatternShared<T, room> shared(call.values.data != nullptr, b.g.saved.rest != nullptr);
+  const LaunchShape shape{{sets * p.tiles * parts.count, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
+  for (const bool values : {false, true}) {
+    if ((values ? b.g.values : b.g.stored).data == nullptr || shape.grid[0] == 0) continue;
+    auto error = launch(retrieve_patterns_back<T, room>, shape, stream, p, values);
+    if (!error.empty()) return error;
+  }
+  return {};
+}
+
+}  // namespace
+
+PatternGradientForm pattern_gradient_form(const RetrieveCall& call) {
+  const auto sets = retrieve_sets(call, 1);
+  const auto rows = sets.rows * (call.most_steps + 1);
+  const auto parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
+  return {sets.all_batch, sets.all_heads, parts < 1 ? 1 : parts > kMostParts ? kMostParts : parts};
+}
+
+std::string retrieve_pattern_gradient(const RetrieveBackward& backward, Stream stream) {
+  return for_patterns(backward.call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    return run<typename Patterns::Type, Patterns::kRoom>(backward, stream);
+  });
+}
+
+}  // namespace hopfield::kernels::cuda

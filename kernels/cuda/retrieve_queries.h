@@ -1,0 +1,280 @@
+#pragma once
+
+// A warp's queries on their way through associations with all patterns of their set.
+
+#include <kernels/cuda/retrieve_scores.h>
+#include <kernels/cuda/retrieve_stream.h>
+
+namespace hopfield::kernels::cuda {
+
+/// Everything the kernel gets.
+struct RetrieveForward {
+  RetrieveCall call;
+  RetrieveOutputs out;
+  RetrieveSets sets;
+  int64_t saved_row;
+};
+
+/// Patterns of a tile: scores of all of them stay in registers beside sums of `room` features.
+template <class T, int room>
+constexpr int kKeysAtOnce = (kIsFloat<T> || room > 64) ? 32 : 64;
+
+/// How far a query has come.
+struct QueryProgress {
+  int64_t steps_max = 0, steps = 0;
+  float eps = 0.0f, residual = bits_float(0x7FC00000u);
+  bool frozen = true;
+
+  HOPFIELD_DEVICE bool active(int64_t step) const { return !frozen && step < steps_max; }
+};
+
+/// Shared memory of a block, in bytes from its beginning.
+template <class T, int room>
+struct QueryShared {
+  static constexpr int kTile = kRetrieveRows<T, room> * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  int queries, patterns, places, progress, votes, total;
+
+  HOPFIELD_DEVICE constexpr explicit QueryShared(bool exact_states)
+      : queries(0),
+        patterns(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * kTile),
+        places(patterns + PatternStream<T, room, kKeysAtOnce<T, room>, 1>::kBytes),
+        progress(places + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
+        votes(progress + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryProgress))),
+        total(votes + 2 * kRetrieveWarps * 4) {}
+};
+
+/// A warp's queries on their way through all steps.
+template <class T, int room>
+class QueryTile {
+ public:
+  using Patterns = PatternStream<T, room, kKeysAtOnce<T, room>, 1>;
+
+  HOPFIELD_DEVICE QueryTile(const RetrieveForward& f, const RetrieveSet& set, int64_t tile, Patterns& patterns)
+      : f_(f),
+        set_(set),
+        patterns_(patterns),
+        rest_(f.call.exact_states && !kIsFloat<T> ? kRetrieveRows<T, room> * kPitch : 0),
+        depth_(product_width<T>(f.call.depth)) {
+    const QueryShared<T, room> at(f.call.exact_states);
+    const int first = warp_index() * kRows;
+    queries_ = shared_memory<T>(at.queries) + first * kPitch;
+    places_ = shared_memory<QueryPlace>(at.places) + first;
+    progress_ = shared_memory<QueryProgress>(at.progress) + first;
+    if (lane_index() < kRows) {
+      const auto place = set.query(f.call, f.sets, tile * kRetrieveRows<T, room> + first + lane_index());
+      QueryProgress progress;
+      if (place.exists) {
+        progress.steps_max = f.call.steps_max[place.head];
+        progress.eps = f.call.eps[place.head];
+        progress.frozen = false;
+      }
+      places_[lane_index()] = place;
+      progress_[lane_index()] = progress;
+    }
+    sync_warp();
+    for_rows([&](int band, int half, int row) {
+      beta_[band][half] = places_[row].exists ? f.call.beta[places_[row].head] : 0.0f;
+    });
+  }
+
+  /// Takes the queries to shared memory and to the states.
+  HOPFIELD_DEVICE void load() const {
+    const auto& call = f_.call;
+    for (int row = 0; row < kRows; ++row) {
+      const auto place = places_[row];
+      const T* from = place.template in<T>(call.state);
+      for (int k = lane_index(); k < depth_; k += 32) {
+        const float value = place.exists && k < call.depth ? to_float(from[k]) : 0.0f;
+        put_query(row, k, value);
+        if (place.exists && k < call.depth) f_.out.states[place.row * call.depth + k] = value;
+      }
+    }
+    sync_warp();
+  }
+
+  HOPFIELD_DEVICE bool any_active(int64_t step) const {
+    return any(lane_index() < kRows && progress_[lane_index() % kRows].active(step));
+  }
+
+  /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
+  HOPFIELD_DEVICE void associate(bool last) {
+    for_rows([&](int band, int half, int) {
+      largest_[band][half] = minus_infinity();
+      sum_[band][half] = 0.0f;
+    });
+    clear(sums_);
+    const bool values = last && f_.call.values.data != nullptr;
+    const int width = values ? product_width<T>(f_.call.width) : depth_;
+    for (int number = 0; number < patterns_.tiles(); ++number) {
+      const T* tile = patterns_.bring();
+      float weights[kBands<T, room>][kKeysAtOnce<T, room> / 8][4] = {};
+      multiply_rows<T, room>(weights, queries_, rest_, tile, depth_, f_.call.plain_float32);
+      const int first = number * kKeysAtOnce<T, room>;
+      finish_scores(weights, f_.call, set_, places_, beta_, first, last && f_.out.scores != nullptr,
+                    [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
+      find_weights(weights);
+      if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
+      if (values) tile = patterns_.bring();
+      multiply_weights<T, room>(sums_, weights, tile, width, f_.call.plain_float32);
+    }
+    sum_rows(sum_);
+  }
+
+  /// Moves the states to what update `step` found.
+  HOPFIELD_DEVICE void update(int64_t step) {
+    const auto& call = f_.call;
+    sync_warp();  // other lanes may still read the queries
+    for_rows([&](int band, int half, int row) {
+      const auto place = places_[row];
+      auto progress = progress_[row];
+      const bool was_active = progress.active(step), gone = dead(band, half), moves = was_active && !gone;
+      const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
+      float* states = f_.out.states + place.row * call.depth;
+      float squares = 0.0f;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < room / 4; ++i) {
+        const int k = column_of_lane(i / 2) + i % 2;
+        if (!moves || k >= call.depth) continue;
+        const float next = sums_[band][i / 2][2 * half + i % 2] * scale, difference = next - states[k];
+        squares = fused_multiply_add(difference, difference, squares);
+        states[k] = next;
+        put_query(row, k, next);
+        save_state(step, place.row, k, next);
+      }
+      squares = quad_sum(squares);
+      if (was_active) {
+        save_sums(place, step, band, half);
+        progress.residual = gone ? 0.0f : squares > 0.0f ? 1.0f / fast_rsqrt(squares) : squares;
+        if (moves) progress.steps += 1;
+        const bool goes_on = progress.residual > progress.eps && progress.residual < bits_float(0x7F800000u);
+        progress.frozen = gone || (progress.eps > 0.0f && !goes_on);
+      }
+      sync_warp();  // its lanes have read the row's progress
+      if (lane_index() % 4 == 0) progress_[row] = progress;
+    });
+    sync_warp();
+  }
+
+  HOPFIELD_DEVICE void write_results() const {
+    const auto& call = f_.call;
+    const auto& out = f_.out;
+    for_rows([&](int band, int half, int row) {
+      const auto place = places_[row];
+      const auto progress = progress_[row];
+      if (!place.exists) return;
+      const bool gone = dead(band, half);
+      const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
+      HOPFIELD_UNROLL
+      for (int i = 0; i < room / 4; ++i) {
+        const int k = column_of_lane(i / 2) + i % 2;
+        if (k >= call.width) continue;
+        static_cast<T*>(out.output)[place.row * call.width + k] =
+            from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
+      }
+      for (int64_t k = lane_index() % 4; k < call.depth; k += 4) {
+        const float state = out.states[place.row * call.depth + k];
+        static_cast<T*>(out.state)[place.row * call.depth + k] = from_float<T>(state);
+        // The states stood still from there on: what backward will look for.
+        for (auto step = progress.steps; step < call.most_steps; ++step) save_state(step, place.row, k, state);
+      }
+      if (lane_index() % 4 != 0) return;
+      save_sums(place, call.most_steps, band, half);
+      const float residual = gone ? 0.0f : progress.residual;
+      out.logsumexp[place.row] =
+          gone ? minus_infinity() : (largest_[band][half] + fast_log2(sum_[band][half])) / kLog2e;
+      out.residual[place.row] = residual;
+      out.steps[place.row] = progress.steps;
+      out.converged[place.row] = residual <= progress.eps;
+    });
+  }
+
+ private:
+  static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+
+  template <class Do>
+  HOPFIELD_DEVICE static void for_rows(const Do& act) {
+    HOPFIELD_UNROLL
+    for (int i = 0; i < 2 * kBands<T, room>; ++i) act(i / 2, i % 2, row_of_lane(i / 2, i % 2));
+  }
+
+  /// Nothing to attend to.
+  HOPFIELD_DEVICE bool dead(int band, int half) const {
+    return largest_[band][half] == minus_infinity() && sum_[band][half] == 0.0f;
+  }
+
+  HOPFIELD_DEVICE void put_query(int row, int k, float value) const {
+    T* to = queries_ + row * kPitch + k;
+    *to = from_float<T>(value);
+    if (rest_ != 0) to[rest_] = from_float<T>(value - to_float(*to));
+  }
+
+  HOPFIELD_DEVICE int64_t all_rows() const { return f_.call.batch * f_.call.heads * f_.call.queries; }
+
+  HOPFIELD_DEVICE void save_state(int64_t step, int64_t row, int64_t k, float value) const {
+    const auto& saved = f_.out.saved;
+    if (saved.states == nullptr) return;
+    const auto at = (step * all_rows() + row) * f_.saved_row + k;
+    const T rounded = from_float<T>(value);
+    static_cast<T*>(saved.states)[at] = rounded;
+    if (saved.rest != nullptr) static_cast<T*>(saved.rest)[at] = from_float<T>(value - to_float(rounded));
+  }
+
+  HOPFIELD_DEVICE void save_sums(const QueryPlace& place, int64_t step, int band, int half) const {
+    if (f_.out.saved.sums == nullptr || lane_index() % 4 != 0) return;
+    float* to = f_.out.saved.sums + 2 * (step * all_rows() + place.row);
+    to[0] = largest_[band][half];
+    to[1] = sum_[band][half];
+  }
+
+  HOPFIELD_DEVICE void note_score(const QueryPlace& place, int key, float score) const {
+    f_.out.scores[place.batch * f_.out.score_batch + place.head * f_.out.score_head + place.query * f_.out.score_query +
+                  (set_.first + key) * f_.out.score_key] = score;
+  }
+
+  /// From scores to exponentials; what was summed before is made relative to the new largest score.
+  HOPFIELD_DEVICE void find_weights(float (&weights)[kBands<T, room>][kKeysAtOnce<T, room> / 8][4]) {
+    for_rows([&](int band, int half, int) {
+      float& largest_before = largest_[band][half];
+      float largest = largest_before;
+      HOPFIELD_UNROLL
+      for (int i = 0; i < kKeysAtOnce<T, room> / 4; ++i) {
+        const float score = weights[band][i / 2][2 * half + i % 2];
+        largest = score > largest ? score : largest;
+      }
+      largest = quad_max(largest);
+      // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
+      const float factor = largest_before == largest            ? 1.0f
+                           : largest_before == minus_infinity() ? 0.0f
+                                                                : fast_exp2(largest_before - largest);
+      largest_before = largest;
+      sum_[band][half] *= factor;
+      HOPFIELD_UNROLL
+      for (int t = 0; t < room / 8; ++t) {
+        sums_[band][t][2 * half] *= factor;
+        sums_[band][t][2 * half + 1] *= factor;
+      }
+      HOPFIELD_UNROLL
+      for (int i = 0; i < kKeysAtOnce<T, room> / 4; ++i) {
+        float& weight = weights[band][i / 2][2 * half + i % 2];
+        weight = weight == minus_infinity() ? 0.0f : fast_exp2(weight - largest);
+        sum_[band][half] += weight;
+      }
+    });
+  }
+
+  const RetrieveForward& f_;
+  const RetrieveSet& set_;
+  Patterns& patterns_;
+  const int rest_;   ///< elements from a query to what rounding left of it, or 0
+  const int depth_;  ///< up to whole products
+  // Of the warp, in shared memory.
+  T* queries_;
+  QueryPlace* places_;
+  QueryProgress* progress_;
+  // Of the lane's rows: of the association at hand, the largest score so far in units of log 2, and the sum of
+  // exponentials of the lane's own keys.
+  float beta_[kBands<T, room>][2] = {}, largest_[kBands<T, room>][2] = {}, sum_[kBands<T, room>][2] = {};
+  float sums_[kBands<T, room>][room / 8][4] = {};
+};
+
+}  // namespace hopfield::kernels::cuda

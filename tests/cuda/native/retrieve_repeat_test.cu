@@ -1,0 +1,200 @@
+// Whether retrieval on the GPU gives the same bits every time; see repeat_test.cu.
+
+#include "../pool_case.h"  // random numbers, types
+
+#include <kernels/cuda/retrieve.h>
+
+#include <map>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+constexpr unsigned char kPoison = 0xFF;
+
+/// HOPFIELD_REPEATS, or a few.
+int repeats() {
+  const char* text = std::getenv("HOPFIELD_REPEATS");
+  return text == nullptr ? 10 : std::atoi(text);
+}
+
+/// What is retrieved from what. Everything contiguous.
+struct Shape {
+  int64_t batch = 3, heads = 2, queries = 130, keys = 130, depth = 32, width = 24, steps = 3;
+  bool self = false;    ///< the patterns are the queries
+  bool shared = false;  ///< by the batch
+  std::vector<int64_t> bags;
+  float eps = 0.0f;
+
+  int64_t rows() const { return batch * heads * queries; }
+  int64_t all_keys() const {
+    int64_t sum = 0;
+    for (const auto size : bags) sum += size;
+    return bags.empty() ? keys : sum;
+  }
+  /// Rows of patterns that there are.
+  int64_t patterns() const { return (bags.empty() && !shared ? batch : 1) * heads * all_keys(); }
+  size_t type_size(ElementType type) const { return type == ElementType::float32 ? 4 : 2; }
+};
+
+/// A call, again and again into the same memory. What a backward pass writes belongs among `results_` too.
+class Retrieving {
+ public:
+  Retrieving(const Shape& shape, ElementType type, bool plain)
+      : shape_(shape),
+        size_(shape.type_size(type)),
+        state_(numbers(shape.rows() * shape.depth, 1, type)),
+        stored_(numbers(shape.patterns() * shape.depth, 2, type)),
+        values_(numbers(shape.patterns() * shape.width, 3, type)),
+        key_bias_(random_floats(static_cast<size_t>(shape.all_keys()), 4)),
+        offsets_(places(shape)),
+        steps_max_(static_cast<size_t>(shape.heads), shape.steps),
+        beta_(static_cast<size_t>(shape.heads), 0.3f),
+        eps_(static_cast<size_t>(shape.heads), shape.eps) {
+    set_call(type, plain);
+    const auto rows = static_cast<size_t>(shape.rows()), depth = static_cast<size_t>(shape.depth),
+               width = static_cast<size_t>(shape.width), steps = static_cast<size_t>(shape.steps);
+    add("output", rows * width * size_);
+    add("state", rows * depth * size_);
+    add("logsumexp", rows * sizeof(float));
+    add("residual", rows * sizeof(float));
+    add("steps", rows * sizeof(int64_t));
+    add("converged", rows);
+    add("states", rows * depth * sizeof(float));
+    add("saved states", steps * rows * depth * sizeof(float));
+    add("saved sums", (steps + 1) * rows * 2 * sizeof(float));
+    add("saved output", rows * width * sizeof(float));
+  }
+
+  using Bits = std::map<std::string, std::vector<unsigned char>>;
+
+  /// All that came out. What was not written holds NaN.
+  Bits run() {
+    for (const auto& [name, memory] : results_) {
+      cuda::require_success(cudaMemset(memory.array.data(), kPoison, memory.bytes));
+    }
+    const auto error = retrieve_forward(call_, outputs(), nullptr);
+    if (!error.empty()) throw std::runtime_error(error);
+    Bits bits;
+    for (const auto& [name, memory] : results_) bits[name] = memory.array.download();
+    return bits;
+  }
+
+ private:
+  struct Memory {
+    explicit Memory(size_t count) : bytes(count), array(count, kPoison) {}
+    size_t bytes;
+    DeviceArray<unsigned char> array;
+  };
+
+  static DeviceArray<unsigned char> numbers(int64_t count, uint32_t seed, ElementType type) {
+    return DeviceArray<unsigned char>(as_type(random_floats(static_cast<size_t>(count), seed), type));
+  }
+  static std::vector<int64_t> places(const Shape& shape) {
+    std::vector<int64_t> offsets{0};
+    for (const auto bag : shape.bags) offsets.push_back(offsets.back() + bag);
+    return offsets;
+  }
+
+  void add(const std::string& name, size_t bytes) { results_.emplace(name, Memory(bytes)); }
+  template <class T>
+  T* result(const std::string& name) const {
+    return reinterpret_cast<T*>(results_.at(name).array.data());
+  }
+
+  void set_call(ElementType type, bool plain) {
+    const auto& s = shape_;
+    const bool ragged = !s.bags.empty();
+    const auto patterns = [&](const DeviceArray<unsigned char>& array, int64_t width) {
+      if (ragged) return Strided{array.data(), 0, width, s.heads * width};
+      return Strided{array.data(), s.shared ? 0 : s.heads * s.keys * width, s.keys * width, width};
+    };
+    auto& c = call_;
+    c.batch = s.batch;
+    c.heads = s.heads;
+    c.queries = s.queries;
+    c.keys = s.all_keys();
+    c.depth = s.depth;
+    c.width = s.self ? s.depth : s.width;
+    c.state = {state_.data(), s.heads * s.queries * s.depth, s.queries * s.depth, s.depth};
+    c.stored = patterns(s.self ? state_ : stored_, s.depth);
+    if (!s.self) c.values = patterns(values_, s.width);
+    if (ragged) c.offsets = offsets_.data();
+    if (!s.self) c.key_bias = key_bias_.data();
+    c.beta = beta_.data();
+    c.steps_max = steps_max_.data();
+    c.eps = eps_.data();
+    c.most_steps = s.steps;
+    c.type = type;
+    c.plain_float32 = plain;
+    c.exact_states = s.eps > 0;
+  }
+
+  RetrieveOutputs outputs() const {
+    RetrieveOutputs out{};
+    out.output = result<void>("output");
+    out.state = result<void>("state");
+    out.logsumexp = result<float>("logsumexp");
+    out.residual = result<float>("residual");
+    out.steps = result<int64_t>("steps");
+    out.converged = result<uint8_t>("converged");
+    out.states = result<float>("states");
+    out.saved_states = result<float>("saved states");
+    out.saved_sums = result<float>("saved sums");
+    out.saved_output = result<float>("saved output");
+    return out;
+  }
+
+  Shape shape_;
+  size_t size_;
+  RetrieveCall call_;
+  DeviceArray<unsigned char> state_, stored_, values_;
+  DeviceArray<float> key_bias_;
+  DeviceArray<int64_t> offsets_, steps_max_;
+  DeviceArray<float> beta_, eps_;
+  std::map<std::string, Memory> results_;
+};
+
+void expect_the_same_bits(const Shape& shape) {
+  for (const auto& [type, plain] : {std::pair{ElementType::bfloat16, false},
+                                    {ElementType::float16, false},
+                                    {ElementType::float32, false},
+                                    {ElementType::float32, true}}) {
+    SCOPED_TRACE("type " + std::to_string(static_cast<int>(type)) + (plain ? ", without tensor cores" : ""));
+    Retrieving retrieving(shape, type, plain);
+    const auto first = retrieving.run();
+    for (int i = 1; i < repeats(); ++i) {
+      const auto again = retrieving.run();
+      for (const auto& [name, bits] : first) {
+        ASSERT_TRUE(again.at(name) == bits) << name << ", repetition " << i;
+      }
+    }
+  }
+}
+
+TEST_F(Cuda, RetrieveSelfAssociationThatStopsEarlyGivesTheSameBitsEveryTime) {
+  Shape shape;
+  shape.self = true;
+  shape.width = shape.depth;
+  shape.steps = 6;
+  shape.eps = 0.05f;
+  expect_the_same_bits(shape);
+}
+
+TEST_F(Cuda, RetrieveFromSharedPatternsGivesTheSameBitsEveryTime) {
+  Shape shape;
+  shape.batch = 40;
+  shape.queries = 11;
+  shape.shared = true;
+  expect_the_same_bits(shape);
+}
+
+TEST_F(Cuda, RetrieveFromRaggedPatternsGivesTheSameBitsEveryTime) {
+  Shape shape;
+  shape.bags = {700, 0, 3, 130, 64};
+  shape.batch = static_cast<int64_t>(shape.bags.size());
+  shape.queries = 20;
+  expect_the_same_bits(shape);
+}
+
+}  // namespace
+}  // namespace hopfield::kernels::cuda
