@@ -4,13 +4,14 @@
 
 namespace hopfield::detail {
 
-/// What forward keeps for backward: a few numbers and vectors for each query and step. In the passes' own terms, all
-/// float32.
+/// What forward keeps for backward: a few numbers and vectors for each query and step. In the passes' own terms,
+/// float32 unless they say otherwise.
 struct Saved {
   at::Tensor states;       ///< after 1 .. T updates [T, N, H, L, d]
   at::Tensor sums;         ///< of exponentials
   at::Tensor output;       ///< [N, H, L, d_v], a pool: [N, H, L, d_in]
   at::Tensor means, mass;  ///< of a pool: mean instances of the updates [T, N, H, L, d_in], sum of the association
+  at::Tensor rest;         ///< what rounding left of states that are kept in 16 bits
 };
 
 /// What backward finds, float32. The gradients of patterns go to tensors that the caller gives, or nowhere.

@@ -96,10 +96,11 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
   const auto* passes = detail::pool_passes(device);
   if (passes == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
   if (auto reason = passes->reason_against(input, settings)) return reason;
+  if (auto reason = detail::reason_against_options(call, settings)) return reason;
   // The kernels of other devices leave excluded instances out by themselves, and their values are not looked at here:
   // that would wait for the device.
-  if (!input.instances.is_cpu()) return detail::reason_against_options(call, settings);
-  auto reason = detail::reason_against_fusing(call, settings);
+  if (!input.instances.is_cpu()) return std::nullopt;
+  auto reason = detail::reason_against_cpu(call, settings);
   if (!reason) input.instances = call.stored.squeeze(1);
   return reason;
 }

@@ -117,7 +117,7 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
     incoming.state = gradients[1];
     incoming.logsumexp = gradients[2];
     incoming.mass = gradients[3];
-    const Saved saved{tensors[5], tensors[6], tensors[8], tensors[7], tensors[9]};
+    const Saved saved{tensors[5], tensors[6], tensors[8], tensors[7], tensors[9], {}};
     const auto g = at::GradMode::is_enabled() ? differentiable_backward(input, settings, rest->seed, incoming)
                                               : run_backward(input, settings, rest->seed, saved, tensors[10], incoming,
                                                              ctx->needs_input_grad(0));

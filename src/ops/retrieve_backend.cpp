@@ -31,11 +31,6 @@ struct FusedCall {
 
 using Reason = std::optional<std::string>;
 
-Reason no_kernel_for_device(const FusedCall& call) {
-  if (call.input.state.is_cpu()) return std::nullopt;
-  return c10::str("this build has no fused kernel for ", call.input.state.device().type(), " tensors");
-}
-
 Reason transformed(const FusedCall& call) {
   const auto forward_mode = [](const at::Tensor& tensor) { return tensor.defined() && tensor._fw_grad(0).defined(); };
   for (const auto* tensor : {&call.input.state, &call.input.stored, &call.input.projection, &call.settings.beta}) {
@@ -111,15 +106,19 @@ bool is_traced(const at::Tensor& tensor) {
 }
 
 namespace {
-const RetrievePasses*& passes_of(c10::DeviceType device) {
-  static std::array<const RetrievePasses*, c10::COMPILE_TIME_MAX_DEVICE_TYPES> all{};
-  return all.at(static_cast<size_t>(device));
+std::array<std::optional<RetrievePasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>& all_passes() {
+  static std::array<std::optional<RetrievePasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> passes;
+  return passes;
 }
 }  // namespace
 
-const RetrievePasses* retrieve_passes(c10::DeviceType device) { return passes_of(device); }
+const RetrievePasses* retrieve_passes(c10::DeviceType device) {
+  const auto& passes = all_passes().at(static_cast<size_t>(device));
+  return passes ? &*passes : nullptr;
+}
+
 RegisterRetrievePasses::RegisterRetrievePasses(c10::DeviceType device, const RetrievePasses& passes) {
-  passes_of(device) = &passes;
+  all_passes().at(static_cast<size_t>(device)) = passes;
 }
 
 Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {
@@ -130,12 +129,8 @@ Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings
   return std::nullopt;
 }
 
-Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings) {
+Reason reason_against_cpu(RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {no_kernel_for_device, transformed}) {
-    if (auto reason = predicate(call)) return reason;
-  }
-  if (auto reason = reason_against_options(input, settings)) return reason;
   if (auto reason = no_kernel_for_type(call)) return reason;
   if (!call.is_masked()) return std::nullopt;
   const auto clean = without_hidden_nonfinite(input);
@@ -145,8 +140,9 @@ Reason reason_against_fusing(RetrieveInput& input, const RetrieveSettings& setti
 }
 
 Reason reason_against_retrieving(RetrieveInput& input, const RetrieveSettings& settings) {
-  const auto* passes = retrieve_passes(input.state.device().type());
-  if (passes == nullptr) return reason_against_fusing(input, settings);
+  const auto device = input.state.device().type();
+  const auto* passes = retrieve_passes(device);
+  if (passes == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
   if (auto reason = reason_against_options(input, settings)) return reason;
   return passes->reason_against(input, settings);
 }

@@ -80,6 +80,15 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
+  std::vector<int64_t> rows(std::initializer_list<int64_t> more = {}) const {
+    std::vector<int64_t> shape{call.batch, call.heads, call.queries};
+    shape.insert(shape.end(), more);
+    return shape;
+  }
+  std::vector<int64_t> steps_and_rows(int64_t steps, int64_t width) const {
+    return {steps, call.batch, call.heads, call.queries, width};
+  }
+
   cuda::RetrieveCall call;
 
  private:
@@ -94,8 +103,7 @@ class Call {
         patterns.projection = with_hidden_nonfinite_zeroed(values).stored;
       }
     }
-    state_ = input.state.detach();
-    if (state_.stride(3) != 1) state_ = state_.contiguous();
+    state_ = with_aligned_rows(input.state.detach());
     stored_ = with_aligned_rows(patterns.stored.detach());
     call.state = strided(state_);
     call.stored = strided(stored_);
@@ -131,7 +139,7 @@ class Call {
   at::Tensor state_, stored_, values_, offsets_, key_bias_, mask_;
 };
 
-std::optional<std::string> reason_against(const RetrieveInput& input, const RetrieveSettings& settings) {
+std::optional<std::string> reason_against(RetrieveInput& input, const RetrieveSettings& settings) {
   if (auto reason = reason_against_type(input.state); !reason.empty()) return reason;
   const LaunchContext context(input.state);
   cuda::RetrieveCall shape;
@@ -140,23 +148,32 @@ std::optional<std::string> reason_against(const RetrieveInput& input, const Retr
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
-  const auto& steps = settings.update_steps_max.values();
-  const bool updates = std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
-  if (settings.stop_rule == StopRule::per_head && updates)
+  if (settings.stop_rule == StopRule::per_head && updates(settings))
     return "the GPU's retrieval has the stop rule per_query alone";
-  if (!at::GradMode::is_enabled()) return std::nullopt;
-  for (const auto* tensor : {&input.state, &input.stored, &input.projection, &settings.beta}) {
-    if (tensor->defined() && tensor->requires_grad()) return "the GPU's retrieval has no backward pass";
-  }
   return std::nullopt;
 }
 
-RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
+cuda::RetrieveSaved pointers(const Saved& saved) {
+  return {saved.states.data_ptr(), saved.rest.defined() ? saved.rest.data_ptr() : nullptr, float_pointer(saved.sums)};
+}
+
+/// Patterns that are expanded, where each copy has a gradient of its own, as real copies.
+RetrieveInput with_own_patterns(RetrieveInput input) {
+  for (auto* patterns : {&input.stored, &input.projection}) {
+    if (!patterns->defined()) continue;
+    for (int64_t i = 0; i + 2 < patterns->dim(); ++i) {
+      if (patterns->size(i) > 1 && patterns->stride(i) == 0) *patterns = patterns->contiguous();
+    }
+  }
+  return input;
+}
+
+RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed, Saved* saved) {
   const LaunchContext context(input.state);
   const Call call(input, settings, seed);
   const auto& c = call.call;
-  const std::vector<int64_t> rows{c.batch, c.heads, c.queries};
-  const auto with_last = [&](int64_t width) { return std::vector<int64_t>{c.batch, c.heads, c.queries, width}; };
+  const auto rows = call.rows();
+  const auto with_last = [&](int64_t width) { return call.rows({width}); };
   const auto floats = input.state.options().dtype(at::kFloat).requires_grad(false);
   RetrieveResult r;
   r.output = at::empty(with_last(c.width), input.state.options().requires_grad(false));
@@ -182,15 +199,100 @@ RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& setti
                : std::tuple<int64_t, int64_t, int64_t, int64_t>{c.heads * c.queries * c.keys, c.queries * c.keys,
                                                                 c.keys, 1};
   }
+  if (saved != nullptr) {
+    const auto states_shape = call.steps_and_rows(c.most_steps, cuda::retrieve_saved_row(c));
+    saved->states = at::empty(states_shape, r.output.options());
+    if (c.exact_states && c.type != cuda::ElementType::float32)
+      saved->rest = at::empty(states_shape, r.output.options());
+    saved->sums = at::empty(call.steps_and_rows(c.most_steps + 1, 2), floats);
+    out.saved = pointers(*saved);
+  }
   const auto error = cuda::retrieve_forward(c, out, context.stream());
   TORCH_CHECK(error.empty(), "hopfield::retrieve: ", error);
   r.converged = converged.to(at::kBool);
-  if (settings.with_energy) r.energy = retrieve_energy(input, settings, r.state, r.logsumexp);
   return r;
+}
+
+/// A gradient of patterns, first in the form in which the kernels write it.
+class PatternGradient {
+ public:
+  /// @param patterns  undefined: no gradient
+  PatternGradient(const at::Tensor& patterns, const cuda::RetrieveCall& call) : patterns_(patterns) {
+    if (!patterns.defined()) return;
+    const auto form = cuda::pattern_gradient_form(call);
+    const bool ragged = call.offsets != nullptr;
+    const int64_t heads = form.all_heads ? 1 : call.heads, width = patterns.size(-1);
+    const auto shape = ragged
+                           ? std::vector<int64_t>{form.parts, call.keys, heads, width}
+                           : std::vector<int64_t>{form.parts, form.all_batch ? 1 : call.batch, heads, call.keys, width};
+    const auto options = patterns.options().requires_grad(false);
+    written_ = at::empty(shape, form.parts > 1 ? options.dtype(at::kFloat) : options);
+    // Rows of no bag, and patterns that nobody asked, are left alone.
+    if (ragged || call.batch * call.heads * call.queries == 0) written_.zero_();
+  }
+
+  cuda::PatternGradient target() const {
+    if (!written_.defined()) return {};
+    if (written_.dim() == 4) return {written_.data_ptr(), 0, written_.stride(2), written_.stride(1)};
+    return {written_.data_ptr(), written_.stride(1), written_.stride(2), written_.stride(3)};
+  }
+  int64_t part_size() const { return written_.defined() ? written_.stride(0) : 0; }
+
+  /// The gradient, in the shape of the patterns.
+  at::Tensor sum() const {
+    if (!written_.defined()) return {};
+    const auto all = written_.size(0) > 1 ? written_.sum(0) : written_.select(0, 0);
+    return all.sum_to_size(patterns_.sizes()).to(patterns_.scalar_type());
+  }
+
+ private:
+  at::Tensor patterns_, written_;
+};
+
+RetrieveGradients backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
+                           const Saved& saved, const at::Tensor& steps, const RetrieveResult& incoming,
+                           std::array<bool, 2> wants) {
+  const LaunchContext context(input.state);
+  const Call call(with_own_patterns(input), settings, seed);
+  const auto& c = call.call;
+  const auto options = input.state.options().requires_grad(false), floats = options.dtype(at::kFloat);
+  const auto rows_of = [&](const at::Tensor& gradient, int64_t width) {
+    return gradient.defined() ? with_aligned_rows(gradient.detach().to(options))
+                              : at::zeros({1, 1, 1, width}, options).expand(call.rows({width}));
+  };
+  const auto output = rows_of(incoming.output, c.width), state = rows_of(incoming.state, c.depth);
+  const auto logsumexp =
+      incoming.logsumexp.defined() ? incoming.logsumexp.detach().to(floats).contiguous() : at::Tensor();
+  const auto passed = at::empty_like(saved.states), marks = at::empty(call.steps_and_rows(c.most_steps + 1, 4), floats);
+  RetrieveGradients result;
+  result.state = at::empty(call.rows({c.depth}), options);
+  result.beta = at::empty(call.rows(), floats);
+  const PatternGradient stored(wants[0] ? input.stored : at::Tensor(), c),
+      values(wants[1] ? input.projection : at::Tensor(), c);
+  cuda::RetrieveGradients g;
+  g.output = strided(output);
+  if (incoming.state.defined()) g.state = strided(state);
+  g.logsumexp = float_pointer(logsumexp);
+  g.saved = pointers(saved);
+  g.steps = steps.data_ptr<int64_t>();
+  if (settings.gradient.kind() == Gradient::Kind::last) g.last_steps = settings.gradient.steps();
+  g.passed = passed.data_ptr();
+  g.marks = float_pointer(marks);
+  g.query = result.state.data_ptr();
+  g.beta = float_pointer(result.beta);
+  g.stored = stored.target();
+  g.stored_size = stored.part_size();
+  g.values = values.target();
+  g.values_size = values.part_size();
+  const auto error = cuda::retrieve_backward(c, g, context.stream());
+  TORCH_CHECK(error.empty(), "hopfield::retrieve: ", error);
+  result.stored = stored.sum();
+  result.projection = values.sum();
+  return result;
 }
 
 }  // namespace
 
-const RetrievePasses kRetrieveCudaPasses{reason_against, forward};
+const RetrievePasses kRetrieveCudaPasses{reason_against, forward, backward};
 
 }  // namespace hopfield::detail

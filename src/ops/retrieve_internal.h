@@ -20,8 +20,9 @@ RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimension
 /// One sentence against the fused kernels of any device, or nothing.
 std::optional<std::string> reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings);
 
-/// One sentence against the fused kernels of the CPU; or nothing, and then without_hidden_nonfinite() of the input.
-std::optional<std::string> reason_against_fusing(RetrieveInput& input, const RetrieveSettings& settings);
+/// One sentence against the CPU's fused kernels beyond those, or nothing, and then without_hidden_nonfinite() of the
+/// input.
+std::optional<std::string> reason_against_cpu(RetrieveInput& input, const RetrieveSettings& settings);
 
 /// Patterns under masks that are not finite, but that nothing may attend to, set to zero: 0 * NaN is NaN. Nothing if
 /// something may attend to them.
@@ -39,9 +40,9 @@ RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSett
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
                            const at::Tensor& logsumexp);
 
-/// The fused kernels of the CPU, forward and backward as one node of the graph. Needs all dimensions, and a call that
-/// reason_against_fusing() has nothing against.
-RetrieveResult retrieve_cpu(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
+/// The fused kernels of the tensors' device, forward and backward as one node of the graph. Needs all dimensions, and a
+/// call that reason_against_retrieving() has nothing against.
+RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
 
 /// Values cannot be read back from tensors that are being traced or transformed.
 bool is_traced(const at::Tensor& tensor);

@@ -19,7 +19,7 @@ namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
-using testing::pools_with_the_gpus_kernels;
+using testing::runs_the_gpus_kernels;
 using testing::randn;
 using testing::test_device;
 
@@ -257,7 +257,7 @@ TEST(PoolSizes, ScoresOfNothingHaveTheirShape) {
 
 /// More than a grid's second and third extent hold.
 TEST(PoolSizes, ABatchHoldsMoreThan65535Bags) {
-#ifdef HOPFIELD_POOL_OF_THE_GPU
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
   GTEST_SKIP() << "65537 blocks take the host a minute";
 #endif
   const int64_t bags = 65537;

@@ -22,7 +22,7 @@ namespace {
 using testing::bitwise_equal;
 using testing::expect_error;
 using testing::max_difference;
-using testing::pools_with_the_gpus_kernels;
+using testing::runs_the_gpus_kernels;
 using testing::randn;
 using testing::test_device;
 using testing::WrongCall;
@@ -148,12 +148,12 @@ double relative_error(const at::Tensor& found, const at::Tensor& reference) {
 /// one stop rule.
 bool is_refused(const Sample& sample) {
   const auto rule = sample.options.stop_rule();
-  return pools_with_the_gpus_kernels() &&
+  return runs_the_gpus_kernels() &&
          (sample.input.association_mask.defined() ||
           (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0));
 }
 
-#ifdef HOPFIELD_POOL_OF_THE_GPU
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
 constexpr uint64_t kGenerated = 2;
 #else
 constexpr uint64_t kGenerated = 10;
@@ -238,7 +238,7 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
 TEST(Pool, SaysWhichFormServesACall) {
   auto in = large_bags().input;
   for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias}) *tensor = tensor->to(at::kFloat);
-#ifdef HOPFIELD_POOL_OF_THE_GPU
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
   EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
 #else
   EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");

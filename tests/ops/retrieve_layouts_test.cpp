@@ -192,7 +192,7 @@ TEST_P(RetrieveLayouts, SizesOfZero) {
 /// More than a grid is high. One set of patterns for each, where that does not take a host minutes.
 TEST_P(RetrieveLayouts, ManyBatchElements) {
   constexpr int64_t kBatch = 65537;
-  const bool slow = testing::pools_with_the_gpus_kernels() && !test_device().is_cuda();
+  const bool slow = testing::runs_the_gpus_kernels() && !test_device().is_cuda();
   for (const int64_t sets : {int64_t{1}, kBatch}) {
     if (slow && (sets > 1 || with_gradient())) continue;
     RetrieveInput in;
@@ -207,7 +207,7 @@ TEST_P(RetrieveLayouts, ManyBatchElements) {
       for (size_t i = 0; i < alone.size(); ++i) {
         if (i == 4 && sets == 1) continue;  // the shared patterns' gradient is everybody's
         // The CPU's kernels add up in another order where queries are few.
-        const bool near = !testing::pools_with_the_gpus_kernels() && at::allclose(all[i][n], alone[i][0], 1e-2, 1e-5);
+        const bool near = !testing::runs_the_gpus_kernels() && at::allclose(all[i][n], alone[i][0], 1e-2, 1e-5);
         EXPECT_TRUE(near || bitwise_equal(all[i][n], alone[i][0]))
             << sets << " sets, element " << n << ", tensor " << i;
       }

@@ -13,9 +13,9 @@ inline at::Device test_device() {
   return at::kCPU;
 }
 
-/// Whether pooling runs the GPU's kernels: on a GPU, or in a program that has them on CPU tensors.
-inline bool pools_with_the_gpus_kernels() {
-#ifdef HOPFIELD_POOL_OF_THE_GPU
+/// Whether the ops run the GPU's kernels: on a GPU, or in a program that has them on CPU tensors.
+inline bool runs_the_gpus_kernels() {
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
   return true;
 #else
   return test_device().is_cuda();

@@ -1,0 +1,265 @@
+#pragma once
+
+// Retrievals by the fused kernels of the device at hand, held against the composite in float64. Error rule: at most
+// twice (gradients: three times) that of the composite in the same precision, plus the rounding of the result's own
+// size.
+
+#include "support/device.h"
+#include "support/naive.h"
+#include "support/retrieve_case.h"
+#include <hopfield/ops/retrieve.h>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hopfield::testing {
+
+/// A call and what is drawn for it.
+struct Sample {
+  RetrieveInput input;  // float64
+  std::vector<int64_t> steps;
+  std::vector<double> eps;
+  StopRule rule = StopRule::per_query;
+  Gradient gradient = Gradient::unrolled();
+  at::Tensor beta;
+  double dropout = 0;
+  bool own_projection = false;
+  double noise = 0;  // of the gradients that come in
+  uint64_t noise_seed = 0;
+  std::string name;
+};
+
+struct Results {
+  std::vector<at::Tensor> outputs;    // output, state, logsumexp
+  std::vector<at::Tensor> gradients;  // state, stored, projection, beta
+  at::Tensor steps;
+};
+
+inline Results on_host(Results results) {
+  for (auto* tensors : {&results.outputs, &results.gradients}) {
+    for (auto& tensor : *tensors) tensor = tensor.defined() ? tensor.cpu() : tensor;
+  }
+  results.steps = results.steps.cpu();
+  return results;
+}
+
+inline at::Tensor cast(const at::Tensor& tensor, at::ScalarType type) {
+  if (!tensor.defined()) return tensor;
+  if (!at::isFloatingType(tensor.scalar_type())) return tensor.to(test_device());
+  return tensor.detach().to(test_device(), type).requires_grad_(true);
+}
+
+inline Results run(const Sample& sample, at::ScalarType type, Backend backend, bool with_gradient = true) {
+  RetrieveInput input = sample.input;
+  for (auto* tensor : {&input.state, &input.stored, &input.projection, &input.offsets, &input.padding_mask}) {
+    *tensor = cast(*tensor, type);
+  }
+  const bool is_short = type == at::kBFloat16 || type == at::kHalf;
+  for (auto* mask : {&input.association_mask, &input.key_bias}) {
+    *mask = cast(*mask, is_short ? at::kFloat : type);
+    if (mask->defined()) *mask = mask->detach();
+  }
+  const auto beta = sample.beta.detach().to(at::kDouble).requires_grad_(true);
+  auto options = RetrieveOptions()
+                     .beta(beta)
+                     .update_steps_max(sample.steps)
+                     .update_steps_eps(sample.eps)
+                     .update_steps_cap(8)
+                     .stop_rule(sample.rule)
+                     .gradient(sample.gradient)
+                     .dropout(sample.dropout)
+                     .generator(at::detail::createCPUGenerator(7))
+                     .backend(backend);
+  const at::AutoGradMode grad_mode(with_gradient);
+  const auto r = retrieve(input, options);
+  Results results{{r.output, r.state, r.logsumexp}, {}, r.steps};
+  if (!with_gradient) return on_host(std::move(results));
+  std::vector<at::Tensor> inputs{input.state, input.stored};
+  if (input.projection.defined()) inputs.push_back(input.projection);
+  inputs.push_back(beta);
+  // Weights of the results in the loss, the same for all precisions; rows without logsumexp have no gradient.
+  std::vector<at::Tensor> weights;
+  for (size_t i = 0; i < results.outputs.size(); ++i) {
+    const auto& output = results.outputs[i];
+    auto weight = randn(output.sizes(), 90 + i);
+    if (sample.noise > 0) weight = weight * (1 + sample.noise * randn(output.sizes(), sample.noise_seed + 90 + i));
+    weights.push_back(weight.to(output.options().requires_grad(false)));
+    if (i == 2) weights.back().masked_fill_(at::isneginf(output), 0.0);
+  }
+  results.gradients = torch::autograd::grad(results.outputs, inputs, weights, std::nullopt, false, true);
+  return on_host(std::move(results));
+}
+
+/// Largest and mean error, infinity where NaN or infinities are not in the same places.
+inline std::pair<double, double> errors(const at::Tensor& found, const at::Tensor& reference) {
+  if (found.numel() == 0) return {0, 0};
+  const auto a = found.to(at::kDouble), b = reference;
+  const auto finite = at::isfinite(b);
+  if (!at::isfinite(a).eq(finite).all().item<bool>())
+    return {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
+  const auto difference = at::where(finite, a - b, at::zeros_like(b)).abs();
+  return {difference.max().item<double>(), difference.mean().item<double>()};
+}
+
+inline double rounding_of(const at::Tensor& reference, at::ScalarType type) {
+  if (reference.numel() == 0) return 0;
+  const auto rounded = (reference.to(type) + 0.3).sub(0.3).to(at::kDouble);
+  return 2 *
+         at::where(at::isfinite(reference), rounded - reference, at::zeros_like(reference)).abs().max().item<double>();
+}
+
+/// The errors of one call: {largest, mean, rounding} for each output and gradient.
+struct Errors {
+  double largest, mean, rounding;
+};
+
+inline std::vector<Errors> all_errors(const Results& found, const Results& reference, at::ScalarType type) {
+  std::vector<Errors> all;
+  const auto add = [&](const at::Tensor& a, const at::Tensor& b) {
+    if (!b.defined()) return all.push_back({0, 0, 0});
+    const auto [largest, mean] = errors(a, b);
+    all.push_back({largest, mean, rounding_of(b, type)});
+  };
+  for (size_t i = 0; i < reference.outputs.size(); ++i) add(found.outputs[i], reference.outputs[i]);
+  for (size_t i = 0; i < reference.gradients.size(); ++i) add(found.gradients[i], reference.gradients[i]);
+  return all;
+}
+
+/// The inputs that a call in another precision gets, in float64.
+inline Sample rounded_to(const Sample& sample, at::ScalarType type) {
+  auto result = sample;
+  for (auto* tensor : {&result.input.state, &result.input.stored, &result.input.projection}) {
+    if (tensor->defined()) *tensor = tensor->to(type).to(at::kDouble);
+  }
+  for (auto* mask : {&result.input.association_mask, &result.input.key_bias}) {
+    if (mask->defined() && mask->scalar_type() == at::kDouble) *mask = mask->to(at::kFloat).to(at::kDouble);
+  }
+  return result;
+}
+
+/// The same call with inputs moved by so much of themselves, and so are the gradients that come in.
+inline Sample varied(const Sample& sample, double amount, uint64_t seed) {
+  auto result = sample;
+  const auto vary = [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor * (1 + amount * randn(tensor.sizes(), ++seed));
+  };
+  vary(result.input.state);
+  vary(result.input.stored);
+  vary(result.input.projection);
+  vary(result.input.key_bias);
+  if (result.input.association_mask.defined() && result.input.association_mask.scalar_type() == at::kDouble) {
+    vary(result.input.association_mask);
+  }
+  result.noise = amount;
+  result.noise_seed = seed;
+  return result;
+}
+
+inline std::string broken_rule(const std::vector<Errors>& fused, const std::vector<Errors>& plain) {
+  const char* names[] = {"output", "state", "logsumexp", "gradient 0", "gradient 1", "gradient 2", "gradient 3"};
+  for (size_t i = 0; i < fused.size(); ++i) {
+    const double largest = i < 3 && !runs_the_gpus_kernels() ? 2 : 3, mean = i < 3 ? 1.5 : 3;
+    const auto& f = fused[i];
+    if (f.largest <= largest * plain[i].largest + f.rounding && f.mean <= mean * plain[i].mean + f.rounding / 4)
+      continue;
+    return c10::str(names[i], ": largest error ", f.largest, " against ", plain[i].largest, " plain, mean ", f.mean,
+                    " against ", plain[i].mean, ", rounding ", f.rounding);
+  }
+  return "";
+}
+
+/// Errors that calls have which differ from this one in rounding alone, the worst of them.
+inline std::vector<Errors> errors_of_rounding(const Sample& sample, at::ScalarType type, uint64_t seed) {
+  const bool is_short = type == at::kBFloat16 || type == at::kHalf;
+  if (runs_the_gpus_kernels() && is_short) {
+    // Tensor cores round states and weights to 16 bits on the way, which the composite does not: what that may do is
+    // what the same rounding of the inputs does.
+    const auto exact = rounded_to(sample, type);
+    const auto noisy = varied(exact, type == at::kHalf ? 0x1p-12 : 0x1p-9, 1000 * seed);
+    return all_errors(run(noisy, at::kDouble, Backend::composite), run(exact, at::kDouble, Backend::composite), type);
+  }
+  auto other = seed == 0 ? sample : varied(sample, 1e-3, 1000 * seed);
+  other.noise = 0;
+  if (seed > 0) other = rounded_to(other, at::kFloat);
+  return all_errors(run(other, type, Backend::composite), run(rounded_to(other, type), at::kDouble, Backend::composite),
+                    type);
+}
+
+inline void compare(const Sample& sample, at::ScalarType type) {
+  const auto reference = run(rounded_to(sample, type), at::kDouble, Backend::composite);
+  const auto plain = run(sample, type, Backend::composite);
+  const auto fused = run(sample, type, Backend::fused);
+  // A stop rule near its threshold may count differently in another precision: the values are then not comparable.
+  if (!plain.steps.equal(reference.steps) || !fused.steps.equal(reference.steps)) {
+    EXPECT_LE((fused.steps - reference.steps).abs().max().item<int64_t>(), 1) << sample.name;
+    return;
+  }
+  const auto fused_errors = all_errors(fused, reference, type);
+  auto plain_errors = errors_of_rounding(sample, type, 0);
+  // A result of few numbers, or of equal ones, has an error of chance: the plain error is then the worst of some calls.
+  constexpr uint64_t kVariations = 16;
+  for (uint64_t i = 1; i <= kVariations && !broken_rule(fused_errors, plain_errors).empty(); ++i) {
+    const auto more = errors_of_rounding(sample, type, i);
+    for (size_t j = 0; j < more.size(); ++j) {
+      plain_errors[j].largest = std::max(plain_errors[j].largest, more[j].largest);
+      plain_errors[j].mean = std::max(plain_errors[j].mean, more[j].mean);
+    }
+  }
+  EXPECT_EQ(broken_rule(fused_errors, plain_errors), "") << sample.name << " " << type;
+}
+
+/// A random case: layouts, masks and options drawn, sizes small and ugly or around the edges of tiles.
+inline Sample draw(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto pick = [&](std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; };
+  RetrieveShape shape;
+  shape.batch = pick({1, 2, 3, 5});
+  shape.heads = pick({1, 2, 3});
+  shape.queries = pick({1, 2, 3, 7, 16, 17, 33, 64, 65, 131});
+  shape.keys = pick({1, 2, 5, 15, 16, 17, 63, 64, 65, 127, 130, 511, 512, 513, 1100});
+  shape.depth = pick({1, 3, 8, 15, 16, 17, 32, 40, 64, 65, 130});
+  shape.width = pick({1, 7, 16, 24, 32, 64, 70});
+  const auto layout = kLayouts[random() % std::size(kLayouts)];
+  auto mask = kMaskKinds[random() % std::size(kMaskKinds)];
+  if (layout == Layout::ragged && mask != MaskKind::key_bias) mask = MaskKind::none;
+  Sample sample;
+  sample.own_projection = random() % 2 == 0;
+  const auto drawn = make_case(layout, mask, sample.own_projection, seed * 16, shape);
+  sample.input = drawn.input;
+  const bool per_head = random() % 3 == 0, until_converged = random() % 6 == 0;
+  for (int64_t h = 0; h < (per_head ? shape.heads : 1); ++h) {
+    sample.steps.push_back(until_converged ? kUntilConverged : pick({0, 1, 3, 10}));
+    sample.eps.push_back(!until_converged && random() % 2 == 0 ? 0.0 : 1e-2);
+  }
+  if (random() % 4 == 0) sample.rule = StopRule::per_head;
+  if (random() % 4 == 0) sample.gradient = Gradient::last(pick({0, 1, 2, 20}));
+  const double betas[] = {0.0, 1e-3, 0.3, 1.0, -0.5};
+  const auto beta = betas[random() % std::size(betas)] / std::sqrt(static_cast<double>(shape.depth));
+  sample.beta =
+      random() % 2 == 0 ? at::full({}, beta, at::kDouble) : beta * (1 + 0.1 * at::arange(shape.heads, at::kDouble));
+  sample.dropout = random() % 4 == 0 ? 0.4 : 0.0;
+  sample.name = drawn.name + c10::str(" seed ", seed, " N ", shape.batch, " H ", shape.heads, " L ", shape.queries,
+                                      " S ", shape.keys, " d ", shape.depth, " d_v ", shape.width, " steps ",
+                                      sample.steps, " eps ", sample.eps, " ", to_string(sample.rule), " ",
+                                      to_string(sample.gradient), " beta ", beta, " dropout ", sample.dropout);
+  return sample;
+}
+
+inline Sample plain_sample(RetrieveShape shape, Layout layout, bool own_projection, int64_t steps, double beta,
+                           uint64_t seed) {
+  Sample sample;
+  sample.input = make_case(layout, MaskKind::none, own_projection, seed, shape).input;
+  sample.steps = {steps};
+  sample.eps = {0.0};
+  sample.beta = at::full({}, beta, at::kDouble);
+  sample.own_projection = own_projection;
+  sample.name = c10::str("beta ", beta, " S ", shape.keys);
+  return sample;
+}
+
+}  // namespace hopfield::testing

@@ -1,0 +1,140 @@
+// The fused kernels' values, on the device at hand.
+
+#include "fused_case.h"
+
+namespace hopfield {
+namespace {
+
+using testing::bitwise_equal;
+using testing::compare;
+using testing::draw;
+using testing::Layout;
+using testing::make_case;
+using testing::MaskKind;
+using testing::plain_sample;
+using testing::randn;
+using testing::run;
+using testing::runs_the_gpus_kernels;
+using testing::test_device;
+
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
+constexpr uint64_t kTests = 1, kCasesInTest = 40;  // the host takes a second for each
+#else
+constexpr uint64_t kTests = 20, kCasesInTest = 100;
+#endif
+
+class Generated : public ::testing::TestWithParam<uint64_t> {};
+
+TEST_P(Generated, StayWithinTheErrorRule) {
+  for (uint64_t i = 0; i < kCasesInTest && !HasFailure(); ++i) {
+    const auto seed = GetParam() * kCasesInTest + i;
+    const auto narrow = runs_the_gpus_kernels() && seed % 2 == 0 ? at::kHalf : at::kBFloat16;
+    const auto sample = draw(seed);
+    if (runs_the_gpus_kernels() && sample.rule == StopRule::per_head) continue;
+    compare(sample, seed % 3 == 2 ? narrow : at::kFloat);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fused, Generated, ::testing::Range<uint64_t>(0, kTests));
+
+TEST(Fused, SurvivesExtremeBeta) {
+  for (const double beta : {0.0, 1e-6, 8.0, 1e3, 1e6, -3.0}) {
+    compare(plain_sample({2, 2, 20, 70, 16, 16}, Layout::dense, true, 2, beta, 5), at::kFloat);
+    compare(plain_sample({2, 2, 3, 70, 16, 16}, Layout::dense, false, 1, beta, 6), at::kFloat);
+  }
+}
+
+TEST(Fused, NanInLivePatternsStaysInItsOwnRows) {
+  auto sample = plain_sample({3, 2, 4, 20, 16, 16}, Layout::dense, true, 1, 0.5, 9);
+  const auto clean = run(sample, at::kFloat, Backend::fused, false);
+  for (auto* spoilt : {&sample.input.state, &sample.input.stored, &sample.input.projection}) {
+    const auto before = spoilt->clone();
+    (*spoilt)[1][0][2].fill_(std::numeric_limits<double>::quiet_NaN());
+    const auto found = run(sample, at::kFloat, Backend::fused, false),
+               plain = run(sample, at::kFloat, Backend::composite, false);
+    EXPECT_TRUE(at::isnan(found.outputs[0]).equal(at::isnan(plain.outputs[0])));
+    EXPECT_TRUE(at::isnan(found.outputs[1]).equal(at::isnan(plain.outputs[1])));
+    EXPECT_TRUE(bitwise_equal(found.outputs[0][0], clean.outputs[0][0]));
+    EXPECT_TRUE(bitwise_equal(found.outputs[0][1][1], clean.outputs[0][1][1]));
+    *spoilt = before;
+  }
+}
+
+TEST(Fused, CanBeDifferentiatedTwice) {
+  auto sample = plain_sample({2, 1, 3, 6, 4, 4}, Layout::dense, true, 2, 0.7, 4);
+  const auto second = [&](Backend backend) {
+    const auto state = sample.input.state.to(test_device(), at::kFloat).requires_grad_(true);
+    const auto stored = sample.input.stored.to(test_device(), at::kFloat).requires_grad_(true);
+    const auto r = retrieve({state, stored, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(2).backend(backend));
+    const auto first = torch::autograd::grad({r.output.pow(2).sum()}, {state, stored}, {}, true, true);
+    return torch::autograd::grad({first[0].pow(2).sum() + first[1].pow(2).sum()}, {state, stored});
+  };
+  const auto fused = second(Backend::fused), plain = second(Backend::composite);
+  for (size_t i = 0; i < 2; ++i) EXPECT_LT((fused[i] - plain[i]).abs().max().item<double>(), 1e-4);
+}
+
+TEST(Fused, NoticesTensorsChangedBetweenForwardAndBackward) {
+  const auto state = at::randn({1, 1, 3, 8}, test_device()).requires_grad_(true),
+             stored = at::randn({1, 1, 5, 8}, test_device());
+  const auto r =
+      retrieve({state, stored, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(1).backend(Backend::fused));
+  stored.add_(1.0);
+  EXPECT_THROW(r.output.sum().backward(), c10::Error);
+}
+
+TEST(Fused, EnergyFallsWithEveryUpdate) {
+  const auto stored = randn({1, 1, 50, 16}, 1).to(test_device(), at::kFloat),
+             state = 0.1 * randn({1, 1, 20, 16}, 2).to(test_device(), at::kFloat);
+  auto padding = at::zeros({1, 50}, stored.options().dtype(at::kBool));
+  padding.slice(1, 30).fill_(true);
+  at::Tensor before;
+  for (int64_t steps = 0; steps < 12; ++steps) {
+    const auto r = retrieve({state, stored, {}, {}, {}, padding, {}},
+                            RetrieveOptions().beta(0.7).fixed_steps(steps).with_energy().backend(Backend::fused));
+    const auto live = retrieve({state, stored.slice(2, 0, 30), {}, {}, {}, {}, {}},
+                               RetrieveOptions().beta(0.7).fixed_steps(steps).with_energy().backend(Backend::fused));
+    EXPECT_LT((r.energy - live.energy).abs().max().item<double>(), 1e-4);
+    if (before.defined()) {
+      EXPECT_LE((r.energy - before).max().item<double>(), 1e-4) << steps;
+    }
+    before = r.energy;
+  }
+}
+
+TEST(Fused, MeasuresTheChangeOfAssociations) {
+  for (const double beta : {0.05, 0.5, 4.0, 40.0}) {
+    for (const auto layout : {Layout::dense, Layout::ragged, Layout::heads_shared}) {
+      for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
+        const auto input = make_case(layout, mask, true, 21, {3, 2, 5, 700, 16, 16}).input;
+        auto floats = input;
+        if (input.offsets.defined()) floats.offsets = input.offsets.to(test_device());
+        for (auto* tensor : {&floats.state, &floats.stored, &floats.projection, &floats.key_bias}) {
+          if (tensor->defined()) *tensor = tensor->to(test_device(), at::kFloat);
+        }
+        for (const int64_t steps : {1, 2, 4, 7}) {
+          const auto options = RetrieveOptions().beta(beta).fixed_steps(steps).stop_rule(StopRule::per_head);
+          const auto expected = retrieve(input, options).residual;
+          const auto error = [&](Backend backend) {
+            return (retrieve(floats, RetrieveOptions(options).backend(backend)).residual.cpu() - expected).abs();
+          };
+          // Scores change by up to 100 beta here, and carry the rounding of that.
+          const auto rounding = 4e-6 * beta;
+          const auto allowed = at::maximum(2 * error(Backend::composite), 1e-3 * expected + rounding);
+          EXPECT_TRUE(error(Backend::fused).le(allowed).all().item<bool>()) << "beta " << beta << " steps " << steps;
+        }
+      }
+    }
+  }
+}
+
+TEST(Fused, TrainsUntilConvergedWithoutKeepingStates) {
+  auto sample = plain_sample({2, 2, 5, 40, 16, 16}, Layout::dense, true, kUntilConverged, 2.0, 17);
+  sample.eps = {1e-3};
+  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
+    sample.rule = rule;
+    compare(sample, at::kFloat);
+  }
+}
+
+}  // namespace
+}  // namespace hopfield
