@@ -7,6 +7,7 @@
 #include <kernels/cuda/retrieve.h>
 
 namespace hopfield::kernels::cuda {
+
 /// A call in host memory, everything contiguous but what is shared.
 struct Retrieval {
   int64_t batch = 2, heads = 2, queries = 5, keys = 70, depth = 8, width = 0;  ///< width 0: no values of their own
@@ -18,8 +19,14 @@ struct Retrieval {
   std::vector<int64_t> bags;
   float eps = 0.0f, dropout = 0.0f;
   double beta = 0.6;
+  std::vector<int64_t> steps_of_heads;  ///< empty: all have `steps`, which is the most otherwise
+  std::vector<double> beta_of_heads;    ///< empty: all have `beta`
+  bool keys_first = false;              ///< patterns that are not ragged are [batch or 1, keys, heads or 1, width], too
 
   int64_t rows() const { return batch * heads * queries; }
+  int64_t steps_of(int64_t h) const { return steps_of_heads.empty() ? steps : steps_of_heads[static_cast<size_t>(h)]; }
+  double beta_of(int64_t h) const { return beta_of_heads.empty() ? beta : beta_of_heads[static_cast<size_t>(h)]; }
+  bool heads_in_rows() const { return keys_first || !bags.empty(); }
   int64_t value_width() const { return width > 0 ? width : depth; }
   int64_t sets() const { return (shared_batch || !bags.empty() ? 1 : batch) * (shared_heads ? 1 : heads); }
   int64_t all_keys() const {
@@ -38,8 +45,9 @@ struct Retrieval {
   /// Patterns are [batch or 1, heads or 1, keys, width], ragged [total, heads or 1, width].
   int64_t pattern(int64_t n, int64_t h, int64_t key, int64_t of_width) const {
     const int64_t own_heads = shared_heads ? 1 : heads, head = shared_heads ? 0 : h;
-    if (!bags.empty()) return (key * own_heads + head) * of_width;
-    return (((shared_batch ? 0 : n) * own_heads + head) * keys + key) * of_width;
+    const int64_t element = shared_batch || !bags.empty() ? 0 : n;
+    if (heads_in_rows()) return ((element * keys + key) * own_heads + head) * of_width;
+    return ((element * own_heads + head) * keys + key) * of_width;
   }
   int64_t mask_at(int64_t n, int64_t h, int64_t l, int64_t key) const {
     return (mask_of_head ? (n * heads + h) * queries + l : n) * keys + key;
@@ -98,7 +106,7 @@ inline std::vector<double> from_type(const std::vector<unsigned char>& bytes, El
   return values;
 }
 
-/// Rows of 16 bytes, the room behind the width NaN: it belongs to somebody else.
+/// The room behind the width is NaN: it belongs to somebody else.
 inline DeviceArray<unsigned char> patterns_on_device(const std::vector<double>& values, int64_t width, int64_t row,
                                                      ElementType type) {
   const auto rows = width > 0 ? static_cast<int64_t>(values.size()) / width : 0;
@@ -139,8 +147,14 @@ class RetrievalOnDevice {
     call.mask.query = r.mask_of_head ? r.mask_at(0, 0, 1, 0) : 0;
     call.mask.key = 1;
     const auto heads = static_cast<size_t>(r.heads);
-    call.beta = keep(std::vector<float>(heads, static_cast<float>(r.beta)));
-    call.steps_max = keep(std::vector<int64_t>(heads, r.steps));
+    std::vector<float> beta;
+    std::vector<int64_t> steps;
+    for (int64_t h = 0; h < r.heads; ++h) {
+      beta.push_back(static_cast<float>(r.beta_of(h)));
+      steps.push_back(r.steps_of(h));
+    }
+    call.beta = keep(beta);
+    call.steps_max = keep(steps);
     call.eps = keep(std::vector<float>(heads, r.eps));
     call.dropout = r.dropout;
     call.seed = kSeed;
@@ -184,9 +198,9 @@ class RetrievalOnDevice {
     kept_.push_back(array);
     return array->data();
   }
-  /// Rows of numbers of the call's type with room up to 16 bytes, NaN: it belongs to somebody else.
+  /// Rows of numbers of the call's type, multiples of 16 bytes with room behind.
   Strided keep(const std::vector<double>& values, int64_t width, int64_t rows_of_batch, int64_t rows_of_head) {
-    const int64_t row = (width + 7) / 8 * 8;
+    const int64_t row = (width / 8 + 1) * 8;
     const auto array = std::make_shared<DeviceArray<unsigned char>>(patterns_on_device(values, width, row, r_.type));
     kept_.push_back(array);
     return {array->data(), rows_of_batch * row, rows_of_head * row, row};
@@ -225,13 +239,12 @@ class RetrievalOnDevice {
   Strided patterns(const std::vector<double>& values, int64_t width) {
     const int64_t own_heads = r_.shared_heads ? 1 : r_.heads;
     auto s = keep(values, width, own_heads * r_.keys, r_.keys);
-    const bool ragged = !r_.bags.empty();
-    if (ragged) {
+    if (r_.heads_in_rows()) {
       s.head = s.row;
       s.row *= own_heads;
     }
     if (r_.shared_heads) s.head = 0;
-    if (ragged || r_.shared_batch) s.batch = 0;
+    if (!r_.bags.empty() || r_.shared_batch) s.batch = 0;
     return s;
   }
 
