@@ -32,8 +32,7 @@ class QueryGroup {
         row.steps_max = static_cast<int>(call.steps_max[place.head]);
         row.set_beta(call.beta[place.head]);
       }
-      const auto* from = static_cast<const bfloat16_t*>(call.state.data) + place.batch * call.state.batch +
-                         place.head * call.state.head + place.query * call.state.row;
+      const auto* from = place.template in<bfloat16_t>(call.state);
       for (int k = 8 * (lane_index() % 4); k < room; k += 32) {
         Pack<bfloat16_t> query{};
         if (place.exists && k < call.depth) query = load_pack(from + k);
@@ -42,9 +41,9 @@ class QueryGroup {
           if (place.exists && k < call.depth && row.steps_max <= 1) {
             f_.out.states[place.row * call.depth + k + i] = to_float(query[i]);
           }
-          if (row.negated) query[i].bits ^= 0x8000u;
+          query[i].bits ^= static_cast<uint16_t>(row.signs());
         }
-        store_pack(reinterpret_cast<bfloat16_t*>(query_piece(own_row(0), r, k / 8)), query);
+        store_pack(reinterpret_cast<bfloat16_t*>(query_piece(r, k / 8)), query);
       }
     }
     show_queries();
@@ -117,11 +116,7 @@ class QueryGroup {
       auto& row = rows_[r];
       if (!row.active(step)) continue;
       save_sums(row, step);
-      if (row.dead()) {
-        keep_dead_state(r, step);
-      } else {
-        move(r, step);
-      }
+      if (!row.dead()) move(r, step);
     }
     HOPFIELD_UNROLL
     for (auto& row : rows_) {
@@ -140,7 +135,7 @@ class QueryGroup {
       const auto& row = rows_[r];
       if (!row.exists()) continue;
       write_output(r);
-      write_state(row);
+      write_state(r);
       if (lane_index() % 4 != 0) continue;
       save_sums(row, static_cast<int>(f_.call.most_steps));
       const bool dead = row.dead();
@@ -154,8 +149,8 @@ class QueryGroup {
 
  private:
   HOPFIELD_DEVICE static int own_row(int r) { return warp_index() % 4 * 16 + lane_index() / 4 + 8 * r; }
-  /// A lane's features of a row of [rows, width], two to an entry: of each eighth of the row's entries, entry 4 t. All
-  /// of them exist or none.
+  /// A lane's first two features of a row of [rows, width]; its others are 4 t pairs further on. Of each eight features
+  /// of a row, all exist or none.
   template <class Pair>
   HOPFIELD_DEVICE static Pair* own_pairs(void* rows, int64_t row, int64_t width) {
     return static_cast<Pair*>(rows) + row * (width / 2) + lane_index() % 4;
@@ -165,13 +160,12 @@ class QueryGroup {
     return step * (f_.call.batch * f_.call.heads * f_.call.queries) + row;
   }
 
-  /// Piece t of a lane's row r. Its rows have their pieces in the same order: one is the other, 8 rows on.
-  HOPFIELD_DEVICE unsigned char* query_piece(int first, int r, int t) const {
-    return queries_ + first * kTileRowBytes + swizzled_piece(first, t % 8) * 16 + r * 8 * kTileRowBytes +
-           t / 8 * Shared::kQueryPiece;
+  /// Piece t of a lane's row r. Its rows have their pieces in the same order.
+  HOPFIELD_DEVICE unsigned char* query_piece(int r, int t) const {
+    return queries_ + own_row(r) * kTileRowBytes + swizzled_piece(own_row(0), t % 8) * 16 + t / 8 * Shared::kQueryPiece;
   }
-  HOPFIELD_DEVICE uint32_t* query_pair(int first, int r, int t) const {
-    return reinterpret_cast<uint32_t*>(query_piece(first, r, t)) + lane_index() % 4;
+  HOPFIELD_DEVICE uint32_t* query_pair(int r, int t) const {
+    return reinterpret_cast<uint32_t*>(query_piece(r, t)) + lane_index() % 4;
   }
   /// What the warpgroup's threads wrote is what its next products read.
   HOPFIELD_DEVICE void show_queries() const {
@@ -198,12 +192,11 @@ class QueryGroup {
   /// float32 is wanted by that alone and by the results: of the updates before the last but one none writes it.
   HOPFIELD_DEVICE void move(int r, int step) {
     auto& row = rows_[r];
-    const int depth = static_cast<int>(f_.call.depth), first = computed_here(own_row(0));
-    const int64_t number = computed_here(row.row);
+    const int depth = static_cast<int>(f_.call.depth);
     const bool final = step + 1 == row.steps_max, kept = step + 2 >= row.steps_max;
     const float scale = 1.0f / row.sum;
-    auto* states = own_pairs<TwoFloats>(f_.out.states, number, depth);
-    auto* saved = saved_pairs(number, step);
+    auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
+    auto* saved = saved_pairs(row.row, step);
     float squares = 0.0f;
     HOPFIELD_UNROLL
     for (int t = 0; t < room / 8; ++t) {
@@ -220,26 +213,10 @@ class QueryGroup {
       if (kept) states[4 * t] = next;
       const uint32_t query = rounded(next);
       if (saved != nullptr) saved[4 * t] = query;
-      *query_pair(first, r, t) = query ^ (row.negated ? 0x80008000u : 0u);
+      *query_pair(r, t) = query ^ row.signs();
     }
     row.residual = squares;
     row.steps += 1;
-  }
-
-  /// A state that attends to nothing stays where it is: at a query, which bfloat16 holds, unless only later scores were
-  /// all -inf.
-  HOPFIELD_DEVICE void keep_dead_state(int r, int step) {
-    auto& row = rows_[r];
-    row.residual = 0.0f;
-    if (step + 2 != row.steps_max) return;
-    const int depth = static_cast<int>(f_.call.depth), first = computed_here(own_row(0));
-    auto* states = own_pairs<TwoFloats>(f_.out.states, computed_here(row.row), depth);
-    HOPFIELD_UNROLL
-    for (int t = 0; t < room / 8; ++t) {
-      if (8 * t >= depth) break;
-      const auto query = unpack_pair<bfloat16_t>(*query_pair(first, r, t) ^ (row.negated ? 0x80008000u : 0u));
-      states[4 * t] = {{query.low, query.high}};
-    }
   }
 
   HOPFIELD_DEVICE void write_output(int r) const {
@@ -256,11 +233,16 @@ class QueryGroup {
     }
   }
 
-  HOPFIELD_DEVICE void write_state(const GroupRow& row) const {
+  HOPFIELD_DEVICE void write_state(int r) const {
+    const auto& row = rows_[r];
     const int depth = static_cast<int>(f_.call.depth);
-    const auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
+    auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
     auto* typed = own_pairs<uint32_t>(f_.out.state, row.row, depth);
     for (int t = 0; 8 * t < depth; ++t) {
+      if (row.steps < row.steps_max) {  // it attends to nothing and stays where it is
+        const auto query = unpack_pair<bfloat16_t>(*query_pair(r, t) ^ row.signs());
+        states[4 * t] = {{query.low, query.high}};
+      }
       const uint32_t state = rounded(states[4 * t]);
       typed[4 * t] = state;
       if (f_.out.saved.states == nullptr) continue;

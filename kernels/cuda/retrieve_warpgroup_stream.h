@@ -27,7 +27,8 @@ struct WarpgroupShared {
   static constexpr int kKeys = 128, kPieces = room / kTileColumns;
   static constexpr int kQueryPiece = kQueries * kTileRowBytes, kPatternPiece = kKeys * kTileRowBytes;
   static constexpr int kTile = kPieces * kPatternPiece;
-  /// A step has stored patterns alone, so that the ring is as deep as there is room: nothing else wants it.
+  /// So many tiles that copies go on while the warpgroups turn from one association to the next; nothing else wants the
+  /// room.
   static constexpr int kStages = room > 64 ? 5 : 8;
 
   static constexpr int kPatterns = kGroups * kPieces * kQueryPiece;

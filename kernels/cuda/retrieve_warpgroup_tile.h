@@ -27,27 +27,14 @@ struct GroupRow {
     // Not 0: -inf stands for keys that are not there, and 0 times that is NaN.
     scale = fmaxf(fabsf(beta) * kLog2e, 1e-30f);
   }
+  /// What turns a pair of features into its query and back.
+  HOPFIELD_DEVICE uint32_t signs() const { return negated ? 0x80008000u : 0u; }
   HOPFIELD_DEVICE bool exists() const { return row >= 0; }
   HOPFIELD_DEVICE bool active(int step) const { return exists() && step < steps_max; }
   /// Nothing to attend to.
   HOPFIELD_DEVICE bool dead() const { return largest == minus_infinity() && sum == 0.0f; }
   HOPFIELD_DEVICE float largest_score() const { return largest * scale; }
 };
-
-/// The same number, which the compiler takes for another one each time: what follows from it is not computed ahead and
-/// kept in registers that products need.
-HOPFIELD_DEVICE int computed_here(int value) {
-#if defined(__CUDACC__)
-  asm volatile("" : "+r"(value));
-#endif
-  return value;
-}
-HOPFIELD_DEVICE int64_t computed_here(int64_t value) {
-#if defined(__CUDACC__)
-  asm volatile("" : "+l"(value));
-#endif
-  return value;
-}
 
 /// A lane's scores of a tile, 8 keys to an entry, and its weights, 16 keys to an entry.
 template <int room>
