@@ -24,8 +24,9 @@ struct GroupRow {
 
   HOPFIELD_DEVICE void set_beta(float beta) {
     negated = beta < 0.0f;
-    // Not 0: -inf stands for keys that are not there, and 0 times that is NaN.
-    scale = fmaxf(fabsf(beta) * kLog2e, 1e-30f);
+    scale = fabsf(beta) * kLog2e;
+    // Not 0: -inf stands for keys that are not there, and 0 times that is NaN. A beta that is NaN stays so.
+    if (scale < 1e-30f) scale = 1e-30f;
   }
   /// What turns a pair of features into its query and back.
   HOPFIELD_DEVICE uint32_t signs() const { return negated ? 0x80008000u : 0u; }

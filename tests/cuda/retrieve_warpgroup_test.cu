@@ -112,6 +112,18 @@ TEST_F(CudaRetrieveWarpgroup, LargeScoresStayFinite) {
   check(r);
 }
 
+TEST_F(CudaRetrieveWarpgroup, ABetaThatIsNanIsNotHidden) {
+  auto r = sample();
+  r.queries = 2;
+  r.beta = std::nan("");
+  const auto patterns = draw(r);
+  RetrievalOnDevice device(r, patterns);
+  by_warpgroups(device);
+  const auto output = device.download_typed(device.out.output, device.rows() * static_cast<size_t>(r.depth));
+  for (const auto value : output) EXPECT_TRUE(std::isnan(value));
+  for (const auto value : device.download(device.out.logsumexp, device.rows())) EXPECT_TRUE(std::isnan(value));
+}
+
 TEST_F(CudaRetrieveWarpgroup, RowsWithNothingToAttendToStayWhereTheyAre) {
   auto r = sample();
   r.queries = 2;
