@@ -85,7 +85,8 @@ HOPFIELD_DEVICE void fence_memory_barriers() {
 #endif
 }
 
-/// Between ordinary writes to shared memory and bulk copies of the same bytes, by each thread that wrote.
+/// Between ordinary writes to shared memory and bulk copies or products of warpgroups that touch the same bytes, by
+/// each thread that wrote.
 HOPFIELD_DEVICE void fence_async_proxy() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

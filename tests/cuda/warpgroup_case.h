@@ -10,8 +10,8 @@ class CudaWarpgroup : public Cuda {
   void SetUp() override {
     Cuda::SetUp();
     const int generation = device_generation();
-    if (generation != 0 && generation / 10 != 9) {
-      GTEST_SKIP() << "needs compute capability 9, the device has " << generation / 10;
+    if (generation != 0 && generation != 90) {
+      GTEST_SKIP() << "needs compute capability 9.0, the device has " << generation / 10 << "." << generation % 10;
     }
   }
 };
