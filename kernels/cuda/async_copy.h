@@ -13,12 +13,14 @@
 
 namespace hopfield::kernels::cuda {
 
-#if defined(__CUDACC__)
 /// The address that instructions on shared memory take.
 HOPFIELD_DEVICE uint32_t shared_address(const void* pointer) {
+#if defined(__CUDACC__)
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
+#else
+  return cuda_on_host::shared_address(pointer);
 #endif
+}
 
 /// Copies 16 bytes, both addresses aligned to 16; those beyond `source_bytes` are not read and become 0.
 HOPFIELD_DEVICE void copy_async_16(void* shared, const void* global, int source_bytes = 16) {
@@ -83,7 +85,8 @@ HOPFIELD_DEVICE void fence_memory_barriers() {
 #endif
 }
 
-/// Between ordinary writes to shared memory and bulk copies of the same bytes, by each thread that wrote.
+/// Between ordinary writes to shared memory and bulk copies or products of warpgroups that touch the same bytes, by
+/// each thread that wrote.
 HOPFIELD_DEVICE void fence_async_proxy() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

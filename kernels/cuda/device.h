@@ -14,6 +14,7 @@
 #define HOPFIELD_DEVICE __device__ __forceinline__
 #define HOPFIELD_DEVICE_CALL inline __device__ __noinline__
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
+#define HOPFIELD_GRID_CONSTANT __grid_constant__
 #define HOPFIELD_PRAGMA(text) _Pragma(#text)
 #define HOPFIELD_UNROLL HOPFIELD_PRAGMA(unroll)
 #define HOPFIELD_UNROLL_BY(count) HOPFIELD_PRAGMA(unroll count)
@@ -22,6 +23,7 @@
 #define HOPFIELD_DEVICE inline
 #define HOPFIELD_DEVICE_CALL inline
 #define HOPFIELD_LAUNCH_BOUNDS(threads, blocks_per_multiprocessor)
+#define HOPFIELD_GRID_CONSTANT
 #define HOPFIELD_UNROLL
 #define HOPFIELD_UNROLL_BY(count)
 #endif

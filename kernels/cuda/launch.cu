@@ -62,7 +62,8 @@ DeviceLimits device_limits() {
           static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)),
           static_cast<size_t>(attribute(cudaDevAttrReservedSharedMemoryPerBlock)),
           attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1,
-          attribute(cudaDevAttrMultiProcessorCount)};
+          attribute(cudaDevAttrMultiProcessorCount),
+          10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor)};
 }
 
 bool cluster_fits(const void* kernel, const LaunchShape& shape) {

@@ -29,6 +29,7 @@ struct DeviceLimits {
   size_t reserved_shared_bytes;        ///< of them, for each block
   int64_t cluster;                     ///< blocks of a cluster; above 8 ask cluster_fits()
   int64_t multiprocessors;
+  int generation;  ///< compute capability times ten
 };
 #if defined(__CUDACC__)
 DeviceLimits device_limits();
@@ -42,7 +43,7 @@ std::string launch_with(const void* kernel, const LaunchShape& shape, Stream str
 
 #if !defined(__CUDACC__)
 /// Those of an H100.
-inline DeviceLimits device_limits() { return {227 << 10, 228 << 10, 1 << 10, 16, 132}; }
+inline DeviceLimits device_limits() { return {227 << 10, 228 << 10, 1 << 10, 16, 132, 90}; }
 #endif
 
 template <class... Parameters>

@@ -2,6 +2,7 @@
 #include <kernels/cuda/retrieve_dispatch.h>
 #include <kernels/cuda/retrieve_head_steps.h>
 #include <kernels/cuda/retrieve_queries.h>
+#include <kernels/cuda/retrieve_warpgroup.h>
 
 #include <algorithm>
 
@@ -167,6 +168,10 @@ bool retrieve_keeps_patterns(const RetrieveCall& call) {
 std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   if (call.batch * call.heads * call.queries == 0) return {};
   if (takes_head_steps(call)) return retrieve_head_steps(call, outputs, stream);
+#if defined(HOPFIELD_CUDA_WARPGROUP)
+  if (retrieve_warpgroup_reason_against(call, outputs).empty())
+    return retrieve_warpgroup_forward(call, outputs, stream);
+#endif
   return for_patterns(call, [&](auto patterns) {
     using Patterns = decltype(patterns);
     return run<typename Patterns::Type, Patterns::kRoom>(call, outputs, stream);

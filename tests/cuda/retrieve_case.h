@@ -9,6 +9,7 @@
 #include <algorithm>
 
 namespace hopfield::kernels::cuda {
+
 /// A call in host memory, everything contiguous but what is shared.
 struct Retrieval {
   int64_t batch = 2, heads = 2, queries = 5, keys = 70, depth = 8, width = 0;  ///< width 0: no values of their own
@@ -21,14 +22,18 @@ struct Retrieval {
   float eps = 0.0f, dropout = 0.0f;
   double beta = 0.6;
   bool compares_heads = false;
-  std::vector<float> head_eps;  ///< of each head, in place of `eps`, if not empty; so are
-  std::vector<int64_t> head_steps;
+  std::vector<float> eps_of_heads;      ///< empty: all have `eps`
+  std::vector<int64_t> steps_of_heads;  ///< empty: all have `steps`, which is the most otherwise
+  std::vector<double> beta_of_heads;    ///< empty: all have `beta`
+  bool keys_first = false;              ///< patterns that are not ragged are [batch or 1, keys, heads or 1, width], too
 
   int64_t rows() const { return batch * heads * queries; }
+  int64_t steps_of(int64_t h) const { return steps_of_heads.empty() ? steps : steps_of_heads[static_cast<size_t>(h)]; }
+  double beta_of(int64_t h) const { return beta_of_heads.empty() ? beta : beta_of_heads[static_cast<size_t>(h)]; }
+  bool heads_in_rows() const { return keys_first || !bags.empty(); }
   int64_t value_width() const { return width > 0 ? width : depth; }
   int64_t sets() const { return (shared_batch || !bags.empty() ? 1 : batch) * (shared_heads ? 1 : heads); }
-  float eps_of(int64_t h) const { return head_eps.empty() ? eps : head_eps[static_cast<size_t>(h)]; }
-  int64_t steps_of(int64_t h) const { return head_steps.empty() ? steps : head_steps[static_cast<size_t>(h)]; }
+  float eps_of(int64_t h) const { return eps_of_heads.empty() ? eps : eps_of_heads[static_cast<size_t>(h)]; }
   int64_t all_keys() const {
     int64_t sum = 0;
     for (const auto size : bags) sum += size;
@@ -45,8 +50,9 @@ struct Retrieval {
   /// Patterns are [batch or 1, heads or 1, keys, width], ragged [total, heads or 1, width].
   int64_t pattern(int64_t n, int64_t h, int64_t key, int64_t of_width) const {
     const int64_t own_heads = shared_heads ? 1 : heads, head = shared_heads ? 0 : h;
-    if (!bags.empty()) return (key * own_heads + head) * of_width;
-    return (((shared_batch ? 0 : n) * own_heads + head) * keys + key) * of_width;
+    const int64_t element = shared_batch || !bags.empty() ? 0 : n;
+    if (heads_in_rows()) return ((element * keys + key) * own_heads + head) * of_width;
+    return ((element * own_heads + head) * keys + key) * of_width;
   }
   int64_t mask_at(int64_t n, int64_t h, int64_t l, int64_t key) const {
     return (mask_of_head ? (n * heads + h) * queries + l : n) * keys + key;
@@ -105,7 +111,7 @@ inline std::vector<double> from_type(const std::vector<unsigned char>& bytes, El
   return values;
 }
 
-/// Rows of 16 bytes, the room behind the width NaN: it belongs to somebody else.
+/// The room behind the width is NaN: it belongs to somebody else.
 inline DeviceArray<unsigned char> patterns_on_device(const std::vector<double>& values, int64_t width, int64_t row,
                                                      ElementType type) {
   const auto rows = width > 0 ? static_cast<int64_t>(values.size()) / width : 0;
@@ -145,15 +151,16 @@ class RetrievalOnDevice {
     call.mask.head = r.mask_of_head ? r.mask_at(0, 1, 0, 0) : 0;
     call.mask.query = r.mask_of_head ? r.mask_at(0, 0, 1, 0) : 0;
     call.mask.key = 1;
-    const auto heads = static_cast<size_t>(r.heads);
-    call.beta = keep(std::vector<float>(heads, static_cast<float>(r.beta)));
-    std::vector<int64_t> steps_max;
+    std::vector<float> beta;
+    std::vector<int64_t> steps;
     std::vector<float> eps;
     for (int64_t h = 0; h < r.heads; ++h) {
-      steps_max.push_back(r.steps_of(h));
+      beta.push_back(static_cast<float>(r.beta_of(h)));
+      steps.push_back(r.steps_of(h));
       eps.push_back(r.eps_of(h));
     }
-    call.steps_max = keep(steps_max);
+    call.beta = keep(beta);
+    call.steps_max = keep(steps);
     call.eps = keep(eps);
     call.dropout = r.dropout;
     call.seed = kSeed;
@@ -199,9 +206,9 @@ class RetrievalOnDevice {
     kept_.push_back(array);
     return array->data();
   }
-  /// Rows of numbers of the call's type with room up to 16 bytes, NaN: it belongs to somebody else.
+  /// Rows of numbers of the call's type, multiples of 16 bytes with room behind.
   Strided keep(const std::vector<double>& values, int64_t width, int64_t rows_of_batch, int64_t rows_of_head) {
-    const int64_t row = (width + 7) / 8 * 8;
+    const int64_t row = (width / 8 + 1) * 8;
     const auto array = std::make_shared<DeviceArray<unsigned char>>(patterns_on_device(values, width, row, r_.type));
     kept_.push_back(array);
     return {array->data(), rows_of_batch * row, rows_of_head * row, row};
@@ -212,7 +219,8 @@ class RetrievalOnDevice {
   }
 
   std::vector<double> download_typed(const void* data, size_t size) const {
-    return from_type(download(static_cast<const unsigned char*>(data), size * element_size()), r_.type);
+    const auto bytes = download(static_cast<const unsigned char*>(data), size * element_size());
+    return from_type(bytes, r_.type);
   }
   std::vector<double> download_floats(const float* data, size_t size) const {
     const auto values = download(data, size);
@@ -240,13 +248,12 @@ class RetrievalOnDevice {
   Strided patterns(const std::vector<double>& values, int64_t width) {
     const int64_t own_heads = r_.shared_heads ? 1 : r_.heads;
     auto s = keep(values, width, own_heads * r_.keys, r_.keys);
-    const bool ragged = !r_.bags.empty();
-    if (ragged) {
+    if (r_.heads_in_rows()) {
       s.head = s.row;
       s.row *= own_heads;
     }
     if (r_.shared_heads) s.head = 0;
-    if (ragged || r_.shared_batch) s.batch = 0;
+    if (!r_.bags.empty() || r_.shared_batch) s.batch = 0;
     return s;
   }
 
@@ -273,7 +280,7 @@ inline Association associate(const Retrieval& r, const Patterns& p, int64_t row,
     if (r.mask == ScoreMask::Kind::float32) score += p.mask[r.mask_at(n, h, l, i)];
     if (r.mask == ScoreMask::Kind::boolean && p.mask[r.mask_at(n, h, l, i)] != 0) score = -kInfinity;
     for (int64_t k = 0; k < r.depth && score != -kInfinity; ++k) {
-      score += r.beta * state[k] * p.stored[r.pattern(n, h, first + i, r.depth) + k];
+      score += r.beta_of(h) * state[k] * p.stored[r.pattern(n, h, first + i, r.depth) + k];
     }
     a.scores.push_back(score);
     largest = std::max(largest, score);

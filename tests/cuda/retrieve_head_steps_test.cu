@@ -164,8 +164,8 @@ class CudaRetrieveHeadSteps : public Cuda, public ::testing::WithParamInterface<
     r.batch = 2;
     r.heads = 4;
     r.steps = 12;
-    r.head_eps = {0.05f, 1e-3f, 0.0f, 0.3f};
-    r.head_steps = {12, 12, 3, 1};
+    r.eps_of_heads = {0.05f, 1e-3f, 0.0f, 0.3f};
+    r.steps_of_heads = {12, 12, 3, 1};
     r.beta = 0.15;
     return r;
   }
@@ -184,8 +184,8 @@ TEST_P(CudaRetrieveHeadSteps, HeadsStopOneByOne) {
 
 TEST_P(CudaRetrieveHeadSteps, TheSlowestOfTheBatchDecides) {
   auto r = sample();
-  r.head_eps = {};
-  r.head_steps = {};
+  r.eps_of_heads = {};
+  r.steps_of_heads = {};
   r.eps = 2e-3f;
   auto p = draw(r);
   // Equal patterns: no query changes what it attends to.
@@ -207,7 +207,7 @@ TEST_P(CudaRetrieveHeadSteps, TilesOfSeveralSamplesAndSamplesOfSeveralTiles) {
       r.keys = 20;
       r.depth = 5;
       r.steps = 4;
-      r.head_steps = {4, 4, 2, 0};
+      r.steps_of_heads = {4, 4, 2, 0};
       r.shared_batch = true;
       r.shared_heads = all_heads;
       check(r);
@@ -225,7 +225,7 @@ TEST_P(CudaRetrieveHeadSteps, MasksAndDeadQueries) {
     r.shared_batch = kind == ScoreMask::Kind::boolean;
     r.width = 20;
     r.steps = 5;
-    r.head_steps = {5, 5, 3, 0};
+    r.steps_of_heads = {5, 5, 3, 0};
     check(r);
   }
 }
@@ -260,15 +260,15 @@ TEST_P(CudaRetrieveHeadSteps, RowsThatAreNotNumbersStopNobody) {
 
 TEST_P(CudaRetrieveHeadSteps, ComparesWithoutThreshold) {
   auto r = sample();
-  r.head_eps = {};
-  r.head_steps = {3, 1, 0, 2};
+  r.eps_of_heads = {};
+  r.steps_of_heads = {3, 1, 0, 2};
   r.steps = 3;
   check(r);
 }
 
 TEST_P(CudaRetrieveHeadSteps, NoStepsAtAll) {
   auto r = sample();
-  r.head_steps = {0, 0, 0, 0};
+  r.steps_of_heads = {0, 0, 0, 0};
   check(r);
   r.steps = 0;
   check(r);
@@ -304,8 +304,8 @@ TEST_P(CudaRetrieveHeadSteps, ResidualsHaveTheirDigits) {
   double smallest = 1;
   for (int64_t steps = 1; steps < 9; ++steps) {
     auto r = sample();
-    r.head_steps = {};
-    r.head_eps = {};
+    r.steps_of_heads = {};
+    r.eps_of_heads = {};
     r.eps = 1e-9f;
     r.keys = steps % 2 == 0 ? 300 : 40;
     r.steps = steps;
@@ -324,7 +324,7 @@ TEST_P(CudaRetrieveHeadSteps, TheSameBitsInTheSameRoom) {
   r.queries = 150;
   r.keys = 20;
   r.steps = 4;
-  r.head_steps = {4, 4, 2, 0};
+  r.steps_of_heads = {4, 4, 2, 0};
   const RetrievalOnDevice device(r, draw(r));
   device.forward();
   const auto first = results(r, device);
@@ -349,8 +349,8 @@ TEST_P(CudaRetrieveHeadSteps, WidthsUpToTheMost) {
     r.depth = depth;
     r.width = depth == 17 ? 129 : 0;
     r.steps = 2;
-    r.head_eps = {1e-4f};
-    r.head_steps = {2};
+    r.eps_of_heads = {1e-4f};
+    r.steps_of_heads = {2};
     r.beta = 1 / std::sqrt(static_cast<double>(depth));
     check(r);
   }

@@ -1,14 +1,9 @@
 // Attention-like retrieval against the formula in float64.
 
-#include "retrieve_case.h"
+#include "retrieve_forward_case.h"
 
 namespace hopfield::kernels::cuda {
 namespace {
-
-struct Found {
-  std::vector<double> output, state, logsumexp, residual, scores, saved, sums;
-  std::vector<int64_t> steps;
-};
 
 /// What forward may use of the device: by default what few queries get anyway.
 struct Use {
@@ -21,127 +16,21 @@ struct Use {
   }
 };
 
-/// Products see a state as the type has it.
-Found formula(const Retrieval& r, const Patterns& p) {
-  Found found;
-  found.scores.assign(static_cast<size_t>(r.heads * r.queries * (r.bags.empty() ? r.batch : 1) * r.all_keys()), 0.0);
-  for (int64_t row = 0; row < r.rows(); ++row) {
-    const int64_t n = row / (r.heads * r.queries), h = row / r.queries % r.heads, l = row % r.queries;
-    const auto [first, keys] = r.range(n);
-    std::vector<double> xi(static_cast<size_t>(r.depth)), mean;
-    for (int64_t k = 0; k < r.depth; ++k) xi[k] = p.state[row * r.depth + k];
-    double residual = std::nan(""), lse = -kInfinity;
-    int64_t steps = 0;
-    bool frozen = false;
-    for (int64_t step = 0; step <= r.steps; ++step) {
-      const bool last = step == r.steps;
-      if (frozen && !last) continue;
-      std::vector<double> scores(static_cast<size_t>(keys));
-      double largest = -kInfinity, sum = 0;
-      for (int64_t i = 0; i < keys; ++i) {
-        double bias =
-            r.key_bias ? p.key_bias[(r.shared_batch || !r.bags.empty() ? 0 : n) * r.all_keys() + first + i] : 0;
-        if (r.mask == ScoreMask::Kind::float32) bias += p.mask[r.mask_at(n, h, l, i)];
-        if (r.mask == ScoreMask::Kind::boolean && p.mask[r.mask_at(n, h, l, i)] != 0) bias = -kInfinity;
-        double score = 0;
-        for (int64_t k = 0; k < r.depth && bias != -kInfinity; ++k) {
-          const double query = r.eps > 0 ? xi[k] : rounded(static_cast<float>(xi[k]), r.type);
-          score += query * p.stored[r.pattern(n, h, first + i, r.depth) + k];
-        }
-        scores[i] = bias == -kInfinity ? bias : r.beta * score + bias;
-        largest = std::max(largest, scores[i]);
-        if (last) {
-          const auto at = r.bags.empty() ? row * r.keys + i : ((first + i) * r.heads + h) * r.queries + l;
-          found.scores[at] = scores[i];
-        }
-      }
-      for (const auto score : scores) sum += score == -kInfinity ? 0.0 : std::exp(score - largest);
-      lse = largest == -kInfinity ? -kInfinity : largest + std::log(sum);
-      const bool values = last && r.width > 0;
-      const int64_t width = values ? r.width : r.depth;
-      mean.assign(static_cast<size_t>(width), 0.0);
-      for (int64_t i = 0; i < keys; ++i) {
-        if (scores[i] == -kInfinity) continue;
-        double weight = std::exp(scores[i] - lse);
-        if (last && r.dropout > 0) {
-          const auto words = dropout_words(kSeed, static_cast<uint32_t>(n), static_cast<uint32_t>(h),
-                                           static_cast<uint32_t>(l), static_cast<uint32_t>(i / 4));
-          weight *= words[i % 4] < dropout_threshold(r.dropout) ? 0.0 : 1.0 / (1.0 - r.dropout);
-        }
-        const auto& patterns = values ? p.values : p.stored;
-        for (int64_t k = 0; k < width; ++k) mean[k] += weight * patterns[r.pattern(n, h, first + i, width) + k];
-      }
-      if (last) break;
-      frozen = largest == -kInfinity;
-      residual = 0;
-      if (frozen) continue;
-      for (int64_t k = 0; k < r.depth; ++k) residual += (mean[k] - xi[k]) * (mean[k] - xi[k]);
-      residual = std::sqrt(residual);
-      xi = mean;
-      ++steps;
-      frozen = r.eps > 0 && residual <= r.eps;
-    }
-    found.output.insert(found.output.end(), mean.begin(), mean.end());
-    found.state.insert(found.state.end(), xi.begin(), xi.end());
-    found.logsumexp.push_back(lse);
-    found.residual.push_back(lse == -kInfinity ? 0.0 : residual);
-    found.steps.push_back(steps);
-  }
-  return found;
-}
-
 Found run(const Retrieval& r, const Patterns& p, const Use& use = {}) {
   RetrievalOnDevice device(r, p);
   use.allow(device.call);
   device.forward();
-  const auto& out = device.out;
-  const auto rows = device.rows(), depth = static_cast<size_t>(r.depth);
-  Found found;
-  found.output = device.download_typed(out.output, rows * static_cast<size_t>(r.value_width()));
-  found.state = device.download_floats(out.states, rows * depth);
-  found.logsumexp = device.download_floats(out.logsumexp, rows);
-  found.residual = device.download_floats(out.residual, rows);
-  found.scores = device.download_floats(out.scores, device.scores_size());
-  found.steps = device.download(out.steps, rows);
-  // What is written in the type is the same, rounded; what is saved is what was found.
-  const auto typed = device.download_typed(out.state, rows * depth);
-  for (size_t i = 0; i < typed.size(); ++i) {
-    EXPECT_EQ(typed[i], rounded(static_cast<float>(found.state[i]), r.type)) << i;
-  }
-  const auto row = static_cast<size_t>(retrieve_saved_row(device.call)), saved_size = rows * row * r.steps;
-  const auto saved = device.download_typed(out.saved.states, saved_size),
-             rest = out.saved.rest != nullptr ? device.download_typed(out.saved.rest, saved_size) : saved;
-  found.saved = saved;
-  found.sums = device.download_floats(out.saved.sums, 2 * rows * static_cast<size_t>(r.steps + 1));
-  for (size_t i = 0; i < typed.size() && r.steps > 0; ++i) {
-    const auto at = (static_cast<size_t>(r.steps - 1) * rows + i / depth) * row + i % depth;
-    EXPECT_EQ(saved[at], typed[i]) << i;
-    if (out.saved.rest != nullptr) {
-      EXPECT_EQ(rest[at], rounded(static_cast<float>(found.state[i] - saved[at]), r.type)) << i;
-    }
-  }
-  return found;
+  return results(r, device);
 }
 
 void check(const Retrieval& r) {
-  const auto patterns = draw(r);
-  const auto reference = formula(r, patterns), found = run(r, patterns);
-  // Weights are rounded to the type once, states once for each step.
-  const double tolerance = r.type == ElementType::bfloat16 ? 2e-2 : r.type == ElementType::float16 ? 3e-3 : 2e-5;
-  expect_near(found.output, reference.output, tolerance, "output");
-  expect_near(found.state, reference.state, tolerance, "state");
-  expect_near(found.logsumexp, reference.logsumexp, tolerance, "logsumexp");
-  expect_near(found.scores, reference.scores, 2 * tolerance, "scores");
-  expect_near(found.residual, reference.residual, tolerance, "residual");
-  if (r.eps == 0) {
-    EXPECT_EQ(found.steps, reference.steps);
-  }
+  check_forward(r, [](const RetrievalOnDevice& device) { device.forward(); });
 }
 
 void expect_same_bits(const Found& found, const Found& reference) {
   EXPECT_EQ(found.steps, reference.steps);
   for (const auto numbers : {&Found::output, &Found::state, &Found::logsumexp, &Found::residual, &Found::scores,
-                             &Found::saved, &Found::sums}) {
+                             &Found::saved_states, &Found::largest, &Found::sums}) {
     const auto &a = found.*numbers, &b = reference.*numbers;
     ASSERT_EQ(a.size(), b.size());
     EXPECT_TRUE(a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -367,14 +256,17 @@ TEST_F(Cuda, RetrieveGivesAQueryTheSameBitsInAnyBatch) {
   r.batch = 7;
   r.queries = 11;
   const auto patterns = draw(r);
-  const auto together = run(r, patterns);
+  const RetrievalOnDevice together(r, patterns);
+  together.forward();
   auto alone = r;
   alone.batch = 1;
   auto part = patterns;
   const auto state = r.heads * r.queries * r.depth;
   part.state.assign(patterns.state.begin() + 5 * state, patterns.state.begin() + 6 * state);
-  const auto found = run(alone, part);
-  EXPECT_TRUE(std::equal(found.output.begin(), found.output.end(), together.output.begin() + 5 * state));
+  const RetrievalOnDevice apart(alone, part);
+  apart.forward();
+  const auto found = results(alone, apart).output, of_all = results(r, together).output;
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 5 * state));
 }
 
 }  // namespace

@@ -44,6 +44,14 @@ TEST(FusedOnDevice, SurvivesExtremeBeta) {
   }
 }
 
+/// Rows of whole 16 bytes in 16 bits: what the hardware of some GPUs copies and multiplies by itself.
+TEST(FusedOnDevice, TakesRowsThatHardwareCopies) {
+  for (const auto layout : {Layout::dense, Layout::batch_shared, Layout::heads_shared, Layout::all_shared}) {
+    compare(plain_sample({2, 2, 70, 140, 16, 24}, layout, true, 2, 0.3, 3), at::kBFloat16);
+  }
+  compare(plain_sample({2, 2, 5, 300, 72, 72}, Layout::dense, false, 3, -0.1, 4), at::kBFloat16);
+}
+
 TEST(FusedOnDevice, NanInLivePatternsStaysInItsOwnRows) {
   auto sample = plain_sample({3, 2, 4, 20, 16, 16}, Layout::dense, true, 1, 0.5, 9);
   const auto clean = run(sample, at::kFloat, Backend::fused, false);

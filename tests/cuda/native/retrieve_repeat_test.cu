@@ -60,9 +60,10 @@ class Retrieving {
     add("steps", rows * sizeof(int64_t));
     add("converged", rows);
     add("states", rows * depth * sizeof(float));
-    add("saved states", steps * rows * depth * sizeof(float));
+    const auto saved_row = static_cast<size_t>(retrieve_saved_row(call_));
+    add("saved states", steps * rows * saved_row * size_);
+    add("rest of saved states", steps * rows * saved_row * size_);
     add("saved sums", (steps + 1) * rows * 2 * sizeof(float));
-    add("saved output", rows * width * sizeof(float));
   }
 
   using Bits = std::map<std::string, std::vector<unsigned char>>;
@@ -138,9 +139,9 @@ class Retrieving {
     out.steps = result<int64_t>("steps");
     out.converged = result<uint8_t>("converged");
     out.states = result<float>("states");
-    out.saved_states = result<float>("saved states");
-    out.saved_sums = result<float>("saved sums");
-    out.saved_output = result<float>("saved output");
+    out.saved.states = result<void>("saved states");
+    if (call_.exact_states) out.saved.rest = result<void>("rest of saved states");
+    out.saved.sums = result<float>("saved sums");
     return out;
   }
 

@@ -11,6 +11,7 @@ constexpr int kWarp = 32;
 constexpr int kSpinsBeforeOthersRun = 1 << 10;
 constexpr int kMostSpins = 1 << 22;
 constexpr const char* kNamedBarrier = "a named barrier";
+constexpr uint32_t kSharedBegin = 1024 + 128;
 
 void sync(Barrier& barrier, const char* place, int expected) {
   await(barrier, place, arrive(barrier, place, expected, true), true);
@@ -56,6 +57,16 @@ void await(Barrier& barrier, const char* place, uint64_t round, bool orders_memo
 }
 
 unsigned char* shared_memory() { return current().block->shared; }
+
+uint32_t shared_address(const void* pointer) {
+  return kSharedBegin + static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - shared_memory());
+}
+
+unsigned char* at_shared_address(uint32_t address) {
+  require(address >= kSharedBegin && address < kSharedBegin + cluster().shared_bytes,
+          "an operand lies outside of the shared memory of the calling block");
+  return shared_memory() + (address - kSharedBegin);
+}
 
 void require_shared(const void* address, size_t bytes, const char* sentence) {
   const auto* first = static_cast<const unsigned char*>(address);

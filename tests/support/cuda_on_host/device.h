@@ -30,6 +30,15 @@ inline void require(bool condition, const char* sentence) {
 
 unsigned char* shared_memory();
 
+/// The address that instructions on shared memory take. As on the device, nothing is known of where shared memory
+/// begins but that this is a multiple of 128.
+uint32_t shared_address(const void* pointer);
+unsigned char* at_shared_address(uint32_t address);
+
+/// Where the pieces of 16 bytes of an address lie that is part of rows of 128 bytes, eight of them in turn: bits 4 to 6
+/// are exchanged by bits 7 to 9.
+constexpr uint32_t swizzled(uint32_t address) { return address ^ (address >> 3 & 0x70u); }
+
 /// Fails unless the bytes lie in the shared memory of the caller's block.
 void require_shared(const void* address, size_t bytes, const char* sentence);
 inline void require_aligned(const void* address, size_t alignment, const char* sentence) {

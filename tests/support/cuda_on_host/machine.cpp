@@ -154,6 +154,7 @@ void Machine::thread_body(void*) {
   machine->start_.acquire();
   try {
     if (!machine->abandoned) machine->kernel_();
+    require(cuda_on_host::current().warpgroup.products.empty(), "the thread has ended while a product was under way");
   } catch (const Abandoned&) {
   } catch (const std::exception& error) {
     machine->fail(error.what());

@@ -6,6 +6,7 @@
 #include "cuda_on_host/device.h"
 #include "cuda_on_host/fiber.h"
 #include "cuda_on_host/sanitizers.h"
+#include "cuda_on_host/warpgroup.h"
 
 #include <array>
 #include <cstdint>
@@ -68,6 +69,7 @@ struct Thread {
   int spins = 0;  // loads that another thread's write may end, since it waited last
   std::vector<AsyncCopy> copies;
   int committed_groups = 0;
+  WarpgroupState warpgroup;
 };
 
 /// Blocks of a cluster, and the threads that run them.

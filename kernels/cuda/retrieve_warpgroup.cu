@@ -1,0 +1,135 @@
+#include <kernels/cuda/launch.h>
+#include <kernels/cuda/retrieve_warpgroup.h>
+#include <kernels/cuda/retrieve_warpgroup_queries.h>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+/// The first warpgroup fetches, the others multiply and get its registers.
+constexpr int kWarpgroupThreads = 3 * kWarpgroup;
+constexpr int64_t kWarpgroupMostWidth = 128, kWarpgroupMost = int64_t{1} << 30;
+
+/// All steps of two tiles of queries.
+template <int room>
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
+    retrieve_by_warpgroups(const HOPFIELD_GRID_CONSTANT WarpgroupForward f) {
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  const WarpgroupShared<room> shared;
+  if (thread_index() == 0) shared.init_barriers();
+  sync_threads();
+  const RetrieveSet set(f.call, f.sets, block_index().x / f.sets.tiles);
+  // The same in all lanes, and the compiler may know it.
+  const int warpgroup = shuffle(thread_index() / kWarpgroup, 0);
+  if (warpgroup == 0) {
+    give_back_registers<40>();
+    if (thread_index() == 0) fetch_patterns<room>(f, set, shared);
+  } else {
+    claim_registers<232>();
+    using Shared = WarpgroupShared<room>;
+    QueryGroup<room> work(f, shared, warpgroup - 1);
+    work.load(set, (block_index().x % f.sets.tiles * Shared::kGroups + warpgroup - 1) * Shared::kQueries);
+    const int most_steps = static_cast<int>(f.call.most_steps);
+    for (int step = 0; step < most_steps; ++step) {
+      work.associate(false);
+      work.update(step);
+    }
+    work.associate(true);
+    work.write_results();
+  }
+#else
+  __trap();  // compiled for another GPU
+#endif
+}
+
+/// What the hardware that copies tiles asks of a tensor; empty if it has it.
+std::string reason_against_tensor(const char* name, const Strided& tensor, int64_t rows) {
+  if (tensor.data != nullptr && tensor.row == 0 && rows > 1) {
+    return std::string("the warpgroup kernel takes no ") + name + " that are one row expanded";
+  }
+  for (const auto stride : {tensor.batch, tensor.head, tensor.row}) {
+    if (stride < 0 || stride % 8 != 0 || stride >= int64_t{1} << 38) {
+      return std::string("the warpgroup kernel takes ") + name + " whose strides are multiples of 8 numbers, not " +
+             std::to_string(stride);
+    }
+  }
+  if (reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0) return {};
+  return std::string("the warpgroup kernel takes ") + name + " that begin at a multiple of 16 bytes";
+}
+
+TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width, int tile_rows, std::string& error) {
+  // What is shared has no stride that the driver would take, and extent 1: any other one will do.
+  const auto row = tensor.row == 0 ? width : tensor.row;
+  const auto bytes = [&](int64_t stride) { return 2 * (stride == 0 ? row : stride); };
+  TensorMap map{};
+  TiledTensor tiled;
+  tiled.data = tensor.data;
+  tiled.columns = width;
+  tiled.rows = call.keys;
+  tiled.outer = tensor.head == 0 ? 1 : call.heads;
+  tiled.outermost = tensor.batch == 0 ? 1 : call.batch;
+  tiled.row_bytes = bytes(row);
+  tiled.outer_bytes = bytes(tensor.head);
+  tiled.outermost_bytes = bytes(tensor.batch);
+  tiled.tile_rows = tile_rows;
+  error = encode_tensor_map(map, tiled);
+  return map;
+}
+
+template <int room>
+std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
+  using Shared = WarpgroupShared<room>;
+  const auto sets = retrieve_sets(call, Shared::kGroups * Shared::kQueries);
+  WarpgroupForward f{{}, {}, call, outputs, sets, retrieve_saved_row(call)};
+  std::string error;
+  f.stored = encode(call, call.stored, call.depth, Shared::kKeys, error);
+  if (error.empty() && call.values.data != nullptr) {
+    f.values = encode(call, call.values, call.width, Shared::kKeys, error);
+  }
+  if (!error.empty()) return error;
+  const LaunchShape shape{{sets.sets * sets.tiles, 1, 1}, kWarpgroupThreads, static_cast<size_t>(Shared::kTotal)};
+  return launch(retrieve_by_warpgroups<room>, shape, stream, f);
+}
+
+}  // namespace
+
+std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const RetrieveOutputs& outputs) {
+  const std::string kernel = "the warpgroup kernel";
+  const auto widest = call.depth > call.width ? call.depth : call.width;
+  if (call.type != ElementType::bfloat16) return kernel + " takes bfloat16 alone";
+  if (widest > kWarpgroupMostWidth) {
+    return kernel + " takes heads of at most " + std::to_string(kWarpgroupMostWidth) + " numbers, not " +
+           std::to_string(widest);
+  }
+  if (call.depth < 8 || call.width < 8 || call.depth % 8 != 0 || call.width % 8 != 0) {
+    return kernel + " takes heads of a multiple of 8 numbers, not " + std::to_string(call.depth) + " and " +
+           std::to_string(call.width);
+  }
+  if (call.exact_states) return kernel + " takes no step for a threshold";
+  if (call.offsets != nullptr) return kernel + " takes no ragged patterns";
+  if (call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none) return kernel + " takes no masks";
+  if (call.dropout > 0.0f) return kernel + " has no dropout";
+  if (outputs.scores != nullptr) return kernel + " does not write scores";
+  if (call.keys < 1 || call.keys > kWarpgroupMost) {
+    return kernel + " takes 1 to " + std::to_string(kWarpgroupMost) + " stored patterns, not " +
+           std::to_string(call.keys);
+  }
+  if (call.most_steps > kWarpgroupMost) {
+    return kernel + " takes at most " + std::to_string(kWarpgroupMost) + " steps, not " +
+           std::to_string(call.most_steps);
+  }
+  if (auto reason = reason_against_tensor("stored patterns", call.stored, call.keys); !reason.empty()) return reason;
+  if (auto reason = reason_against_tensor("values", call.values, call.keys); !reason.empty()) return reason;
+  if (auto reason = reason_against_tensor("queries", call.state, 1); !reason.empty()) return reason;
+  const auto generation = device_limits().generation;
+  if (generation == 90) return {};
+  return kernel + " runs on compute capability 9.0, the device has " + std::to_string(generation / 10) + "." +
+         std::to_string(generation % 10);
+}
+
+std::string retrieve_warpgroup_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
+  if (call.batch * call.heads * call.queries == 0) return {};
+  const bool narrow = call.depth <= 64 && call.width <= 64;
+  return narrow ? run<64>(call, outputs, stream) : run<128>(call, outputs, stream);
+}
+
+}  // namespace hopfield::kernels::cuda

@@ -1,0 +1,213 @@
+// Retrieval by warpgroup products against the formula in float64.
+
+#include "retrieve_backward_case.h"
+#include "retrieve_forward_case.h"
+#include "warpgroup_case.h"
+
+#include <kernels/cuda/retrieve_warpgroup.h>
+
+namespace hopfield::kernels::cuda {
+namespace {
+
+/// The rows of a head's patterns are not contiguous.
+Retrieval sample() {
+  Retrieval r;
+  r.batch = r.heads = 1;
+  r.queries = 130;
+  r.depth = 64;
+  r.beta = 0.125;
+  r.type = ElementType::bfloat16;
+  r.keys_first = true;
+  return r;
+}
+
+void by_warpgroups(RetrievalOnDevice& device) {
+  device.out.scores = nullptr;
+  auto error = retrieve_warpgroup_reason_against(device.call, device.out);
+  if (error.empty()) error = retrieve_warpgroup_forward(device.call, device.out, nullptr);
+  if (!error.empty()) throw std::runtime_error(error);
+}
+
+void check(const Retrieval& r) { check_forward(r, by_warpgroups); }
+
+using CudaRetrieveWarpgroup = CudaWarpgroup;
+
+TEST_F(CudaRetrieveWarpgroup, SelfAssociation) {
+  auto r = sample();
+  check(r);
+  r.queries = 5;
+  r.keys = 128;  // whole tiles
+  r.depth = 128;
+  r.beta = 0.08;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, MoreTilesThanTheRingHasStages) {
+  auto r = sample();
+  r.queries = 3;
+  r.keys = 600;
+  r.depth = 72;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, ValuesAreReadOut) {
+  auto r = sample();
+  r.queries = 9;
+  r.keys = 300;
+  r.steps = 1;
+  r.width = 24;
+  check(r);
+  r.depth = 16;
+  r.width = 128;
+  r.keys = 200;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, OneAssociation) {
+  auto r = sample();
+  r.queries = 70;
+  r.steps = 0;
+  r.keys = 1;
+  check(r);
+  r.keys = 129;
+  r.width = 72;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, PatternsSharedByBatchAndHeads) {
+  for (const bool batch : {false, true}) {
+    for (const bool heads : {false, true}) {
+      auto r = sample();
+      r.batch = 2;
+      r.heads = 3;
+      r.queries = 7;
+      r.depth = 32;
+      r.width = 40;
+      r.steps = 1;
+      r.shared_batch = batch;
+      r.shared_heads = heads;
+      check(r);
+    }
+  }
+}
+
+TEST_F(CudaRetrieveWarpgroup, HeadsHaveTheirOwnStepsAndBeta) {
+  auto r = sample();
+  r.heads = 4;
+  r.queries = 6;
+  r.keys = 140;
+  r.steps = 3;
+  r.steps_of_heads = {0, 1, 2, 3};
+  r.beta_of_heads = {0.1, -0.2, 0.0, 0.15};
+  check(r);
+  r.shared_heads = true;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, LargeScoresStayFinite) {
+  auto r = sample();
+  r.queries = 4;
+  r.keys = 260;
+  r.beta = 30.0;
+  check(r);
+}
+
+TEST_F(CudaRetrieveWarpgroup, ABetaThatIsNanIsNotHidden) {
+  auto r = sample();
+  r.queries = 2;
+  r.beta = std::nan("");
+  const auto patterns = draw(r);
+  RetrievalOnDevice device(r, patterns);
+  by_warpgroups(device);
+  const auto output = device.download_typed(device.out.output, device.rows() * static_cast<size_t>(r.depth));
+  for (const auto value : output) EXPECT_TRUE(std::isnan(value));
+  for (const auto value : device.download(device.out.logsumexp, device.rows())) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST_F(CudaRetrieveWarpgroup, RowsWithNothingToAttendToStayWhereTheyAre) {
+  auto r = sample();
+  r.queries = 2;
+  r.depth = 8;
+  r.steps = 3;
+  r.heads = 2;
+  r.beta_of_heads = {0.1, -0.1};
+  auto patterns = draw(r);
+  for (size_t i = 0; i < patterns.stored.size(); ++i) patterns.stored[i] = i / 8 % 2 == 0 ? -kInfinity : kInfinity;
+  for (auto& value : patterns.state) value = std::abs(value);
+  RetrievalOnDevice device(r, patterns);
+  by_warpgroups(device);
+  const auto found = results(r, device);
+  for (const auto value : found.output) EXPECT_EQ(value, 0.0);
+  for (const auto value : found.logsumexp) EXPECT_EQ(value, -kInfinity);
+  for (const auto value : found.residual) EXPECT_EQ(value, 0.0);
+  for (const auto value : found.sums) EXPECT_EQ(value, 0.0);
+  for (const auto steps : found.steps) EXPECT_EQ(steps, 0);
+  EXPECT_EQ(found.state, patterns.state);
+  for (size_t i = 0; i < found.saved_states.size(); ++i) {
+    EXPECT_EQ(found.saved_states[i], patterns.state[i % patterns.state.size()]);
+  }
+}
+
+TEST_F(CudaRetrieveWarpgroup, BackwardGoesOnFromWhatIsSaved) {
+  auto r = sample();
+  r.queries = 70;
+  check_backward(r, by_warpgroups);
+  r.heads = 3;
+  r.queries = 6;
+  r.keys = 140;
+  r.width = 24;
+  r.steps = 3;
+  r.steps_of_heads = {3, 0, 2};
+  r.beta_of_heads = {0.1, 0.15, -0.1};
+  check_backward(r, by_warpgroups);
+}
+
+TEST_F(CudaRetrieveWarpgroup, GivesAQueryTheSameBitsInAnyBatch) {
+  auto r = sample();
+  r.batch = 3;
+  r.queries = 50;
+  r.keys = 150;
+  r.depth = 16;
+  r.shared_batch = true;
+  const auto patterns = draw(r);
+  RetrievalOnDevice together(r, patterns);
+  by_warpgroups(together);
+  auto alone = r;
+  alone.batch = 1;
+  auto part = patterns;
+  const auto size = r.queries * r.depth;
+  part.state.assign(patterns.state.begin() + 2 * size, patterns.state.begin() + 3 * size);
+  RetrievalOnDevice apart(alone, part);
+  by_warpgroups(apart);
+  const auto found = results(alone, apart).output, of_all = results(r, together).output;
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 2 * size));
+}
+
+TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
+  const auto reason = [](auto change) {
+    RetrieveCall call;
+    RetrieveOutputs out{};
+    call.type = ElementType::bfloat16;
+    call.keys = call.depth = call.width = call.state.row = call.stored.row = 64;
+    change(call, out);
+    return retrieve_warpgroup_reason_against(call, out);
+  };
+  float number = 0;
+  EXPECT_EQ(reason([](auto&, auto&) {}), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.type = ElementType::float16; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.depth = 136; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.depth = 12; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.depth = call.width = 0; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.width = 20; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.exact_states = true; }), "");
+  EXPECT_NE(reason([&](auto& call, auto&) { call.key_bias = &number; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.mask.kind = ScoreMask::Kind::boolean; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.dropout = 0.1f; }), "");
+  EXPECT_NE(reason([&](auto&, auto& out) { out.scores = &number; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.keys = 0; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.stored.row = 12; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.state.row = 12; }), "");
+}
+
+}  // namespace
+}  // namespace hopfield::kernels::cuda
