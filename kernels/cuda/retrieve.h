@@ -51,7 +51,7 @@ struct RetrieveCall {
   ElementType type = ElementType::float32;
   bool plain_float32 = false;  ///< float32 products without tensor cores
   bool exact_states = false;   ///< 16-bit products take a state as two numbers: for eps below their rounding
-  // What forward may use of the device.
+  // What forward, of memory backward, too, may use of the device.
   size_t most_shared_bytes = std::numeric_limits<size_t>::max();       ///< of a block
   int64_t most_multiprocessors = std::numeric_limits<int64_t>::max();  ///< to keep patterns; 0: all are streamed
   /// The stop rule: eps is compared with |xi_{t+1} - xi_t| of each query, or with the Frobenius norm of the change of a
@@ -120,6 +120,9 @@ struct RetrieveGradients {
 
 /// Why the current device cannot serve calls of this depth, width and type; empty if it can.
 std::string retrieve_reason_against(const RetrieveCall& call);
+
+/// The same for backward, given exact_states and whether there are values, too.
+std::string retrieve_backward_reason_against(const RetrieveCall& call);
 
 /// Whether forward keeps the patterns in shared memory, on the current device. The results are the same to the bit.
 bool retrieve_keeps_patterns(const RetrieveCall& call);

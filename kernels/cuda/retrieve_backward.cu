@@ -1,4 +1,3 @@
-#include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve_backward.h>
 #include <kernels/cuda/retrieve_dispatch.h>
 #include <kernels/cuda/retrieve_stream.h>
@@ -16,16 +15,20 @@ struct Span {
 /// Shared memory of a block, in bytes from its beginning.
 template <class T, int room>
 struct BackwardShared {
-  static constexpr int kTile = kRetrieveRows<T, room> * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
   int queries, incoming, patterns, places, spans, total;
 
-  HOPFIELD_DEVICE constexpr explicit BackwardShared(bool rest)
+  HOPFIELD_DEVICE constexpr BackwardShared(bool rest, int warps)
       : queries(0),
-        incoming(queries + (rest ? 2 : 1) * kTile),
-        patterns(incoming + kTile),
+        incoming(queries + (rest ? 2 : 1) * tile(warps)),
+        patterns(incoming + tile(warps)),
         places(patterns + PatternStream<T, room, kPassingRows<T, room>, 2>::kBytes),
-        spans(places + kRetrieveRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
-        total(spans + kRetrieveRows<T, room> * static_cast<int>(sizeof(Span))) {}
+        spans(places + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
+        total(spans + warps * kWarpRows<T, room> * static_cast<int>(sizeof(Span))) {}
+
+ private:
+  HOPFIELD_DEVICE static constexpr int tile(int warps) {
+    return warps * kWarpRows<T, room> * kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  }
 };
 
 /// A warp's queries on their way back through all steps.
@@ -39,16 +42,16 @@ class GradientTile {
       : b_(b),
         set_(set),
         patterns_(patterns),
-        rest_(b.g.saved.rest != nullptr ? kRetrieveRows<T, room> * kPitch : 0),
+        rest_(b.g.saved.rest != nullptr ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(b.call.depth)) {
-    const BackwardShared<T, room> at(rest_ != 0);
+    const BackwardShared<T, room> at(rest_ != 0, warps());
     const int first = warp_index() * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     incoming_ = shared_memory<T>(at.incoming) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
     spans_ = shared_memory<Span>(at.spans) + first;
     if (lane_index() < kRows) {
-      const auto place = set.query(b.call, b.sets, tile * kRetrieveRows<T, room> + first + lane_index());
+      const auto place = set.query(b.call, b.sets, tile * warps() * kRows + first + lane_index());
       Span span;
       if (place.exists) {
         span.until = b.g.steps[place.row];
@@ -155,6 +158,8 @@ class GradientTile {
 
  private:
   static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+
+  HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
 
   template <class Do>
   HOPFIELD_DEVICE static void for_rows(const Do& act) {
@@ -268,7 +273,7 @@ class GradientTile {
 /// All steps of a tile of queries, the last one first.
 template <class T, int room>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_back(RetrieveBackward b) {
-  const BackwardShared<T, room> at(b.g.saved.rest != nullptr);
+  const BackwardShared<T, room> at(b.g.saved.rest != nullptr, block_size() / 32);
   const int64_t tile = block_index().x % b.sets.tiles, last = b.call.most_steps;
   const RetrieveSet set(b.call, b.sets, block_index().x / b.sets.tiles);
   PatternStream<T, room, kPassingRows<T, room>, 2> patterns(b.call, set, shared_memory<T>(at.patterns));
@@ -277,7 +282,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_
   patterns.begin({0, 2, true});  // with a barrier, behind which all spans are known
   const auto* spans = shared_memory<Span>(at.spans);
   Span of_block{last, 0};
-  for (int row = 0; row < kRetrieveRows<T, room>; ++row) {
+  for (int row = 0; row < block_size() / 32 * kWarpRows<T, room>; ++row) {
     if (spans[row].from >= spans[row].until) continue;
     of_block.from = spans[row].from < of_block.from ? spans[row].from : of_block.from;
     of_block.until = spans[row].until > of_block.until ? spans[row].until : of_block.until;
@@ -295,13 +300,26 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_
 
 template <class T, int room>
 std::string run(const RetrieveCall& call, const RetrieveGradients& gradients, Stream stream) {
-  const RetrieveBackward b{call, gradients, retrieve_sets(call, kRetrieveRows<T, room>), retrieve_saved_row(call)};
-  const BackwardShared<T, room> shared(gradients.saved.rest != nullptr);
-  const LaunchShape shape{{b.sets.sets * b.sets.tiles, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
+  const BackwardBlock<BackwardShared<T, room>> block(call, gradients.saved.rest != nullptr);
+  const RetrieveBackward b{call, gradients, retrieve_sets(call, block.warps * kWarpRows<T, room>),
+                           retrieve_saved_row(call)};
+  const LaunchShape shape{{b.sets.sets * b.sets.tiles, 1, 1}, 32 * block.warps, block.bytes};
   return launch(retrieve_steps_back<T, room>, shape, stream, b);
 }
 
 }  // namespace
+
+std::string retrieve_backward_reason_against(const RetrieveCall& call) {
+  const bool rest = call.exact_states && call.type != ElementType::float32;
+  const auto of_queries = for_patterns(call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    return BackwardBlock<BackwardShared<typename Patterns::Type, Patterns::kRoom>>(call, rest).bytes;
+  });
+  const auto needed = std::max(of_queries, retrieve_pattern_gradient_bytes(call)), there = retrieve_shared_bytes(call);
+  if (needed <= there) return {};
+  return "the gradient of heads of " + std::to_string(std::max(call.depth, call.width)) + " numbers takes " +
+         std::to_string(needed) + " bytes of shared memory, of which a block of this GPU has " + std::to_string(there);
+}
 
 std::string retrieve_backward(const RetrieveCall& call, const RetrieveGradients& gradients, Stream stream) {
   if (call.batch * call.heads * call.queries == 0) return {};

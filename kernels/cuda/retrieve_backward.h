@@ -49,6 +49,22 @@ template <class T, int room>
 constexpr int kPassingRows = (kIsFloat<T> && room > 128) ? 16 : 32;
 constexpr int kRowsAtOnce = 16;
 
+/// What a kernel's blocks look like, from the `Shared` memory of so many warps: two where four do not fit.
+template <class Shared>
+struct BackwardBlock {
+  int warps = kRetrieveWarps;
+  size_t bytes;
+
+  template <class... Needs>
+  explicit BackwardBlock(const RetrieveCall& call, Needs... needs) {
+    const auto of = [&](int count) { return static_cast<size_t>(Shared(needs..., count).total); };
+    if (of(warps) > retrieve_shared_bytes(call)) warps = 2;
+    bytes = of(warps);
+  }
+};
+
+/// Shared memory that a block of retrieve_pattern_gradient() takes.
+size_t retrieve_pattern_gradient_bytes(const RetrieveCall& call);
 std::string retrieve_pattern_gradient(const RetrieveBackward& backward, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

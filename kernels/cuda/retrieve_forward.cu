@@ -76,7 +76,7 @@ struct Form {
 
   explicit Form(const RetrieveCall& call) {
     const auto limits = device_limits();
-    const auto there = std::min(limits.shared_bytes, call.most_shared_bytes);
+    const auto there = retrieve_shared_bytes(call);
     // Streams: two warps where four do not fit.
     resident = false;
     for (warps = kRetrieveWarps;; warps /= 2) {
@@ -155,7 +155,7 @@ std::string retrieve_reason_against(const RetrieveCall& call) {
   }
   const auto needed = takes_head_steps(call) ? retrieve_head_steps_shared_bytes(call)
                                              : form_of(call, [](const auto& form) { return form.shared_bytes; });
-  const auto there = std::min(device_limits().shared_bytes, call.most_shared_bytes);
+  const auto there = retrieve_shared_bytes(call);
   if (needed <= there) return {};
   return "heads of " + std::to_string(width) + " numbers take " + std::to_string(needed) +
          " bytes of shared memory, of which a block of this GPU has " + std::to_string(there);

@@ -1,4 +1,3 @@
-#include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve_backward.h>
 #include <kernels/cuda/retrieve_dispatch.h>
 #include <kernels/cuda/tile_copy.h>
@@ -46,10 +45,10 @@ struct PatternShared {
   static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
   int stored, values, stages, tensors, marks, places, stage, total;
 
-  HOPFIELD_DEVICE constexpr PatternShared(bool own_values, bool rest)
+  HOPFIELD_DEVICE constexpr PatternShared(bool own_values, bool rest, int warps)
       : stored(0),
-        values(stored + kRetrieveRows<T, room> * kRowBytes),
-        stages(values + (own_values ? kRetrieveRows<T, room> * kRowBytes : 0)),
+        values(stored + warps * kWarpRows<T, room> * kRowBytes),
+        stages(values + (own_values ? warps * kWarpRows<T, room> * kRowBytes : 0)),
         tensors(rest ? 3 : 2),
         marks(tensors * kRows * kRowBytes),
         places(marks + kRows * static_cast<int>(sizeof(Mark))),
@@ -102,7 +101,7 @@ class QueryStream {
     const int at = stage(fetched_), depth = static_cast<int>(b.call.depth),
               width = static_cast<int>(last ? b.call.width : b.call.depth);
     T* states = shared_memory<T>(at);
-    for (int row = thread_index() / 8; row < kRows; row += kRetrieveThreads / 8) {
+    for (int row = thread_index() / 8; row < kRows; row += block_size() / 8) {
       const auto place = set_.query(b.call, b.sets, first + row);
       // Of a query that does not exist, some address that does.
       T* to = states + row * kPitch;
@@ -149,12 +148,13 @@ class PatternTile {
     const auto& call = p.b.call;
     const auto* key_bias = set.key_bias(call);
     const auto load = [&](T* tile, const Strided& tensor, int64_t width) {
-      copy_rows<T, kRetrieveRows<T, room>, kRetrieveThreads>(
-          tile, kPitch, product_width<T>(width), set.template patterns<T>(tensor) + first * tensor.row, tensor.row,
-          static_cast<int>(width), [&](int row) {
-            const auto key = first + row;
-            return key < set.keys && (key_bias == nullptr || key_bias[key] != minus_infinity());
-          });
+      const T* source = set.template patterns<T>(tensor);
+      for (int row = thread_index() / 8; row < block_size() / 32 * kWarpRows<T, room>; row += block_size() / 8) {
+        const auto key = first + row;
+        const bool taken = key < set.keys && (key_bias == nullptr || key_bias[key] != minus_infinity());
+        copy_row(tile + row * kPitch, product_width<T>(width), source + (taken ? key * tensor.row : 0),
+                 static_cast<int>(width), taken);
+      }
     };
     load(stored_, call.stored, call.depth);
     if (call.values.data != nullptr) load(values_, call.values, call.width);
@@ -269,10 +269,10 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1)
     retrieve_patterns_back(PatternBackward p, bool values) {
   const auto& call = p.b.call;
   const int64_t part = block_index().x % p.parts.count;
-  const auto place = find_patterns(p, block_index().x / p.parts.count, kRetrieveRows<T, room>);
+  const auto place = find_patterns(p, block_index().x / p.parts.count, block_size() / 32 * kWarpRows<T, room>);
   const RetrieveSet set(call, p.b.sets, place.set);
   if (place.first >= set.keys) return;
-  const PatternShared<T, room> at(call.values.data != nullptr, p.b.g.saved.rest != nullptr);
+  const PatternShared<T, room> at(call.values.data != nullptr, p.b.g.saved.rest != nullptr, block_size() / 32);
   PatternTile<T, room> work(p, set, at, place.first);
   int64_t begin = part * p.parts.tiles_of_part, end = begin + p.parts.tiles_of_part;
   const auto all = p.parts.tiles * (call.most_steps + 1), read_out = p.parts.tiles * call.most_steps;
@@ -287,14 +287,14 @@ template <class T, int room>
 std::string run(const RetrieveBackward& backward, Stream stream) {
   const auto& call = backward.call;
   RetrieveBackward b = backward;
-  const int64_t rows = kRetrieveRows<T, room>;
+  const BackwardBlock<PatternShared<T, room>> block(call, call.values.data != nullptr, b.g.saved.rest != nullptr);
+  const int64_t rows = block.warps * kWarpRows<T, room>;
   b.sets = retrieve_sets(call, rows);
   const Parts parts(call, b.sets.rows, kPassingRows<T, room>);
   const bool ragged = call.offsets != nullptr;
   const PatternBackward p{b, parts, ragged ? call.keys / rows + call.batch : (call.keys + rows - 1) / rows};
   const auto sets = ragged ? b.sets.sets / (call.batch > 0 ? call.batch : 1) : b.sets.sets;
-  const PatternShared<T, room> shared(call.values.data != nullptr, b.g.saved.rest != nullptr);
-  const LaunchShape shape{{sets * p.tiles * parts.count, 1, 1}, kRetrieveThreads, static_cast<size_t>(shared.total)};
+  const LaunchShape shape{{sets * p.tiles * parts.count, 1, 1}, 32 * block.warps, block.bytes};
   for (const bool values : {false, true}) {
     if ((values ? b.g.values : b.g.stored).data == nullptr || shape.grid[0] == 0) continue;
     auto error = launch(retrieve_patterns_back<T, room>, shape, stream, p, values);
@@ -310,6 +310,15 @@ PatternGradientForm pattern_gradient_form(const RetrieveCall& call) {
   const auto rows = sets.rows * (call.most_steps + 1);
   const auto parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
   return {sets.all_batch, sets.all_heads, parts < 1 ? 1 : parts > kMostParts ? kMostParts : parts};
+}
+
+size_t retrieve_pattern_gradient_bytes(const RetrieveCall& call) {
+  const bool rest = call.exact_states && call.type != ElementType::float32;
+  return for_patterns(call, [&](auto patterns) {
+    using Patterns = decltype(patterns);
+    using Shared = PatternShared<typename Patterns::Type, Patterns::kRoom>;
+    return BackwardBlock<Shared>(call, call.values.data != nullptr, rest).bytes;
+  });
 }
 
 std::string retrieve_pattern_gradient(const RetrieveBackward& backward, Stream stream) {

@@ -3,8 +3,10 @@
 // Which queries retrieve from which patterns. A set is one memory of stored patterns and all queries that retrieve from
 // it: those of one batch element and head, or of the whole batch or all heads where patterns are shared.
 
-#include <kernels/cuda/device.h>
+#include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve.h>
+
+#include <algorithm>
 
 namespace hopfield::kernels::cuda {
 
@@ -26,6 +28,11 @@ inline RetrieveSets retrieve_sets(const RetrieveCall& call, int64_t tile_rows) {
   s.rows = call.batch * call.heads * call.queries / (s.sets > 0 ? s.sets : 1);
   s.tiles = (s.rows + tile_rows - 1) / tile_rows;
   return s;
+}
+
+/// Shared memory that a block may have.
+inline size_t retrieve_shared_bytes(const RetrieveCall& call) {
+  return std::min(device_limits().shared_bytes, call.most_shared_bytes);
 }
 
 /// A query.

@@ -1,5 +1,6 @@
 #include "ops/retrieve_cuda.h"
 
+#include "ops/cpu_passes.h"
 #include "ops/cuda_call.h"
 #include "ops/launch_context.h"
 
@@ -150,6 +151,10 @@ std::optional<std::string> reason_against(RetrieveInput& input, const RetrieveSe
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
+  if (any_needs_gradient({input.state, input.stored, input.projection, settings.beta})) {
+    if (input.projection.defined()) shape.values.data = input.projection.data_ptr();
+    if (auto reason = cuda::retrieve_backward_reason_against(shape); !reason.empty()) return reason;
+  }
   return std::nullopt;
 }
 

@@ -150,19 +150,21 @@ inline void expect_close(const std::vector<double>& found, const std::vector<dou
 
 constexpr int64_t kAllSteps = std::numeric_limits<int64_t>::max();
 
+/// Numbers that the type has.
+inline std::vector<double> random_weights(int64_t count, uint32_t seed, ElementType type) {
+  auto values = random_doubles(count, seed);
+  for (auto& value : values) value = rounded(static_cast<float>(value), type);
+  return values;
+}
+
 /// Runs `forward` on the call on the device and then backward.
 template <class Forward>
 void check_backward(const Retrieval& r, const Forward& forward, int64_t last = kAllSteps, bool output_alone = false) {
   const auto patterns = draw(r);
-  const auto draw_weights = [&](int64_t count, uint32_t seed) {
-    auto values = random_doubles(count, seed);
-    for (auto& value : values) value = rounded(static_cast<float>(value), r.type);
-    return values;
-  };
-  Weights w{draw_weights(r.rows() * r.value_width(), 11), {}, {}};
+  Weights w{random_weights(r.rows() * r.value_width(), 11, r.type), {}, {}};
   if (!output_alone) {
-    w.state = draw_weights(r.rows() * r.depth, 12);
-    w.logsumexp = draw_weights(r.rows(), 13);
+    w.state = random_weights(r.rows() * r.depth, 12, r.type);
+    w.logsumexp = random_weights(r.rows(), 13, r.type);
   }
   RetrievalOnDevice device(r, patterns);
   forward(device);

@@ -140,6 +140,31 @@ TEST_P(CudaRetrieveBackward, WidthsUpToTheMost) {
   }
 }
 
+TEST_P(CudaRetrieveBackward, FewerWarpsWhereMemoryIsSmall) {
+  auto r = sample();
+  r.queries = 70;
+  r.width = 5;
+  const auto patterns = draw(r);
+  const Weights w{random_weights(r.rows() * r.value_width(), 11, r.type), {}, {}};
+  const auto run = [&](size_t bytes) {
+    RetrievalOnDevice device(r, patterns);
+    device.call.most_shared_bytes = bytes;
+    EXPECT_EQ(retrieve_backward_reason_against(device.call), "");
+    device.forward();
+    return run_backward(device, r, w, kAllSteps);
+  };
+  const size_t kilobytes = r.type == ElementType::bfloat16 ? 42 : r.type == ElementType::float16 ? 108 : 140;
+  const auto found = run(kilobytes << 10), all = run(1 << 20);
+  EXPECT_EQ(found.query, all.query);
+  EXPECT_EQ(found.stored, all.stored);
+  EXPECT_EQ(found.values, all.values);
+  EXPECT_EQ(found.beta, all.beta);
+  RetrievalOnDevice device(r, patterns);
+  device.call.most_shared_bytes = 20 << 10;
+  EXPECT_NE(retrieve_backward_reason_against(device.call).find("of which a block of this GPU has 20480"),
+            std::string::npos);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveBackward,
                          ::testing::Values(std::pair{ElementType::float32, false},
                                            std::pair{ElementType::float32, true},

@@ -36,7 +36,7 @@ struct Shape {
   size_t type_size(ElementType type) const { return type == ElementType::float32 ? 4 : 2; }
 };
 
-/// A call, again and again into the same memory. What a backward pass writes belongs among `results_` too.
+/// A call and its gradients, again and again into the same memory.
 class Retrieving {
  public:
   Retrieving(const Shape& shape, ElementType type, bool plain)
@@ -45,6 +45,7 @@ class Retrieving {
         state_(numbers(shape.rows() * shape.depth, 1, type)),
         stored_(numbers(shape.patterns() * shape.depth, 2, type)),
         values_(numbers(shape.patterns() * shape.width, 3, type)),
+        gradient_(numbers(shape.rows() * shape.width, 5, type)),
         key_bias_(random_floats(static_cast<size_t>(shape.all_keys()), 4)),
         offsets_(places(shape)),
         steps_max_(static_cast<size_t>(shape.heads), shape.steps),
@@ -64,6 +65,16 @@ class Retrieving {
     add("saved states", steps * rows * saved_row * size_);
     add("rest of saved states", steps * rows * saved_row * size_);
     add("saved sums", (steps + 1) * rows * 2 * sizeof(float));
+    add("passed gradients", steps * rows * saved_row * size_);
+    add("marks", (steps + 1) * rows * 4 * sizeof(float));
+    add("gradient of the states", rows * depth * size_);
+    add("gradient of beta", rows * sizeof(float));
+    const auto form = pattern_gradient_form(call_);
+    const auto patterns = static_cast<size_t>(form.parts * (form.all_batch || !shape.bags.empty() ? 1 : shape.batch) *
+                                              (form.all_heads ? 1 : shape.heads) * shape.all_keys());
+    const auto size = form.parts > 1 ? sizeof(float) : size_;
+    add("gradient of the stored patterns", patterns * depth * size);
+    add("gradient of the values", patterns * width * size);
   }
 
   using Bits = std::map<std::string, std::vector<unsigned char>>;
@@ -73,7 +84,8 @@ class Retrieving {
     for (const auto& [name, memory] : results_) {
       cuda::require_success(cudaMemset(memory.array.data(), kPoison, memory.bytes));
     }
-    const auto error = retrieve_forward(call_, outputs(), nullptr);
+    auto error = retrieve_forward(call_, outputs(), nullptr);
+    if (error.empty()) error = retrieve_backward(call_, gradients(), nullptr);
     if (!error.empty()) throw std::runtime_error(error);
     Bits bits;
     for (const auto& [name, memory] : results_) bits[name] = memory.array.download();
@@ -145,10 +157,34 @@ class Retrieving {
     return out;
   }
 
+  RetrieveGradients gradients() const {
+    const auto& s = shape_;
+    const auto form = pattern_gradient_form(call_);
+    const int64_t heads = form.all_heads ? 1 : s.heads;
+    const auto patterns = [&](const std::string& name, int64_t width) {
+      if (!s.bags.empty()) return PatternGradient{result<void>(name), 0, width, heads * width};
+      return PatternGradient{result<void>(name), form.all_batch ? 0 : heads * s.keys * width, s.keys * width, width};
+    };
+    RetrieveGradients g;
+    g.output = {gradient_.data(), s.heads * s.queries * call_.width, s.queries * call_.width, call_.width};
+    g.saved = outputs().saved;
+    g.steps = result<int64_t>("steps");
+    g.passed = result<void>("passed gradients");
+    g.marks = result<float>("marks");
+    g.query = result<void>("gradient of the states");
+    g.beta = result<float>("gradient of beta");
+    const int64_t sets = (form.all_batch || !s.bags.empty() ? 1 : s.batch) * heads * s.all_keys();
+    g.stored = patterns("gradient of the stored patterns", s.depth);
+    g.stored_size = sets * s.depth;
+    if (!s.self) g.values = patterns("gradient of the values", s.width);
+    g.values_size = sets * s.width;
+    return g;
+  }
+
   Shape shape_;
   size_t size_;
   RetrieveCall call_;
-  DeviceArray<unsigned char> state_, stored_, values_;
+  DeviceArray<unsigned char> state_, stored_, values_, gradient_;
   DeviceArray<float> key_bias_;
   DeviceArray<int64_t> offsets_, steps_max_;
   DeviceArray<float> beta_, eps_;
