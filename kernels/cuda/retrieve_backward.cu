@@ -45,7 +45,7 @@ class GradientTile {
         rest_(b.g.saved.rest != nullptr ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(b.call.depth)) {
     const BackwardShared<T, room> at(rest_ != 0, warps());
-    const int first = warp_index() * kRows;
+    const int first = opaque(warp_index()) * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     incoming_ = shared_memory<T>(at.incoming) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
@@ -72,7 +72,7 @@ class GradientTile {
     for (int row = 0; row < kRows; ++row) {
       const auto& place = places_[row];
       const T* from = place.template in<T>(b_.g.output);
-      for (int k = lane_index(); k < width; k += 32) {
+      for (int k = opaque(lane_index()); k < width; k += 32) {
         incoming_[row * kPitch + k] = place.exists && k < b_.call.width ? from[k] : from_float<T>(0.0f);
       }
     }
@@ -95,7 +95,7 @@ class GradientTile {
       inverse_[band][half] = mark.inverse;
       float mean = 0.0f;
       if (!last && mark.inverse != 0.0f) {
-        for (int k = lane_index() % 4; k < b_.call.depth; k += 4) {
+        for (int k = opaque(lane_index() % 4); k < b_.call.depth; k += 4) {
           mean = fused_multiply_add(to_float(incoming_[row * kPitch + k]), next_state(place, step, k), mean);
         }
       }
@@ -134,7 +134,7 @@ class GradientTile {
       if (lane_index() == 0) *mark(step, place.row) = Mark::none();
       if (step == 0) continue;
       T* passed = b_.template saved<T>(b_.g.passed, step, place.row);
-      for (int k = lane_index(); k < b_.call.depth; k += 32) passed[k] = incoming_[row * kPitch + k];
+      for (int k = opaque(lane_index()); k < b_.call.depth; k += 32) passed[k] = incoming_[row * kPitch + k];
     }
   }
 
@@ -145,7 +145,7 @@ class GradientTile {
       // The state before the last updates counts as a constant.
       const bool constant = spans_[row].until >= b_.g.last_steps;
       T* query = static_cast<T*>(b_.g.query) + place.row * b_.call.depth;
-      for (int k = lane_index(); k < b_.call.depth; k += 32) {
+      for (int k = opaque(lane_index()); k < b_.call.depth; k += 32) {
         query[k] = constant ? from_float<T>(0.0f) : incoming_[row * kPitch + k];
       }
     }
@@ -181,7 +181,7 @@ class GradientTile {
     for (int row = 0; row < kRows; ++row) {
       const auto& place = places_[row];
       const T *state = b_.template state<T>(place, step), *rest = b_.template rest<T>(place, step);
-      for (int k = lane_index(); k < depth_; k += 32) {
+      for (int k = opaque(lane_index()); k < depth_; k += 32) {
         const bool there = place.exists && k < b_.call.depth;
         T* to = queries_ + row * kPitch + k;
         *to = there ? state[k] : from_float<T>(0.0f);
