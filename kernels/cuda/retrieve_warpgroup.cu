@@ -1,6 +1,9 @@
 #include <kernels/cuda/launch.h>
+#include <kernels/cuda/retrieve_head_steps.h>
 #include <kernels/cuda/retrieve_warpgroup.h>
 #include <kernels/cuda/retrieve_warpgroup_queries.h>
+
+#include <type_traits>
 
 namespace hopfield::kernels::cuda {
 namespace {
@@ -90,6 +93,13 @@ std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream
   return launch(retrieve_by_warpgroups<room>, shape, stream, f);
 }
 
+/// `get(std::integral_constant<int, room>)` for the call's width.
+template <class Get>
+auto for_room(const RetrieveCall& call, const Get& get) {
+  if (call.depth <= 64 && call.width <= 64) return get(std::integral_constant<int, 64>());
+  return get(std::integral_constant<int, 128>());
+}
+
 }  // namespace
 
 std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const RetrieveOutputs& outputs) {
@@ -105,6 +115,7 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Re
            std::to_string(call.width);
   }
   if (call.exact_states) return kernel + " takes no step for a threshold";
+  if (takes_head_steps(call)) return kernel + " does not compare heads";
   if (call.offsets != nullptr) return kernel + " takes no ragged patterns";
   if (call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none) return kernel + " takes no masks";
   if (call.dropout > 0.0f) return kernel + " has no dropout";
@@ -121,15 +132,20 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Re
   if (auto reason = reason_against_tensor("values", call.values, call.keys); !reason.empty()) return reason;
   if (auto reason = reason_against_tensor("queries", call.state, 1); !reason.empty()) return reason;
   const auto generation = device_limits().generation;
-  if (generation == 90) return {};
-  return kernel + " runs on compute capability 9.0, the device has " + std::to_string(generation / 10) + "." +
-         std::to_string(generation % 10);
+  if (generation != 90) {
+    return kernel + " runs on compute capability 9.0, the device has " + std::to_string(generation / 10) + "." +
+           std::to_string(generation % 10);
+  }
+  const auto needed = for_room(call, [](auto room) { return static_cast<size_t>(WarpgroupShared<room()>::kTotal); });
+  const auto there = retrieve_shared_bytes(call);
+  if (needed <= there) return {};
+  return kernel + " takes " + std::to_string(needed) + " bytes of shared memory, of which a block has " +
+         std::to_string(there);
 }
 
 std::string retrieve_warpgroup_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
   if (call.batch * call.heads * call.queries == 0) return {};
-  const bool narrow = call.depth <= 64 && call.width <= 64;
-  return narrow ? run<64>(call, outputs, stream) : run<128>(call, outputs, stream);
+  return for_room(call, [&](auto room) { return run<room()>(call, outputs, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -9,8 +9,8 @@ namespace hopfield::kernels::cuda {
 struct Found {
   std::vector<double> output, state, logsumexp, residual, scores;
   std::vector<double> saved_states;  ///< [T, rows, depth]
-  std::vector<double> largest,
-      sums;  ///< [T + 1, rows]: of the scores times log2 e, of exponentials; NaN where none was
+  std::vector<double> largest;       ///< score times log2 e [T + 1, rows]; NaN where there was no association
+  std::vector<double> sums;          ///< of exponentials, likewise
   std::vector<int64_t> steps;
 };
 
@@ -18,75 +18,53 @@ struct Found {
 inline Found formula(const Retrieval& r, const Patterns& p) {
   Found found;
   found.scores.assign(static_cast<size_t>(r.heads * r.queries * (r.bags.empty() ? r.batch : 1) * r.all_keys()), 0.0);
-  const auto associations = static_cast<size_t>((r.steps + 1) * r.rows());
   found.saved_states.assign(static_cast<size_t>(r.steps * r.rows() * r.depth), 0.0);
-  found.largest.assign(associations, std::nan(""));
-  found.sums.assign(associations, std::nan(""));
+  found.largest.assign(static_cast<size_t>((r.steps + 1) * r.rows()), std::nan(""));
+  found.sums = found.largest;
   for (int64_t row = 0; row < r.rows(); ++row) {
     const int64_t n = row / (r.heads * r.queries), h = row / r.queries % r.heads, l = row % r.queries;
-    const auto [first, keys] = r.range(n);
-    std::vector<double> xi(static_cast<size_t>(r.depth)), mean;
+    std::vector<double> xi(static_cast<size_t>(r.depth));
     for (int64_t k = 0; k < r.depth; ++k) xi[k] = p.state[row * r.depth + k];
-    double residual = std::nan(""), lse = -kInfinity;
+    const auto note = [&](int64_t step, bool last) {
+      auto query = xi;
+      if (r.eps == 0) {
+        for (auto& value : query) value = rounded(static_cast<float>(value), r.type);
+      }
+      auto a = associate(r, p, row, query, last);
+      double largest = -kInfinity;
+      for (const auto score : a.scores) largest = std::max(largest, score);
+      found.largest[step * r.rows() + row] = largest / std::log(2.0);
+      found.sums[step * r.rows() + row] = largest == -kInfinity ? 0.0 : std::exp(a.logsumexp - largest);
+      return a;
+    };
+    double residual = std::nan("");
     int64_t steps = 0;
     bool frozen = false;
-    for (int64_t step = 0; step <= r.steps; ++step) {
-      const bool last = step == r.steps;
-      if (last || (!frozen && step < r.steps_of(h))) {
-        std::vector<double> scores(static_cast<size_t>(keys));
-        double largest = -kInfinity, sum = 0;
-        for (int64_t i = 0; i < keys; ++i) {
-          double bias =
-              r.key_bias ? p.key_bias[(r.shared_batch || !r.bags.empty() ? 0 : n) * r.all_keys() + first + i] : 0;
-          if (r.mask == ScoreMask::Kind::float32) bias += p.mask[r.mask_at(n, h, l, i)];
-          if (r.mask == ScoreMask::Kind::boolean && p.mask[r.mask_at(n, h, l, i)] != 0) bias = -kInfinity;
-          double score = 0;
-          for (int64_t k = 0; k < r.depth && bias != -kInfinity; ++k) {
-            const double query = r.eps > 0 ? xi[k] : rounded(static_cast<float>(xi[k]), r.type);
-            score += query * p.stored[r.pattern(n, h, first + i, r.depth) + k];
-          }
-          scores[i] = bias == -kInfinity ? bias : r.beta_of(h) * score + bias;
-          largest = std::max(largest, scores[i]);
-          if (last) {
-            const auto at = r.bags.empty() ? row * r.keys + i : ((first + i) * r.heads + h) * r.queries + l;
-            found.scores[at] = scores[i];
-          }
-        }
-        for (const auto score : scores) sum += score == -kInfinity ? 0.0 : std::exp(score - largest);
-        found.largest[step * r.rows() + row] = largest / std::log(2.0);
-        found.sums[step * r.rows() + row] = sum;
-        lse = largest == -kInfinity ? -kInfinity : largest + std::log(sum);
-        const bool values = last && r.width > 0;
-        const int64_t width = values ? r.width : r.depth;
-        mean.assign(static_cast<size_t>(width), 0.0);
-        for (int64_t i = 0; i < keys; ++i) {
-          if (scores[i] == -kInfinity) continue;
-          double weight = std::exp(scores[i] - lse);
-          if (last && r.dropout > 0) {
-            const auto words = dropout_words(kSeed, static_cast<uint32_t>(n), static_cast<uint32_t>(h),
-                                             static_cast<uint32_t>(l), static_cast<uint32_t>(i / 4));
-            weight *= words[i % 4] < dropout_threshold(r.dropout) ? 0.0 : 1.0 / (1.0 - r.dropout);
-          }
-          const auto& patterns = values ? p.values : p.stored;
-          for (int64_t k = 0; k < width; ++k) mean[k] += weight * patterns[r.pattern(n, h, first + i, width) + k];
-        }
-        if (last) break;
-        frozen = largest == -kInfinity;
+    for (int64_t step = 0; step < r.steps; ++step) {
+      if (!frozen && step < r.steps_of(h)) {
+        const auto a = note(step, false);
+        frozen = a.logsumexp == -kInfinity;
         residual = 0;
         if (!frozen) {
-          for (int64_t k = 0; k < r.depth; ++k) residual += (mean[k] - xi[k]) * (mean[k] - xi[k]);
+          for (int64_t k = 0; k < r.depth; ++k) residual += (a.read[k] - xi[k]) * (a.read[k] - xi[k]);
           residual = std::sqrt(residual);
-          xi = mean;
+          xi = a.read;
           ++steps;
           frozen = r.eps > 0 && residual <= r.eps;
         }
       }
       std::copy(xi.begin(), xi.end(), found.saved_states.begin() + (step * r.rows() + row) * r.depth);
     }
-    found.output.insert(found.output.end(), mean.begin(), mean.end());
+    const auto a = note(r.steps, true);
+    const auto first = r.range(n).first;
+    for (size_t i = 0; i < a.scores.size(); ++i) {
+      const auto key = static_cast<int64_t>(i);
+      found.scores[r.bags.empty() ? row * r.keys + key : ((first + key) * r.heads + h) * r.queries + l] = a.scores[i];
+    }
+    found.output.insert(found.output.end(), a.read.begin(), a.read.end());
     found.state.insert(found.state.end(), xi.begin(), xi.end());
-    found.logsumexp.push_back(lse);
-    found.residual.push_back(lse == -kInfinity ? 0.0 : residual);
+    found.logsumexp.push_back(a.logsumexp);
+    found.residual.push_back(a.logsumexp == -kInfinity ? 0.0 : residual);
     found.steps.push_back(steps);
   }
   return found;

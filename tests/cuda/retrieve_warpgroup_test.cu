@@ -200,6 +200,8 @@ TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   EXPECT_NE(reason([](auto& call, auto&) { call.depth = call.width = 0; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.width = 20; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.exact_states = true; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.compares_heads = true, call.most_steps = 1; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.most_shared_bytes = 99 << 10; }), "");
   EXPECT_NE(reason([&](auto& call, auto&) { call.key_bias = &number; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.mask.kind = ScoreMask::Kind::boolean; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.dropout = 0.1f; }), "");
