@@ -151,8 +151,12 @@ std::optional<std::string> reason_against(RetrieveInput& input, const RetrieveSe
   shape.depth = input.state.size(-1);
   shape.width = input.projection.defined() ? input.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
-  if (any_needs_gradient({input.state, input.stored, input.projection, settings.beta})) {
-    if (input.projection.defined()) shape.values.data = input.projection.data_ptr();
+  if (!any_needs_gradient({input.state, input.stored, input.projection, settings.beta})) return std::nullopt;
+  if (input.projection.defined()) shape.values.data = input.projection.data_ptr();
+  if (auto reason = cuda::retrieve_backward_reason_against(shape); !reason.empty()) return reason;
+  if (settings.gradient.kind() == Gradient::Kind::implicit && makes_updates(settings)) {
+    shape.type = cuda::ElementType::float32;  // the solver's
+    shape.values.data = nullptr;
     if (auto reason = cuda::retrieve_backward_reason_against(shape); !reason.empty()) return reason;
   }
   return std::nullopt;
