@@ -61,7 +61,7 @@ class GradientTile {
       spans_[lane_index()] = span;
     }
     sync_warp();
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       beta_[band][half] = places_[row].exists ? b.call.beta[places_[row].head] : 0.0f;
     });
   }
@@ -84,7 +84,7 @@ class GradientTile {
     sync_warp();
     load_states(step);
     sync_warp();
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       const auto& place = places_[row];
       auto mark = Mark::none();
       if (place.exists && (last || spans_[row].has(step))) {
@@ -111,18 +111,19 @@ class GradientTile {
     // The read-out's mean has to be that of the very products which it is compared with, and what was read out does not
     // say what they add up to: a sweep of its own finds it.
     for (int finding = last ? 1 : 0; finding >= 0; --finding) {
-      for_rows([&](int band, int half, int) { totals[band][half] = 0.0f; });
+      for_rows<kBands<T, room>>([&](int band, int half, int) { totals[band][half] = 0.0f; });
       sweep(last, finding != 0, totals);
       sum_rows(totals);
       if (finding == 0) break;
-      for_rows([&](int band, int half, int row) {
+      for_rows<kBands<T, room>>([&](int band, int half, int row) {
         const auto& place = places_[row];
         const float more = b_.g.logsumexp != nullptr && place.exists ? b_.g.logsumexp[place.row] : 0.0f;
         mean_[band][half] = totals[band][half] - more;
       });
     }
     sync_warp();
-    for_rows([&](int band, int half, int row) { finish(step, band, half, row, last ? 0.0f : totals[band][half]); });
+    for_rows<kBands<T, room>>(
+        [&](int band, int half, int row) { finish(step, band, half, row, last ? 0.0f : totals[band][half]); });
     sync_warp();
   }
 
@@ -149,7 +150,7 @@ class GradientTile {
         query[k] = constant ? from_float<T>(0.0f) : incoming_[row * kPitch + k];
       }
     }
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       const auto& place = places_[row];
       const float share = quad_sum(beta_share_[band][half]);
       if (place.exists && lane_index() % 4 == 0) b_.g.beta[place.row] = share;
@@ -160,12 +161,6 @@ class GradientTile {
   static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
-
-  template <class Do>
-  HOPFIELD_DEVICE static void for_rows(const Do& act) {
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 2 * kBands<T, room>; ++i) act(i / 2, i % 2, row_of_lane(i / 2, i % 2));
-  }
 
   HOPFIELD_DEVICE Mark* mark(int64_t step, int64_t row) const {
     return reinterpret_cast<Mark*>(b_.g.marks) + step * b_.all_rows() + row;

@@ -12,7 +12,7 @@ constexpr int kRoom = 256;
 template <class T>
 constexpr int kKeys = kIsFloat<T> ? 16 : 32;
 template <class T>
-constexpr int kRows = kRetrieveRows<T, kRoom>;
+constexpr int kRows = kRetrieveWarps* kWarpRows<T, kRoom>;
 
 /// How far a head has come.
 struct HeadProgress {
@@ -121,7 +121,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
   /// Takes the queries to shared memory, and how they have moved.
   HOPFIELD_DEVICE void load() {
     const auto& call = s_.f.call;
-    this->for_rows([&](int band, int half, int row) {
+    for_rows<kBandCount>([&](int band, int half, int row) {
       const auto place = this->places_[row];
       const bool compares = compares_row(row);
       const float* before = plane(s_.step + 1) + place.row * call.depth;
@@ -161,7 +161,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
     this->associate(last, [&](const Scores& scores, const T* tile) {
       if (compares_) compare(scores, tile);
     });
-    this->for_rows([&](int band, int half, int row) {
+    for_rows<kBandCount>([&](int band, int half, int row) {
       // P_t = a (1 + u) / sum(a (1 + u)), and its difference from a / sum(a), squared and written out.
       auto& sums = sums_of_change_[band][half];
       HOPFIELD_UNROLL
@@ -177,7 +177,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
   /// Leaves where the states go if their heads go on.
   HOPFIELD_DEVICE void propose() const {
     const auto& call = s_.f.call;
-    this->for_rows([&](int band, int half, int row) {
+    for_rows<kBandCount>([&](int band, int half, int row) {
       const auto place = this->places_[row];
       const auto progress = this->progress_[row];
       if (progress.frozen) return;
@@ -201,7 +201,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
 
   /// What was read out. Residuals of heads that have not stopped before are still to come.
   HOPFIELD_DEVICE void write_read_out() const {
-    this->for_rows([&](int band, int half, int row) {
+    for_rows<kBandCount>([&](int band, int half, int row) {
       if (lane_index() % 4 == 0 && this->dead(band, half)) this->progress_[row].steps = 0;
     });
     sync_warp();
@@ -244,7 +244,7 @@ class HeadQueries : public QueryTile<T, kRoom, kKeys<T>> {
   HOPFIELD_DEVICE void compare(const Scores& scores, const T* tile) {
     Scores products = {};
     multiply_rows<T, kRoom>(products, moves_, 0, tile, this->depth_, s_.f.call.plain_float32);
-    this->for_rows([&](int band, int half, int) {
+    for_rows<kBandCount>([&](int band, int half, int) {
       auto& sums = sums_of_change_[band][half];
       HOPFIELD_UNROLL
       for (int i = 0; i < kKeys<T> / 4; ++i) {

@@ -78,7 +78,7 @@ class QueryTile {
       progress_[lane_index()] = progress;
     }
     sync_warp();
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       beta_[band][half] = places_[row].exists ? f.call.beta[places_[row].head] : 0.0f;
     });
   }
@@ -111,7 +111,7 @@ class QueryTile {
   /// @param look  called for each tile of stored patterns with its scores
   template <class Look>
   HOPFIELD_DEVICE void associate(bool last, const Look& look) {
-    for_rows([&](int band, int half, int) {
+    for_rows<kBands<T, room>>([&](int band, int half, int) {
       largest_[band][half] = minus_infinity();
       sum_[band][half] = 0.0f;
     });
@@ -138,7 +138,7 @@ class QueryTile {
   HOPFIELD_DEVICE void update(int64_t step) {
     const auto& call = f_.call;
     sync_warp();  // other lanes may still read the queries
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       const auto place = places_[row];
       auto progress = progress_[row];
       const bool was_active = progress.active(step), gone = dead(band, half), moves = was_active && !gone;
@@ -179,7 +179,7 @@ class QueryTile {
   HOPFIELD_DEVICE void write_results(const StateOf& state_of) const {
     const auto& call = f_.call;
     const auto& out = f_.out;
-    for_rows([&](int band, int half, int row) {
+    for_rows<kBands<T, room>>([&](int band, int half, int row) {
       const auto place = places_[row];
       const auto progress = progress_[row];
       if (!place.exists) return;
@@ -215,12 +215,6 @@ class QueryTile {
   static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
-
-  template <class Do>
-  HOPFIELD_DEVICE static void for_rows(const Do& act) {
-    HOPFIELD_UNROLL
-    for (int i = 0; i < 2 * kBands<T, room>; ++i) act(i / 2, i % 2, row_of_lane(i / 2, i % 2));
-  }
 
   /// Nothing to attend to.
   HOPFIELD_DEVICE bool dead(int band, int half) const {
@@ -258,7 +252,7 @@ class QueryTile {
 
   /// From scores to exponentials; what was summed before is made relative to the new largest score.
   HOPFIELD_DEVICE void find_weights(Scores& weights) {
-    for_rows([&](int band, int half, int) {
+    for_rows<kBands<T, room>>([&](int band, int half, int) {
       float& largest_before = largest_[band][half];
       float largest = largest_before;
       HOPFIELD_UNROLL

@@ -67,6 +67,13 @@ HOPFIELD_DEVICE void drop_out(Fragments<bands, eighths>& weights, const Retrieve
   }
 }
 
+/// Calls `act(band, half, row)` for each of a lane's rows.
+template <int bands, class Do>
+HOPFIELD_DEVICE void for_rows(const Do& act) {
+  HOPFIELD_UNROLL
+  for (int i = 0; i < 2 * bands; ++i) act(i / 2, i % 2, row_of_lane(i / 2, i % 2));
+}
+
 /// Sums of the lanes of a row, the same in all of them.
 template <int bands>
 HOPFIELD_DEVICE void sum_rows(float (&values)[bands][2]) {

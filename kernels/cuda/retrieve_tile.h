@@ -20,10 +20,6 @@ constexpr int kBands = room <= 128 ? 2 : 1;
 template <class T, int room>
 constexpr int kWarpRows = 16 * kBands<T, room>;
 
-/// Rows of a block.
-template <class T, int room>
-constexpr int kRetrieveRows = kRetrieveWarps* kWarpRows<T, room>;
-
 /// Elements from row to row in shared memory, 4 banks further each row: what a warp reads together lies in different
 /// banks.
 template <class T, int room>

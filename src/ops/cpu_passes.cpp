@@ -1,5 +1,6 @@
 #include "ops/cpu_passes.h"
 
+#include "ops/capture.h"
 #include "ops/parallel.h"
 
 #include <ATen/ATen.h>
@@ -124,6 +125,12 @@ PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, 
 bool keeps_states(const RetrieveSettings& settings) {
   const auto& steps = settings.update_steps_max.values();
   return std::none_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; });
+}
+
+void check_replay(const char* function, const RetrieveSettings& settings, const at::Tensor& tensor) {
+  TORCH_CHECK(keeps_states(settings) || !is_capturing(tensor), function,
+              ": expected no backward pass of until_converged while a CUDA graph is being captured, since it reads how "
+              "many updates were made; set update_steps_max");
 }
 
 RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps) {

@@ -18,6 +18,8 @@ PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, 
 /// Whether forward keeps the states of all steps. Otherwise, until converged, there might be too many: backward runs
 /// forward again.
 bool keeps_states(const RetrieveSettings& settings);
+/// Throws where backward would run forward again while a CUDA graph is being captured. `function` begins the message.
+void check_replay(const char* function, const RetrieveSettings& settings, const at::Tensor& tensor);
 /// Settings under which a call makes the updates again that it made before, `steps` [N, H, L] of them, and no more
 /// steps than these need.
 RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps);

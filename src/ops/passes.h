@@ -1,8 +1,28 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceType.h>
+
+#include <array>
+#include <optional>
 
 namespace hopfield::detail {
+
+/// An op's kernels for each kind of device.
+template <class Passes>
+class PassesOfDevices {
+ public:
+  /// Null: there are none.
+  const Passes* find(c10::DeviceType device) const {
+    const auto& passes = all_.at(static_cast<size_t>(device));
+    return passes ? &*passes : nullptr;
+  }
+  /// In place of others.
+  void set(c10::DeviceType device, const Passes& passes) { all_.at(static_cast<size_t>(device)) = passes; }
+
+ private:
+  std::array<std::optional<Passes>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> all_;
+};
 
 /// What forward keeps for backward: a few numbers and vectors for each query and step. In the passes' own terms,
 /// float32 unless they say otherwise.

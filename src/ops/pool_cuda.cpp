@@ -97,7 +97,8 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
   shape.type = element_type(input.instances);
   if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
   if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
-  if (settings.stop_rule == StopRule::per_head && makes_updates(settings)) return "the GPU's pooling has the stop rule per_query alone";
+  if (settings.stop_rule == StopRule::per_head && makes_updates(settings))
+    return "the GPU's pooling has the stop rule per_query alone";
   return std::nullopt;
 }
 

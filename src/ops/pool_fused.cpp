@@ -1,11 +1,9 @@
-#include "ops/capture.h"
 #include "ops/cpu_passes.h"
 #include "ops/pool_passes.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <array>
 #include <cmath>
 
 namespace hopfield::detail {
@@ -109,9 +107,7 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
     const auto tensors = ctx->get_saved_variables();
     const auto rest = c10::static_intrusive_pointer_cast<Rest>(ctx->saved_data["rest"].toCapsule());
     const auto [input, settings] = with_followed(*rest, tensors);
-    TORCH_CHECK(keeps_states(settings) || !is_capturing(input.instances),
-                "hopfield::pool: expected no backward pass of until_converged while a CUDA graph is being captured, "
-                "since it reads how many updates were made; set update_steps_max");
+    check_replay("hopfield::pool", settings, input.instances);
     PoolResult incoming;
     incoming.output = gradients[0];
     incoming.state = gradients[1];
@@ -137,20 +133,17 @@ class FusedPool : public torch::autograd::Function<FusedPool> {
   }
 };
 
-std::array<std::optional<PoolPasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>& all_passes() {
-  static std::array<std::optional<PoolPasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> passes;
+PassesOfDevices<PoolPasses>& all_passes() {
+  static PassesOfDevices<PoolPasses> passes;
   return passes;
 }
 
 }  // namespace
 
-const PoolPasses* pool_passes(c10::DeviceType device) {
-  const auto& passes = all_passes()[static_cast<size_t>(device)];
-  return passes ? &*passes : nullptr;
-}
+const PoolPasses* pool_passes(c10::DeviceType device) { return all_passes().find(device); }
 
 RegisterPoolPasses::RegisterPoolPasses(c10::DeviceType device, const PoolPasses& passes) {
-  all_passes()[static_cast<size_t>(device)] = passes;
+  all_passes().set(device, passes);
 }
 
 PoolResult pool_fused(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed) {

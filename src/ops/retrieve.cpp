@@ -52,8 +52,8 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
   const bool fused = settings.backend != Backend::composite && !reason;
   if (fused) complete.offsets = detail::offsets_on(input.state.device(), complete.offsets);
-  auto result = fused ? detail::retrieve_fused(complete, settings, seed)
-                      : detail::retrieve_composite(complete, settings, seed);
+  auto result =
+      fused ? detail::retrieve_fused(complete, settings, seed) : detail::retrieve_composite(complete, settings, seed);
   return detail::without_added_dimensions(std::move(result), input.state.dim(), input.offsets.defined());
 }
 

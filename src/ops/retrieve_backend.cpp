@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/FunctionalTensorWrapper.h>
 
-#include <algorithm>
-#include <array>
 #include <cmath>
 #include <tuple>
 
@@ -96,19 +94,16 @@ bool is_traced(const at::Tensor& tensor) {
 }
 
 namespace {
-std::array<std::optional<RetrievePasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>& all_passes() {
-  static std::array<std::optional<RetrievePasses>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> passes;
+PassesOfDevices<RetrievePasses>& all_passes() {
+  static PassesOfDevices<RetrievePasses> passes;
   return passes;
 }
 }  // namespace
 
-const RetrievePasses* retrieve_passes(c10::DeviceType device) {
-  const auto& passes = all_passes().at(static_cast<size_t>(device));
-  return passes ? &*passes : nullptr;
-}
+const RetrievePasses* retrieve_passes(c10::DeviceType device) { return all_passes().find(device); }
 
 RegisterRetrievePasses::RegisterRetrievePasses(c10::DeviceType device, const RetrievePasses& passes) {
-  all_passes().at(static_cast<size_t>(device)) = passes;
+  all_passes().set(device, passes);
 }
 
 Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {

@@ -52,10 +52,8 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& state, const at::Tensor& stored,
                                const at::Tensor& projection, const at::Tensor& beta,
                                const c10::intrusive_ptr<Rest>& rest) {
+    const auto [input, settings] = with_followed(*rest, {state, stored, projection, beta});
     Saved saved;
-    auto input = rest->input;
-    auto settings = rest->settings;
-    with_followed(*rest, input, settings, state, stored, projection, beta);
     const auto r = passes_for(input).forward(input, settings, rest->seed, keeps_states(settings) ? &saved : nullptr);
     ctx->save_for_backward(
         {state, stored, projection, beta, saved.states, saved.sums, saved.output, saved.rest, r.steps});
@@ -68,35 +66,32 @@ class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
     // A backward pass that is called under autocast would lower its products.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    const auto saved_tensors = ctx->get_saved_variables();
+    const auto tensors = ctx->get_saved_variables();
     const auto rest = c10::static_intrusive_pointer_cast<Rest>(ctx->saved_data["rest"].toCapsule());
-    auto input = rest->input;
-    auto settings = rest->settings;
-    with_followed(*rest, input, settings, saved_tensors[0], saved_tensors[1], saved_tensors[2], saved_tensors[3]);
-    TORCH_CHECK(
-        keeps_states(settings) || !is_capturing(input.state),
-        "hopfield::retrieve: expected no backward pass of until_converged while a CUDA graph is being captured, "
-        "since it reads how many updates were made; set update_steps_max");
+    const auto [input, settings] = with_followed(*rest, tensors);
+    check_replay("hopfield::retrieve", settings, input.state);
     RetrieveResult incoming;
     incoming.output = gradients[0];
     incoming.state = gradients[1];
     incoming.logsumexp = gradients[2];
-    const Saved saved{saved_tensors[4], saved_tensors[5], saved_tensors[6], {}, {}, saved_tensors[7]};
+    const Saved saved{tensors[4], tensors[5], tensors[6], {}, {}, tensors[7]};
     const auto result =
         at::GradMode::is_enabled()
             ? differentiable_backward(input, settings, rest->seed, incoming)
-            : run_backward(input, settings, rest->seed, saved, saved_tensors[8], incoming,
+            : run_backward(input, settings, rest->seed, saved, tensors[8], incoming,
                            {ctx->needs_input_grad(1), rest->own_projection && ctx->needs_input_grad(2)});
     return {result.state, result.stored, result.projection, result.beta, at::Tensor()};
   }
 
  private:
-  static void with_followed(const Rest& rest, RetrieveInput& input, RetrieveSettings& settings, const at::Tensor& state,
-                            const at::Tensor& stored, const at::Tensor& projection, const at::Tensor& beta) {
-    input.state = state;
-    input.stored = stored;
-    if (rest.own_projection) input.projection = projection;
-    if (rest.own_beta) settings.beta = beta;
+  static std::pair<RetrieveInput, RetrieveSettings> with_followed(const Rest& rest, const variable_list& tensors) {
+    auto input = rest.input;
+    auto settings = rest.settings;
+    input.state = tensors[0];
+    input.stored = tensors[1];
+    if (rest.own_projection) input.projection = tensors[2];
+    if (rest.own_beta) settings.beta = tensors[3];
+    return {input, settings};
   }
 };
 
@@ -115,9 +110,6 @@ struct FusedJacobian : UpdateJacobian {
       : input(std::move(update_input)), settings(std::move(association_settings)) {
     if (settings.beta.defined()) settings.beta = settings.beta.detach();
     tensors = {input.state, input.stored, settings.beta.defined() ? settings.beta : input.state};
-    const auto& passes = passes_for(input);
-    const at::NoGradGuard no_grad;
-    steps = passes.forward(input, settings, 0, &saved).steps;
     input.state = input.stored = at::Tensor();  // autograd keeps them
   }
 
@@ -127,15 +119,18 @@ struct FusedJacobian : UpdateJacobian {
     call.state = given[0];
     call.stored = given[1];
     if (settings.beta.defined()) options.beta = given[2];
+    const auto& passes = passes_for(call);
+    if (!steps.defined()) steps = passes.forward(call, options, 0, &saved).steps;
     RetrieveResult incoming;
     incoming.output = v;
-    return passes_for(call).backward(call, options, 0, saved, steps, incoming, {false, false}).state;
+    return passes.backward(call, options, 0, saved, steps, incoming, {false, false}).state;
   }
 
   RetrieveInput input;
   RetrieveSettings settings;
-  Saved saved;
-  at::Tensor steps;
+  // Of the association at xi, made when the first product wants it.
+  mutable Saved saved;
+  mutable at::Tensor steps;
 };
 
 /// The states without a gradient, then one update that has one: the solver passes it on. In float32, since conjugate

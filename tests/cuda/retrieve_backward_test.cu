@@ -10,15 +10,7 @@ void check(const Retrieval& r, int64_t last = kAllSteps, bool output_alone = fal
       r, [](const RetrievalOnDevice& device) { device.forward(); }, last, output_alone);
 }
 
-/// Type, and whether float32 does without tensor cores.
-class CudaRetrieveBackward : public Cuda, public ::testing::WithParamInterface<std::pair<ElementType, bool>> {
- protected:
-  static Retrieval sample() {
-    Retrieval r;
-    std::tie(r.type, r.plain) = GetParam();
-    return r;
-  }
-};
+class CudaRetrieveBackward : public CudaOfTypes {};
 
 TEST_P(CudaRetrieveBackward, SelfAssociation) {
   auto r = sample();
@@ -165,11 +157,7 @@ TEST_P(CudaRetrieveBackward, FewerWarpsWhereMemoryIsSmall) {
             std::string::npos);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveBackward,
-                         ::testing::Values(std::pair{ElementType::float32, false},
-                                           std::pair{ElementType::float32, true},
-                                           std::pair{ElementType::bfloat16, false},
-                                           std::pair{ElementType::float16, false}));
+INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveBackward, all_types());
 
 }  // namespace
 }  // namespace hopfield::kernels::cuda

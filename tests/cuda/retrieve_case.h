@@ -323,4 +323,19 @@ inline void expect_near(const std::vector<double>& found, const std::vector<doub
   }
 }
 
+/// Tests of each type, and of float32 with and without tensor cores.
+class CudaOfTypes : public Cuda, public ::testing::WithParamInterface<std::pair<ElementType, bool>> {
+ protected:
+  static Retrieval sample() {
+    Retrieval r;
+    std::tie(r.type, r.plain) = GetParam();
+    return r;
+  }
+};
+
+inline auto all_types() {
+  return ::testing::Values(std::pair{ElementType::float32, false}, std::pair{ElementType::float32, true},
+                           std::pair{ElementType::bfloat16, false}, std::pair{ElementType::float16, false});
+}
+
 }  // namespace hopfield::kernels::cuda

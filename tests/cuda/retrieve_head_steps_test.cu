@@ -153,13 +153,11 @@ Found check(const Retrieval& r, const Patterns& p) {
 }
 Found check(const Retrieval& r) { return check(r, draw(r)); }
 
-/// Type, and whether float32 does without tensor cores.
-class CudaRetrieveHeadSteps : public Cuda, public ::testing::WithParamInterface<std::pair<ElementType, bool>> {
+class CudaRetrieveHeadSteps : public CudaOfTypes {
  protected:
   /// Heads that stop after different numbers of steps: as they change no more, or after their last.
   static Retrieval sample() {
-    Retrieval r;
-    std::tie(r.type, r.plain) = GetParam();
+    auto r = CudaOfTypes::sample();
     r.compares_heads = true;
     r.batch = 2;
     r.heads = 4;
@@ -356,11 +354,7 @@ TEST_P(CudaRetrieveHeadSteps, WidthsUpToTheMost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveHeadSteps,
-                         ::testing::Values(std::pair{ElementType::float32, false},
-                                           std::pair{ElementType::float32, true},
-                                           std::pair{ElementType::bfloat16, false},
-                                           std::pair{ElementType::float16, false}));
+INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveHeadSteps, all_types());
 
 }  // namespace
 }  // namespace hopfield::kernels::cuda

@@ -61,15 +61,7 @@ void check_resident(const Retrieval& r) {
   }
 }
 
-/// Type, and whether float32 does without tensor cores.
-class CudaRetrieve : public Cuda, public ::testing::WithParamInterface<std::pair<ElementType, bool>> {
- protected:
-  static Retrieval sample() {
-    Retrieval r;
-    std::tie(r.type, r.plain) = GetParam();
-    return r;
-  }
-};
+class CudaRetrieve : public CudaOfTypes {};
 
 TEST_P(CudaRetrieve, SelfAssociation) {
   auto r = sample();
@@ -215,11 +207,7 @@ TEST_P(CudaRetrieve, StreamsWithFewerWarpsWhereMemoryIsSmall) {
   EXPECT_NE(retrieve_reason_against(device.call).find("of which a block of this GPU has 40960"), std::string::npos);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieve,
-                         ::testing::Values(std::pair{ElementType::float32, false},
-                                           std::pair{ElementType::float32, true},
-                                           std::pair{ElementType::bfloat16, false},
-                                           std::pair{ElementType::float16, false}));
+INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieve, all_types());
 
 TEST_F(Cuda, RetrieveKeepsPatternsWhereThatPays) {
   auto r = many_queries({});
