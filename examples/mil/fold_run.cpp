@@ -53,7 +53,9 @@ void FoldRun::train_epoch() {
       chosen.push_back(options_.bag_dropout > 0 ? data::drop_instances(bag, options_.bag_dropout, generator_) : bag);
     }
     const auto batch = BagBatch::from(chosen).to(device_);
-    const auto loss = torch::nn::functional::binary_cross_entropy_with_logits(model_->forward(batch), batch.labels);
+    const auto logits = model_->forward(batch);
+    const auto loss =
+        torch::nn::functional::binary_cross_entropy_with_logits(logits, batch.labels.to(logits.scalar_type()));
     optimizer_.zero_grad();
     loss.backward();
     optimizer_.step();

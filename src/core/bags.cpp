@@ -27,7 +27,7 @@ BagBatch BagBatch::from(const std::vector<Bag>& bags) {
     offsets.data_ptr<int64_t>()[i + 1] = offsets.data_ptr<int64_t>()[i] + instances.size(0);
     labels.data_ptr<double>()[i] = bags[i].label;
   }
-  return {at::cat(parts), offsets, labels.to(first.options())};
+  return {at::cat(parts), offsets, labels.to(first.device())};
 }
 
 BagBatch::Padded BagBatch::padded() const {
@@ -78,8 +78,10 @@ at::Tensor pad_bags(const at::Tensor& values, const std::vector<int64_t>& sizes)
 
 at::Tensor padding_mask_of(const std::vector<int64_t>& sizes, at::Device device) {
   const auto largest = sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
-  const auto size = at::tensor(sizes, at::kLong).unsqueeze(1);             // [bags, 1]
-  return at::arange(largest, at::kLong).unsqueeze(0).ge(size).to(device);  // [bags, largest]
+  // Not by tensor(), which needs memory that torch.func hides from it.
+  const auto bags = static_cast<int64_t>(sizes.size());
+  const auto size = at::from_blob(const_cast<int64_t*>(sizes.data()), {bags, 1}, at::kLong);  // [bags, 1]
+  return at::arange(largest, at::kLong).unsqueeze(0).ge(size).to(device);                     // [bags, largest]
 }
 
 }  // namespace hopfield

@@ -71,6 +71,7 @@ at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::T
 
 at::Tensor iterate(at::Tensor state, const at::Tensor& stored, const at::Tensor& beta, int64_t steps,
                    const Mask& mask) {
+  if (steps <= 0) return state.clone();  // a result of its own, as after updates
   for (int64_t step = 0; step < steps; ++step) state = update(state, stored, beta, mask);
   return state;
 }

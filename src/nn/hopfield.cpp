@@ -238,7 +238,8 @@ at::Tensor HopfieldImpl::get_projected_pattern_matrix(const AssociationInput& in
   association_core->check_patterns(input, {});
   const auto patterns = normalize(batch_first(input), {});
   const auto values = association_core->projected_patterns(patterns.projection);
-  return values.expand({std::max(values.size(0), patterns.state.size(0)), options.num_heads(), -1, -1});
+  // A copy: static patterns would be a view of the input, or of a parameter.
+  return values.expand({std::max(values.size(0), patterns.state.size(0)), options.num_heads(), -1, -1}).clone();
 }
 
 void HopfieldImpl::pretty_print(std::ostream& stream) const {

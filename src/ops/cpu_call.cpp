@@ -120,7 +120,7 @@ void CpuCall::set_masks(const RetrieveInput& input) {
   }
   if (key_bias_.defined()) {
     const bool ragged = p_.offsets != nullptr;
-    key_bias_ = (ragged ? key_bias_ : key_bias_.view({-1, p_.keys})).contiguous();
+    key_bias_ = (ragged ? key_bias_ : key_bias_.flatten(1)).contiguous();
     p_.key_bias = key_bias_.data_ptr<float>();
     p_.key_bias_batch = ragged || key_bias_.size(0) == 1 ? 0 : p_.keys;
   }

@@ -1,5 +1,6 @@
 #include "ops/cpu_passes.h"
 
+#include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/parallel.h"
 
@@ -38,15 +39,15 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
   const auto floats = at::TensorOptions().dtype(at::kFloat);
   const auto patterns = floats.dtype(p.type == kernels::Type::float32 ? at::kFloat : at::kBFloat16);
   const std::vector<int64_t> rows{p.batch, p.heads, p.queries};
-  // Heads next to widths: layers merge them without a copy.
+  // Heads next to widths: layers merge them without a copy. No views: those of a node's results may not be changed in
+  // place.
   const auto merged = [&](int64_t width) {
-    return at::empty({p.batch, p.queries, p.heads, width}, patterns).transpose(1, 2);
+    const auto row = p.heads * width;
+    return at::empty_strided({p.batch, p.heads, p.queries, width}, {p.queries * row, width, row, 1}, patterns);
   };
   PoolResult r;
   r.output = merged(p.width);
-  // Without an update the final states are the queries themselves; autograd wants a tensor of its own.
-  const bool keeps_queries = call.most_steps() == 0 && saved == nullptr;
-  r.state = keeps_queries ? call.state() : merged(p.state_depth());
+  r.state = merged(p.state_depth());
   r.logsumexp = at::empty(rows, floats);
   r.residual = at::empty(rows, floats);
   r.steps = at::empty(rows, floats.dtype(at::kLong));
@@ -54,7 +55,7 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
   if (p.map != nullptr) r.mass = at::empty(rows, floats);
   kernels::RetrieveOutputs outputs;
   outputs.output = strides_of(r.output);
-  if (!keeps_queries) outputs.state = strides_of(r.state);
+  outputs.state = strides_of(r.state);
   outputs.logsumexp = pointer(r.logsumexp);
   outputs.residual = pointer(r.residual);
   outputs.mass = pointer(r.mass);
@@ -67,19 +68,18 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
     saved->sums = at::empty({steps + 1, p.batch, p.heads, p.queries, 2}, floats);
     saved->output = at::empty({p.batch, p.heads, p.queries, p.width}, floats);
     if (p.map != nullptr) saved->means = at::zeros({steps, p.batch, p.heads, p.queries, p.depth}, floats);
-    saved->mass = r.mass;
     outputs.saved_states = pointer(saved->states);
     outputs.saved_sums = pointer(saved->sums);
     outputs.saved_output = pointer(saved->output);
     outputs.saved_means = pointer(saved->means);
   }
   kernels::retrieve_forward(p, outputs, on_threads());
+  if (saved != nullptr && p.map != nullptr) saved->mass = r.mass.clone();
   return r;
 }
 
 PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, const Saved& saved,
-                         const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& stored,
-                         const at::Tensor& values) {
+                         const PoolResult& incoming, const at::Tensor& stored, const at::Tensor& values) {
   const auto& p = call.problem();
   const auto plain = [](const at::Tensor& tensor) {
     return tensor.defined() ? tensor.detach().to(at::kFloat).contiguous() : at::Tensor();
@@ -100,7 +100,7 @@ PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, 
   g.saved_output = pointer(saved.output);
   g.saved_means = pointer(saved.means);
   g.final_mass = pointer(saved.mass);
-  g.steps = steps.data_ptr<int64_t>();
+  g.steps = saved.steps.data_ptr<int64_t>();
   g.most_steps = call.most_steps();
   if (settings.gradient.kind() == Gradient::Kind::last) g.last_steps = settings.gradient.steps();
   g.query = strides_of(result.state);
@@ -122,15 +122,22 @@ PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, 
   return result;
 }
 
-bool keeps_states(const RetrieveSettings& settings) {
+bool keeps_states(const RetrieveSettings& settings, const at::Tensor& state) {
+  constexpr int64_t kFew = 16;
   const auto& steps = settings.update_steps_max.values();
-  return std::none_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; });
+  const auto& eps = settings.update_steps_eps.values();
+  const auto most = std::max_element(steps.begin(), steps.end());
+  if (std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; })) return false;
+  const bool makes_all = std::all_of(eps.begin(), eps.end(), [](double value) { return value == 0; });
+  return makes_all || most == steps.end() || *most <= kFew || is_capturing(state);
 }
 
-void check_replay(const char* function, const RetrieveSettings& settings, const at::Tensor& tensor) {
-  TORCH_CHECK(keeps_states(settings) || !is_capturing(tensor), function,
-              ": expected no backward pass of until_converged while a CUDA graph is being captured, since it reads how "
-              "many updates were made; set update_steps_max");
+void check_replay(const char* function, const Saved& saved, const at::Tensor& state) {
+  TORCH_CHECK(
+      saved.states.defined() || !is_capturing(state), function,
+      ": expected no backward pass of until_converged, or of a threshold with many updates, while a CUDA graph is "
+      "being captured, since it reads how many updates were made; set update_steps_max, and update_steps_eps to 0 "
+      "for many updates");
 }
 
 RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps) {
@@ -149,9 +156,7 @@ RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& st
 }
 
 bool any_needs_gradient(std::initializer_list<at::Tensor> tensors) {
-  return at::GradMode::is_enabled() && std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) {
-           return tensor.defined() && tensor.requires_grad();
-         });
+  return at::GradMode::is_enabled() && std::any_of(tensors.begin(), tensors.end(), wants_gradient);
 }
 
 at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta) {
@@ -169,14 +174,13 @@ std::vector<at::Tensor> differentiable_gradients(const std::vector<at::Tensor>& 
     reached.push_back(outputs[i]);
     gradients.push_back(incoming[i]);
   }
-  const auto wants = [](const at::Tensor& input) { return input.defined() && input.requires_grad(); };
-  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(wanted), wants);
+  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(wanted), wants_gradient);
   std::vector<at::Tensor> result(inputs.size());
   if (reached.empty() || wanted.empty()) return result;
   const auto found = torch::autograd::grad(reached, wanted, gradients, /*retain_graph=*/true, /*create_graph=*/true,
                                            /*allow_unused=*/true);
   for (size_t i = 0, next = 0; i < inputs.size(); ++i) {
-    if (wants(inputs[i])) result[i] = found[next++];
+    if (wants_gradient(inputs[i])) result[i] = found[next++];
   }
   return result;
 }

@@ -12,14 +12,14 @@ PoolResult forward_pass(const CpuCall& call, const RetrieveSettings& settings, S
 
 /// @param incoming  gradients of output, state, logsumexp and mass; undefined: none
 PassedBack backward_pass(const CpuCall& call, const RetrieveSettings& settings, const Saved& saved,
-                         const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& stored,
-                         const at::Tensor& values);
+                         const PoolResult& incoming, const at::Tensor& stored, const at::Tensor& values);
 
-/// Whether forward keeps the states of all steps. Otherwise, until converged, there might be too many: backward runs
-/// forward again.
-bool keeps_states(const RetrieveSettings& settings);
+/// Whether forward keeps the states of all steps. Otherwise many more may be allowed than are made, and there is no
+/// memory for all that are allowed: backward then runs forward again, for as many as were made.
+/// @param state  of the call, whose device may be recording a CUDA graph
+bool keeps_states(const RetrieveSettings& settings, const at::Tensor& state);
 /// Throws where backward would run forward again while a CUDA graph is being captured. `function` begins the message.
-void check_replay(const char* function, const RetrieveSettings& settings, const at::Tensor& tensor);
+void check_replay(const char* function, const Saved& saved, const at::Tensor& state);
 /// Settings under which a call makes the updates again that it made before, `steps` [N, H, L] of them, and no more
 /// steps than these need.
 RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps);

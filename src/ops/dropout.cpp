@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
 #include <kernels/philox.h>
@@ -20,7 +21,8 @@ at::Tensor dropout_factors(at::IntArrayRef shape, double probability, uint64_t s
                            const at::TensorOptions& options) {
   if (probability >= 1.0) return at::zeros(shape, options);
   const auto heads = shape[1], queries = shape[2], keys = shape[3];
-  const auto kept = at::empty(shape, at::kBool);
+  // Memory of its own, whatever transform the call is in.
+  const at::Tensor kept = at::detail::empty_cpu(shape, at::TensorOptions(at::kBool));
   auto* out = kept.data_ptr<bool>();
   const auto threshold = kernels::dropout_threshold(probability);
   const auto rows = shape[0] * heads * queries;

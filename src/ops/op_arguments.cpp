@@ -1,6 +1,7 @@
 #include "ops/op_arguments.h"
 
 #include "ops/retrieve_internal.h"
+#include "ops/transforms.h"
 
 #include <ATen/ATen.h>
 
@@ -74,9 +75,18 @@ RetrieveSettings read_settings(const char* function, const OpSettings& settings)
   return s;
 }
 
+uint64_t dropout_seed(const RetrieveSettings& settings, const OptionalTensor& given) {
+  if (settings.dropout == 0) return 0;
+  TORCH_CHECK(!given || (given->numel() == 1 && given->scalar_type() == at::kLong),
+              "hopfield: expected seed to be one int64 number, got ", given->sizes(), " of type ",
+              given->scalar_type());
+  return given ? static_cast<uint64_t>(given->item<int64_t>()) : draw_seed(settings.generator);
+}
+
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta) {
-  if (!beta.defined() || !beta.is_cpu() || device.is_cpu() || is_traced(beta)) return beta;
-  if (beta.requires_grad()) return beta.to(device);  // autograd brings the gradient back
+  if (!beta.defined() || !beta.is_cpu() || device.is_cpu()) return beta;
+  if (beta.requires_grad() || is_transformed(beta) || !has_values(beta))
+    return beta.to(device);  // autograd brings the gradient back
   const auto values = beta.to(at::kDouble).contiguous();
   std::vector<at::Tensor> entries;
   for (int64_t i = 0; i < values.numel(); ++i) {

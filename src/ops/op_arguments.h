@@ -12,7 +12,8 @@ using OptionalTensor = std::optional<at::Tensor>;
 OptionalTensor given(const at::Tensor& tensor);
 at::Tensor or_undefined(const OptionalTensor& tensor);
 
-/// The settings that the dispatcher's ops share, as they stand in their schemas.
+/// The settings that the dispatcher's ops share, as they stand in their schemas. Further ones stand behind them, and
+/// last, for recorded calls, `seed`: the dropout mask's, one int64 number, in place of one that the generator draws.
 constexpr auto kSettingsSchema =
     "Tensor? beta=None, int[1] update_steps_max=0, float[1] update_steps_eps=0.0001, int update_steps_cap=256, "
     "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
@@ -36,6 +37,9 @@ OpSettings write_settings(const RetrieveSettings& settings);
 
 /// @throws c10::Error, whose message `function` begins, for names that mean nothing.
 RetrieveSettings read_settings(const char* function, const OpSettings& settings);
+
+/// The seed of the call's dropout mask: the one that is given, or one that is drawn; 0 without dropout.
+uint64_t dropout_seed(const RetrieveSettings& settings, const OptionalTensor& given);
 
 /// Numbers on the CPU, on the device of the patterns without waiting for it. Those on a device are left there.
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta);

@@ -32,7 +32,13 @@ struct Saved {
   at::Tensor output;       ///< [N, H, L, d_v], a pool: [N, H, L, d_in]
   at::Tensor means, mass;  ///< of a pool: mean instances of the updates [T, N, H, L, d_in], sum of the association
   at::Tensor rest;         ///< what rounding left of states that are kept in 16 bits
+  at::Tensor steps;        ///< updates made [N, H, L] int64, which the caller adds
 };
+
+/// All of them, in a fixed order.
+inline std::array<at::Tensor*, 7> tensors_of(Saved& saved) {
+  return {&saved.states, &saved.sums, &saved.output, &saved.means, &saved.mass, &saved.rest, &saved.steps};
+}
 
 /// What backward finds, float32. The gradients of patterns go to tensors that the caller gives, or nowhere.
 struct PassedBack {

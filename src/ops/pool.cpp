@@ -1,5 +1,6 @@
 #include "ops/cpu_passes.h"
 #include "ops/op_arguments.h"
+#include "ops/op_stages.h"
 #include "ops/pool_passes.h"
 
 #include <ATen/ATen.h>
@@ -18,17 +19,16 @@ namespace {
 using detail::given;
 using detail::OptionalTensor;
 using detail::or_undefined;
+using detail::Stage;
 
 // The dispatcher's view of the op: PoolInput, RetrieveSettings and PoolResult, member by member.
-std::string schema() {
-  return c10::str(
-      "pool(Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
-      "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, float? normalize_eps=None, ",
-      detail::kSettingsSchema,
-      ", bool with_scores=False) -> "
-      "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
-      "Tensor mass, Tensor scores)");
-}
+const std::string kArguments = c10::str(
+    "Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
+    "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, float? normalize_eps=None, ",
+    detail::kSettingsSchema, ", bool with_scores=False, Tensor? seed=None");
+constexpr auto kResults =
+    "Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+    "Tensor mass, Tensor scores";
 
 using Outputs =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
@@ -36,7 +36,12 @@ using Signature = Outputs(const at::Tensor&, const at::Tensor&, const at::Tensor
                           const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                           std::optional<double>, const OptionalTensor&, at::IntArrayRef, at::ArrayRef<double>, int64_t,
                           c10::string_view, c10::string_view, int64_t, c10::string_view, double,
-                          const std::optional<at::Generator>&, bool);
+                          const std::optional<at::Generator>&, bool, const OptionalTensor&);
+
+const auto& op_handle() {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "").typed<Signature>();
+  return op;
+}
 
 /// What the op's schema cannot express.
 void check_expressible(const PoolInput& input, const RetrieveSettings& settings) {
@@ -53,20 +58,21 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   const bool ragged = input.offsets.defined();
   const auto& y = input.instances;
   HOPFIELD_CHECK(y.dim() == (ragged ? 2 : 3), "expected instances of shape ",
-                 ragged ? "[total, d_in] together with offsets" : "[N, S, d_in]", ", got ", y.sizes());
+                 ragged ? "[total, d_in] together with offsets" : "[N, S, d_in]", ", got ", y.sym_sizes());
   HOPFIELD_CHECK(at::isFloatingType(y.scalar_type()), "expected instances of a floating-point type, got ",
                  y.scalar_type());
   const auto& weight = input.weight;
-  HOPFIELD_CHECK(weight.dim() == 3 && weight.size(2) == y.size(-1),
-                 "expected weight of shape [H, d, d_in] with d_in = ", y.size(-1), ", got ", weight.sizes());
-  const auto heads = weight.size(0), depth = weight.size(1);
-  HOPFIELD_CHECK(!input.bias.defined() || input.bias.sizes() == at::IntArrayRef({heads, depth}),
-                 "expected bias of shape [H, d] = [", heads, ", ", depth, "], got ", input.bias.sizes());
-  const auto bags = ragged ? input.offsets.numel() - 1 : y.size(0);
-  HOPFIELD_CHECK(input.state.dim() == 4 && (input.state.size(0) == bags || input.state.size(0) == 1) &&
-                     input.state.size(1) == heads && input.state.size(3) == depth,
+  HOPFIELD_CHECK(weight.dim() == 3 && weight.sym_size(2) == y.sym_size(-1),
+                 "expected weight of shape [H, d, d_in] with d_in = ", y.sym_size(-1), ", got ", weight.sym_sizes());
+  const auto heads = weight.sym_size(0), depth = weight.sym_size(1);
+  HOPFIELD_CHECK(!input.bias.defined() ||
+                     (input.bias.dim() == 2 && input.bias.sym_size(0) == heads && input.bias.sym_size(1) == depth),
+                 "expected bias of shape [H, d] = [", heads, ", ", depth, "], got ", input.bias.sym_sizes());
+  const auto bags = ragged ? input.offsets.sym_numel() - 1 : y.sym_size(0);
+  HOPFIELD_CHECK(input.state.dim() == 4 && (input.state.sym_size(0) == bags || input.state.sym_size(0) == 1) &&
+                     input.state.sym_size(1) == heads && input.state.sym_size(3) == depth,
                  "expected state of shape [N or 1, H, L, d] = [", bags, ", ", heads, ", L, ", depth, "], got ",
-                 input.state.sizes());
+                 input.state.sym_sizes());
   for (const auto* tensor : {&input.state, &input.weight, &input.bias}) {
     HOPFIELD_CHECK(!tensor->defined() || (tensor->scalar_type() == y.scalar_type() && tensor->device() == y.device()),
                    "expected state, weight and bias to be of type ", y.scalar_type(), " on ", y.device(),
@@ -77,7 +83,8 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   // Masks, offsets, beta and the iteration are retrieve's: a call of its shapes has them checked.
   RetrieveInput shapes = detail::as_retrieve_input(input);
   const auto probe = at::empty({1}, y.options().requires_grad(false));
-  shapes.stored = ragged ? probe.expand({y.size(0), 1, depth}) : probe.expand({y.size(0), 1, y.size(1), depth});
+  shapes.stored = ragged ? probe.expand_symint({y.sym_size(0), 1, depth})
+                         : probe.expand_symint({y.sym_size(0), 1, y.sym_size(1), depth});
   shapes.padding_mask = input.padding_mask;
   shapes.key_bias = input.key_bias;
   detail::check_retrieve(shapes, settings);
@@ -86,11 +93,10 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
 /// One sentence against the fused kernels; or nothing, and then instances that nothing may attend to are finite.
 std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettings& settings) {
   auto call = detail::as_retrieve_input(input);
-  for (const auto* tensor : {&input.weight, &input.bias}) {
-    if (!tensor->defined()) continue;
-    if (detail::is_traced(*tensor)) return "the tensors are being traced or transformed (meta, vmap, compile)";
-    // Whoever asks for a gradient, scores have none.
-    if (tensor->requires_grad()) call.state = call.state.detach().requires_grad_(true);
+  if (auto reason = detail::reason_against_tensors(input, settings)) return reason;
+  // Whoever asks for a gradient, scores have none.
+  if (detail::wants_gradient(input.weight) || detail::wants_gradient(input.bias)) {
+    call.state = call.state.detach().requires_grad_(true);
   }
   if (input.weight.size(2) == 0) return "instances without a single number go through the composite";
   const auto device = input.instances.device().type();
@@ -111,7 +117,7 @@ std::optional<std::string> reason_against(PoolInput& input, const RetrieveSettin
 }
 
 /// Checks, chooses, calls.
-PoolResult run(const PoolInput& input, RetrieveSettings settings) {
+PoolResult run(const PoolInput& input, RetrieveSettings settings, const OptionalTensor& given_seed) {
   check_pool(input, settings);
   settings.beta = detail::beta_on(input.instances.device(), settings.beta);
   auto call = input;
@@ -120,7 +126,7 @@ PoolResult run(const PoolInput& input, RetrieveSettings settings) {
   HOPFIELD_CHECK(!reason || settings.backend != Backend::fused,
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
-  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
+  const auto seed = detail::dropout_seed(settings, given_seed);
   if (settings.backend != Backend::composite && !reason) {
     call.offsets = detail::offsets_on(call.instances.device(), call.offsets);
     return detail::pool_fused(call, settings, seed);
@@ -128,26 +134,52 @@ PoolResult run(const PoolInput& input, RetrieveSettings settings) {
   return detail::pool_composite(call, settings, seed);
 }
 
+Outputs as_outputs(const PoolResult& r) {
+  return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores};
+}
+
+template <Stage stage>
 Outputs pool_kernel(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& weight,
                     const OptionalTensor& bias, const OptionalTensor& offsets, const OptionalTensor& association_mask,
                     const OptionalTensor& padding_mask, const OptionalTensor& key_bias,
                     std::optional<double> normalize_eps, const OptionalTensor& beta, at::IntArrayRef update_steps_max,
                     at::ArrayRef<double> update_steps_eps, int64_t update_steps_cap, c10::string_view stop_rule,
                     c10::string_view gradient, int64_t gradient_steps, c10::string_view backend, double dropout,
-                    const std::optional<at::Generator>& generator, bool with_scores) {
+                    const std::optional<at::Generator>& generator, bool with_scores, const OptionalTensor& seed) {
+  const PoolInput input{instances,
+                        or_undefined(offsets),
+                        state,
+                        weight,
+                        or_undefined(bias),
+                        or_undefined(association_mask),
+                        or_undefined(padding_mask),
+                        or_undefined(key_bias),
+                        normalize_eps};
   auto settings =
       detail::read_settings("hopfield::pool", {beta, update_steps_max, update_steps_eps, update_steps_cap, stop_rule,
                                                gradient, gradient_steps, backend, dropout, generator});
   settings.with_scores = with_scores;
-  const auto r =
-      run({instances, or_undefined(offsets), state, weight, or_undefined(bias), or_undefined(association_mask),
-           or_undefined(padding_mask), or_undefined(key_bias), normalize_eps},
-          settings);
-  return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores};
+  if constexpr (stage == Stage::autograd) {
+    if (!detail::is_recorded_call(input, settings)) return as_outputs(run(input, settings, seed));
+    return detail::record<Outputs>(op_handle(), instances, state, weight, bias, offsets, association_mask, padding_mask,
+                                   key_bias, normalize_eps, beta, update_steps_max, update_steps_eps, update_steps_cap,
+                                   stop_rule, gradient, gradient_steps, backend, dropout, generator, with_scores, seed);
+  } else if constexpr (stage == Stage::backend) {
+    const at::NoGradGuard no_grad;
+    auto r = run(input, settings, seed);
+    detail::make_regular(r);
+    return as_outputs(r);
+  } else {
+    check_pool(input, settings);
+    return as_outputs(detail::pool_shapes(input, settings));
+  }
 }
 
-TORCH_LIBRARY_FRAGMENT(hopfield, library) { library.def(schema().c_str()); }
-TORCH_LIBRARY_IMPL(hopfield, CompositeImplicitAutograd, library) { library.impl("pool", pool_kernel); }
+TORCH_LIBRARY_FRAGMENT(hopfield, library) { detail::define_op(library, "pool", kArguments, kResults); }
+TORCH_LIBRARY_IMPL(hopfield, Autograd, library) { library.impl("pool", pool_kernel<Stage::autograd>); }
+TORCH_LIBRARY_IMPL(hopfield, FuncTorchBatched, library) { library.impl("pool", pool_kernel<Stage::autograd>); }
+TORCH_LIBRARY_IMPL(hopfield, CompositeExplicitAutograd, library) { library.impl("pool", pool_kernel<Stage::backend>); }
+TORCH_LIBRARY_IMPL(hopfield, Meta, library) { library.impl("pool", pool_kernel<Stage::meta>); }
 
 }  // namespace
 
@@ -156,8 +188,8 @@ namespace detail {
 RetrieveInput as_retrieve_input(const PoolInput& input) {
   RetrieveInput call;
   const bool ragged = input.offsets.defined();
-  const auto bags = ragged ? input.offsets.numel() - 1 : input.instances.size(0);
-  call.state = input.state.expand({bags, -1, -1, -1});
+  const auto bags = ragged ? input.offsets.sym_numel() - 1 : input.instances.sym_size(0);
+  call.state = input.state.expand_symint({bags, -1, -1, -1});
   call.stored = input.instances.unsqueeze(1);
   call.offsets = input.offsets;
   call.association_mask = input.association_mask;
@@ -175,15 +207,14 @@ RetrieveInput as_retrieve_input(const PoolInput& input) {
 }  // namespace detail
 
 PoolResult pool(const PoolInput& input, const RetrieveOptions& options) {
-  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "").typed<Signature>();
   check_expressible(input, options.settings());
   const auto s = detail::write_settings(options.settings());
   PoolResult r;
-  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores) =
-      op.call(input.instances, input.state, input.weight, given(input.bias), given(input.offsets),
-              given(input.association_mask), given(input.padding_mask), given(input.key_bias), input.normalize_eps,
-              s.beta, s.update_steps_max, s.update_steps_eps, s.update_steps_cap, s.stop_rule, s.gradient,
-              s.gradient_steps, s.backend, s.dropout, s.generator, options.settings().with_scores);
+  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores) = op_handle().call(
+      input.instances, input.state, input.weight, given(input.bias), given(input.offsets),
+      given(input.association_mask), given(input.padding_mask), given(input.key_bias), input.normalize_eps, s.beta,
+      s.update_steps_max, s.update_steps_eps, s.update_steps_cap, s.stop_rule, s.gradient, s.gradient_steps, s.backend,
+      s.dropout, s.generator, options.settings().with_scores, std::nullopt);
   return r;
 }
 

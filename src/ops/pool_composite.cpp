@@ -8,7 +8,7 @@ PoolResult pool_composite(const PoolInput& input, const RetrieveSettings& settin
   const auto heads = input.weight.size(0), depth = input.weight.size(1), width = input.weight.size(2);
   auto call = as_retrieve_input(input);
   // The keys of hidden instances would pass NaN on to the gradient of the weight.
-  if (!is_traced(input.instances)) call = with_hidden_nonfinite_zeroed(std::move(call));
+  call = with_hidden_nonfinite_zeroed(std::move(call));
   auto y = call.stored.squeeze(1);
   if (input.normalize_eps) y = at::layer_norm(y, {width}, {}, {}, *input.normalize_eps);
   const auto weight = input.weight.reshape({heads * depth, width}).to(y.scalar_type());
@@ -21,8 +21,10 @@ PoolResult pool_composite(const PoolInput& input, const RetrieveSettings& settin
   call.projection = values.unsqueeze(1);
   PoolResult result;
   static_cast<RetrieveResult&>(result) = retrieve_composite(call, settings, seed);
-  result.mass = result.output.select(-1, width);
-  result.output = result.output.narrow(-1, 0, width);
+  // Two results of their own; the mass is float32 for half precision, as everything that is no pattern.
+  result.mass =
+      result.output.select(-1, width).to(result.logsumexp.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  result.output = result.output.narrow(-1, 0, width).clone();
   return result;
 }
 

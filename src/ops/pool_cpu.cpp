@@ -15,8 +15,8 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
 }
 
 PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                    const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& instances) {
-  return backward_pass({as_retrieve_input(input), input, settings, seed}, settings, saved, steps, incoming,
+                    const PoolResult& incoming, const at::Tensor& instances) {
+  return backward_pass({as_retrieve_input(input), input, settings, seed}, settings, saved, incoming,
                        instances.defined() ? instances.unsqueeze(1) : at::Tensor(), at::Tensor());
 }
 

@@ -133,7 +133,6 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
     saved->sums = stepwise(c.most_steps + 1, 2);
     saved->means = stepwise(c.most_steps, c.width);
     saved->output = output;
-    saved->mass = r.mass;
   }
   const cuda::PoolOutputs outputs{float_pointer(output),
                                   float_pointer(state),
@@ -149,7 +148,9 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
   const auto workspace = call.workspace(cuda::pool_workspace_size(c));
   const auto error = cuda::pool_forward(c, outputs, workspace.data_ptr(), context.stream());
   TORCH_CHECK(error.empty(), "hopfield::pool: ", error);
-  r.output = output.to(input.instances.scalar_type());
+  if (saved != nullptr) saved->mass = r.mass.clone();
+  // Results are the caller's, to be changed in place if he likes.
+  r.output = output.to(input.instances.scalar_type(), /*non_blocking=*/false, /*copy=*/saved != nullptr);
   r.state = state.to(input.instances.scalar_type());
   r.converged = converged.to(at::kBool);
   // Dense bags: [N, H, L, S], like retrieve.
@@ -160,7 +161,7 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
 }
 
 PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                    const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& instances) {
+                    const PoolResult& incoming, const at::Tensor& instances) {
   const LaunchContext context(input.instances);
   const Call call(input, settings, seed);
   const auto& c = call.call;
@@ -185,7 +186,7 @@ PassedBack backward(const PoolInput& input, const RetrieveSettings& settings, ui
   g.saved_means = float_pointer(saved.means);
   g.forward_output = float_pointer(saved.output);
   g.forward_mass = float_pointer(saved.mass);
-  g.steps = steps.data_ptr<int64_t>();
+  g.steps = saved.steps.data_ptr<int64_t>();
   g.last_steps = call.last_steps;
   at::Tensor written;
   if (instances.defined() && c.total > 0) {

@@ -21,7 +21,7 @@ struct PoolPasses {
   /// @param incoming   gradients of output, state, logsumexp and mass; undefined: none
   /// @param instances  where their gradient goes, or undefined
   PassedBack (*backward)(const PoolInput& input, const RetrieveSettings& settings, uint64_t seed, const Saved& saved,
-                         const at::Tensor& steps, const PoolResult& incoming, const at::Tensor& instances);
+                         const PoolResult& incoming, const at::Tensor& instances);
 };
 
 /// Null: the build has none for this device.

@@ -1,4 +1,5 @@
 #include "ops/op_arguments.h"
+#include "ops/op_stages.h"
 #include "ops/retrieve_attention.h"
 #include "ops/retrieve_passes.h"
 #include <hopfield/ops/retrieve.h>
@@ -16,28 +17,33 @@ namespace {
 using detail::given;
 using detail::OptionalTensor;
 using detail::or_undefined;
+using detail::Stage;
 
 // The dispatcher's view of the op: RetrieveInput, RetrieveSettings and RetrieveResult, member by member. Calls from C++
 // and from Python (torch.ops.hopfield.retrieve) meet here.
-std::string schema() {
-  return c10::str(
-      "retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, "
-      "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, ",
-      detail::kSettingsSchema,
-      ", bool with_energy=False, bool with_scores=False) -> "
-      "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
-      "Tensor energy, Tensor scores)");
-}
+const std::string kArguments = c10::str(
+    "Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, Tensor? association_mask=None, "
+    "Tensor? padding_mask=None, Tensor? key_bias=None, ",
+    detail::kSettingsSchema, ", bool with_energy=False, bool with_scores=False, Tensor? seed=None");
+constexpr auto kResults =
+    "Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+    "Tensor energy, Tensor scores";
 
 using Outputs =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Signature = Outputs(const at::Tensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&,
                           const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                           at::IntArrayRef, at::ArrayRef<double>, int64_t, c10::string_view, c10::string_view, int64_t,
-                          c10::string_view, double, const std::optional<at::Generator>&, bool, bool);
+                          c10::string_view, double, const std::optional<at::Generator>&, bool, bool,
+                          const OptionalTensor&);
+
+const auto& op_handle() {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "").typed<Signature>();
+  return op;
+}
 
 /// Checks, chooses, calls.
-RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
+RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings, const OptionalTensor& given_seed) {
   detail::check_retrieve(input, settings);
   auto complete = detail::with_all_dimensions(input);
   if (settings.backend == Backend::automatic && !detail::reason_against_attention(complete, settings)) {
@@ -49,7 +55,7 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   TORCH_CHECK(!reason || settings.backend != Backend::fused,
               "hopfield::retrieve: expected a call that the fused kernels serve, since backend is fused, but ",
               reason.value_or(""), "; use backend automatic");
-  const auto seed = settings.dropout > 0 ? detail::draw_seed(settings.generator) : 0;
+  const auto seed = detail::dropout_seed(settings, given_seed);
   const bool fused = settings.backend != Backend::composite && !reason;
   if (fused) complete.offsets = detail::offsets_on(input.state.device(), complete.offsets);
   auto result =
@@ -57,26 +63,55 @@ RetrieveResult run(const RetrieveInput& input, RetrieveSettings settings) {
   return detail::without_added_dimensions(std::move(result), input.state.dim(), input.offsets.defined());
 }
 
+Outputs as_outputs(const RetrieveResult& r) {
+  return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores};
+}
+
+template <Stage stage>
 Outputs retrieve_kernel(const at::Tensor& state, const at::Tensor& stored, const OptionalTensor& projection,
                         const OptionalTensor& offsets, const OptionalTensor& association_mask,
                         const OptionalTensor& padding_mask, const OptionalTensor& key_bias, const OptionalTensor& beta,
                         at::IntArrayRef update_steps_max, at::ArrayRef<double> update_steps_eps,
                         int64_t update_steps_cap, c10::string_view stop_rule, c10::string_view gradient,
                         int64_t gradient_steps, c10::string_view backend, double dropout,
-                        const std::optional<at::Generator>& generator, bool with_energy, bool with_scores) {
+                        const std::optional<at::Generator>& generator, bool with_energy, bool with_scores,
+                        const OptionalTensor& seed) {
+  const RetrieveInput input{state,
+                            stored,
+                            or_undefined(projection),
+                            or_undefined(offsets),
+                            or_undefined(association_mask),
+                            or_undefined(padding_mask),
+                            or_undefined(key_bias)};
   auto settings =
       detail::read_settings("hopfield::retrieve", {beta, update_steps_max, update_steps_eps, update_steps_cap,
                                                    stop_rule, gradient, gradient_steps, backend, dropout, generator});
   settings.with_energy = with_energy;
   settings.with_scores = with_scores;
-  const auto r = run({state, stored, or_undefined(projection), or_undefined(offsets), or_undefined(association_mask),
-                      or_undefined(padding_mask), or_undefined(key_bias)},
-                     settings);
-  return {r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores};
+  if constexpr (stage == Stage::autograd) {
+    if (!detail::is_recorded_call(input, settings)) return as_outputs(run(input, settings, seed));
+    return detail::record<Outputs>(op_handle(), state, stored, projection, offsets, association_mask, padding_mask,
+                                   key_bias, beta, update_steps_max, update_steps_eps, update_steps_cap, stop_rule,
+                                   gradient, gradient_steps, backend, dropout, generator, with_energy, with_scores,
+                                   seed);
+  } else if constexpr (stage == Stage::backend) {
+    const at::NoGradGuard no_grad;
+    auto r = run(input, settings, seed);
+    detail::make_regular(r);
+    return as_outputs(r);
+  } else {
+    detail::check_retrieve(input, settings);
+    return as_outputs(detail::retrieve_shapes(input, settings));
+  }
 }
 
-TORCH_LIBRARY(hopfield, library) { library.def(schema().c_str()); }
-TORCH_LIBRARY_IMPL(hopfield, CompositeImplicitAutograd, library) { library.impl("retrieve", retrieve_kernel); }
+TORCH_LIBRARY(hopfield, library) { detail::define_op(library, "retrieve", kArguments, kResults); }
+TORCH_LIBRARY_IMPL(hopfield, Autograd, library) { library.impl("retrieve", retrieve_kernel<Stage::autograd>); }
+TORCH_LIBRARY_IMPL(hopfield, FuncTorchBatched, library) { library.impl("retrieve", retrieve_kernel<Stage::autograd>); }
+TORCH_LIBRARY_IMPL(hopfield, CompositeExplicitAutograd, library) {
+  library.impl("retrieve", retrieve_kernel<Stage::backend>);
+}
+TORCH_LIBRARY_IMPL(hopfield, Meta, library) { library.impl("retrieve", retrieve_kernel<Stage::meta>); }
 
 }  // namespace
 
@@ -88,17 +123,16 @@ RetrieveOptions& RetrieveOptions::beta(const PerHead<double>& value) {
 }
 
 RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& options) {
-  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "").typed<Signature>();
   TORCH_CHECK(input.state.defined() && input.stored.defined(),
               "hopfield::retrieve: expected state and stored to be given, got ",
               input.state.defined() ? "no stored" : "no state");
   const auto s = detail::write_settings(options.settings());
   RetrieveResult r;
-  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) =
-      op.call(input.state, input.stored, given(input.projection), given(input.offsets), given(input.association_mask),
-              given(input.padding_mask), given(input.key_bias), s.beta, s.update_steps_max, s.update_steps_eps,
-              s.update_steps_cap, s.stop_rule, s.gradient, s.gradient_steps, s.backend, s.dropout, s.generator,
-              options.settings().with_energy, options.settings().with_scores);
+  std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.energy, r.scores) = op_handle().call(
+      input.state, input.stored, given(input.projection), given(input.offsets), given(input.association_mask),
+      given(input.padding_mask), given(input.key_bias), s.beta, s.update_steps_max, s.update_steps_eps,
+      s.update_steps_cap, s.stop_rule, s.gradient, s.gradient_steps, s.backend, s.dropout, s.generator,
+      options.settings().with_energy, options.settings().with_scores, std::nullopt);
   return r;
 }
 

@@ -1,7 +1,7 @@
+#include "ops/call_tensors.h"
 #include "ops/retrieve_passes.h"
 
 #include <ATen/ATen.h>
-#include <ATen/FunctionalTensorWrapper.h>
 
 #include <cmath>
 #include <tuple>
@@ -14,9 +14,8 @@ struct FusedCall {
   const RetrieveSettings& settings;
 
   bool needs_gradient() const {
-    if (!at::GradMode::is_enabled()) return false;
-    const auto wants = [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
-    return wants(input.state) || wants(input.stored) || wants(input.projection) || wants(settings.beta);
+    return at::GradMode::is_enabled() && (wants_gradient(input.state) || wants_gradient(input.stored) ||
+                                          wants_gradient(input.projection) || wants_gradient(settings.beta));
   }
   bool is_masked() const {
     return input.association_mask.defined() || input.padding_mask.defined() || input.key_bias.defined();
@@ -25,15 +24,7 @@ struct FusedCall {
 
 using Reason = std::optional<std::string>;
 
-Reason transformed(const FusedCall& call) {
-  const auto forward_mode = [](const at::Tensor& tensor) { return tensor.defined() && tensor._fw_grad(0).defined(); };
-  for (const auto* tensor : {&call.input.state, &call.input.stored, &call.input.projection, &call.settings.beta}) {
-    if (!tensor->defined()) continue;
-    if (is_traced(*tensor)) return "the tensors are being traced or transformed (meta, vmap, compile)";
-    if (forward_mode(*tensor)) return "forward-mode differentiation goes through the composite";
-  }
-  return std::nullopt;
-}
+Reason transformed(const FusedCall& call) { return reason_against_tensors(call.input, call.settings); }
 
 Reason no_kernel_for_type(const FusedCall& call) {
   const auto type = call.input.state.scalar_type();
@@ -43,7 +34,7 @@ Reason no_kernel_for_type(const FusedCall& call) {
 
 Reason gradient_of_masks(const FusedCall& call) {
   for (const auto* tensor : {&call.input.association_mask, &call.input.key_bias}) {
-    if (at::GradMode::is_enabled() && tensor->defined() && tensor->requires_grad()) {
+    if (at::GradMode::is_enabled() && wants_gradient(*tensor)) {
       return "a mask or key bias asks for a gradient";
     }
   }
@@ -85,13 +76,6 @@ at::Tensor excluded_keys(const RetrieveInput& input) {
 }
 
 }  // namespace
-
-bool is_traced(const at::Tensor& tensor) {
-  return tensor.is_meta() || tensor.unsafeGetTensorImpl()->is_python_dispatch() ||
-         at::functionalization::impl::isFunctionalTensor(tensor) ||
-         tensor.key_set().has_any(c10::DispatchKeySet(
-             {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched, c10::DispatchKey::FuncTorchGradWrapper}));
-}
 
 namespace {
 PassesOfDevices<RetrievePasses>& all_passes() {

@@ -1,5 +1,7 @@
+#include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
+#include "ops/transforms.h"
 #include <hopfield/core/bags.h>
 
 #include <ATen/ATen.h>
@@ -8,18 +10,19 @@
 #include <cmath>
 #include <string>
 
-// One sentence for each wrong call: which argument, what was expected, what came.
+// One sentence for each wrong call: which argument, what was expected, what came. Sizes are looked at as SymInts: where
+// a call is recorded for any length (torch.compile, torch.export), they are no numbers yet.
 #define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::retrieve: ", __VA_ARGS__)
 
 namespace hopfield::detail {
 namespace {
 
 std::string describe(const at::Tensor& tensor) {
-  return tensor.defined() ? c10::str(tensor.sizes(), " of type ", tensor.scalar_type(), " on ", tensor.device())
+  return tensor.defined() ? c10::str(tensor.sym_sizes(), " of type ", tensor.scalar_type(), " on ", tensor.device())
                           : std::string("an undefined tensor");
 }
 
-bool one_or(int64_t size, int64_t full) { return size == 1 || size == full; }
+bool one_or(const c10::SymInt& size, const c10::SymInt& full) { return size == 1 || size == full; }
 
 const char* pattern_shape(int64_t dimensions, bool ragged) {
   if (ragged) return dimensions == 4 ? "[total, H or 1, d]" : "[total, d]";
@@ -28,7 +31,8 @@ const char* pattern_shape(int64_t dimensions, bool ragged) {
 
 /// Sizes of a checked call, whatever its number of dimensions.
 struct Sizes {
-  int64_t dimensions, batch, heads, queries, keys, depth;
+  int64_t dimensions;
+  c10::SymInt batch, heads, queries, keys, depth;
   bool ragged;
 };
 
@@ -40,10 +44,10 @@ Sizes check_state(const RetrieveInput& input) {
                  describe(state));
   Sizes sizes{};
   sizes.dimensions = state.dim();
-  sizes.batch = state.dim() >= 3 ? state.size(0) : 1;
-  sizes.heads = state.dim() == 4 ? state.size(1) : 1;
-  sizes.queries = state.size(-2);
-  sizes.depth = state.size(-1);
+  sizes.batch = state.dim() >= 3 ? state.sym_size(0) : c10::SymInt(1);
+  sizes.heads = state.dim() == 4 ? state.sym_size(1) : c10::SymInt(1);
+  sizes.queries = state.sym_size(-2);
+  sizes.depth = state.sym_size(-1);
   sizes.ragged = input.offsets.defined();
   HOPFIELD_CHECK(!sizes.ragged || sizes.dimensions >= 3,
                  "expected state to have a batch dimension when offsets are given, got ", describe(state));
@@ -55,18 +59,19 @@ void check_patterns(const at::Tensor& patterns, const char* name, const Sizes& s
   HOPFIELD_CHECK(patterns.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
   const auto expected_dimensions = sizes.dimensions - (sizes.ragged ? 1 : 0);
   HOPFIELD_CHECK(patterns.dim() == expected_dimensions, "expected ", name, " to have ", expected_dimensions,
-                 " dimensions ", shape, " for a state of ", sizes.dimensions, " dimensions, got ", patterns.sizes());
+                 " dimensions ", shape, " for a state of ", sizes.dimensions, " dimensions, got ",
+                 patterns.sym_sizes());
   HOPFIELD_CHECK(patterns.scalar_type() == state.scalar_type(), "expected ", name, " to have the type of state, ",
                  state.scalar_type(), ", got ", patterns.scalar_type());
   HOPFIELD_CHECK(patterns.device() == state.device(), "expected ", name, " to be on the device of state, ",
                  state.device(), ", got ", patterns.device());
   if (!sizes.ragged && sizes.dimensions >= 3) {
-    HOPFIELD_CHECK(one_or(patterns.size(0), sizes.batch), "expected ", name, " to have batch size ", sizes.batch,
-                   " like state, or 1, got ", patterns.sizes());
+    HOPFIELD_CHECK(one_or(patterns.sym_size(0), sizes.batch), "expected ", name, " to have batch size ", sizes.batch,
+                   " like state, or 1, got ", patterns.sym_sizes());
   }
   if (sizes.dimensions == 4) {
-    HOPFIELD_CHECK(one_or(patterns.size(1), sizes.heads), "expected ", name, " to have ", sizes.heads,
-                   " heads like state, or 1, got ", patterns.sizes());
+    HOPFIELD_CHECK(one_or(patterns.sym_size(1), sizes.heads), "expected ", name, " to have ", sizes.heads,
+                   " heads like state, or 1, got ", patterns.sym_sizes());
   }
 }
 
@@ -79,25 +84,25 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
     HOPFIELD_CHECK(mask.scalar_type() == at::kBool || at::isFloatingType(mask.scalar_type()),
                    "expected association_mask to be bool (true: excluded) or floating-point (added), got ",
                    describe(mask));
-    bool fits = mask.dim() >= 2 && (mask.dim() == 2 || mask.dim() == sizes.dimensions) && mask.size(-1) == sizes.keys &&
-                one_or(mask.size(-2), sizes.queries);
-    if (fits && mask.dim() >= 3) fits = one_or(mask.size(0), sizes.batch);
-    if (fits && mask.dim() == 4) fits = one_or(mask.size(1), sizes.heads);
+    bool fits = mask.dim() >= 2 && (mask.dim() == 2 || mask.dim() == sizes.dimensions) &&
+                mask.sym_size(-1) == sizes.keys && one_or(mask.sym_size(-2), sizes.queries);
+    if (fits && mask.dim() >= 3) fits = one_or(mask.sym_size(0), sizes.batch);
+    if (fits && mask.dim() == 4) fits = one_or(mask.sym_size(1), sizes.heads);
     HOPFIELD_CHECK(fits, "expected association_mask to have shape [L, S] = [", sizes.queries, ", ", sizes.keys,
                    "], or one entry (or 1) for each of [N, H, L, S] = [", sizes.batch, ", ", sizes.heads, ", ",
-                   sizes.queries, ", ", sizes.keys, "], got ", mask.sizes());
+                   sizes.queries, ", ", sizes.keys, "], got ", mask.sym_sizes());
     HOPFIELD_CHECK(mask.device() == device, "expected association_mask to be on the device of state, ", device,
                    ", got ", mask.device());
   }
   const auto check_key_shape = [&](const at::Tensor& tensor, const char* name, bool may_be_shared) {
     const bool batched = sizes.dimensions >= 3 && !sizes.ragged;
-    const bool fits = batched ? tensor.dim() == 2 && tensor.size(1) == sizes.keys &&
-                                    (tensor.size(0) == sizes.batch || (may_be_shared && tensor.size(0) == 1))
-                              : tensor.dim() == 1 && tensor.size(0) == sizes.keys;
+    const bool fits = batched ? tensor.dim() == 2 && tensor.sym_size(1) == sizes.keys &&
+                                    (tensor.sym_size(0) == sizes.batch || (may_be_shared && tensor.sym_size(0) == 1))
+                              : tensor.dim() == 1 && tensor.sym_size(0) == sizes.keys;
     HOPFIELD_CHECK(fits, "expected ", name, " to have shape ",
                    batched ? c10::str("[N, S] = [", sizes.batch, ", ", sizes.keys, "]")
                            : c10::str(sizes.ragged ? "[total] = [" : "[S] = [", sizes.keys, "]"),
-                   ", got ", tensor.sizes());
+                   ", got ", tensor.sym_sizes());
     HOPFIELD_CHECK(tensor.device() == device, "expected ", name, " to be on the device of state, ", device, ", got ",
                    tensor.device());
   };
@@ -118,14 +123,14 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
 void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& state, bool with_energy) {
   if (!beta.defined()) return;
   HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) &&
-                     (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.size(0), sizes.heads))),
+                     (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.sym_size(0), sizes.heads))),
                  "expected beta to be one floating-point number, or one for each of ", sizes.heads, " heads, got ",
                  describe(beta));
   HOPFIELD_CHECK(beta.device() == state.device() || beta.is_cpu(), "expected beta to be on the device of state, ",
                  state.device(), ", or on the CPU, got ", beta.device());
   // On another device the values would have to be waited for: they are left to show as NaN.
-  if (!beta.is_cpu() || beta.unsafeGetTensorImpl()->is_python_dispatch()) return;
-  const auto values = beta.detach().to(at::kDouble).contiguous();
+  if (!beta.is_cpu() || !has_values(beta)) return;
+  const auto values = host_numbers(beta, at::kDouble);
   for (int64_t i = 0; i < values.numel(); ++i) {
     const auto value = values.data_ptr<double>()[i];
     HOPFIELD_CHECK(std::isfinite(value), "expected beta to be finite, got ", value);
@@ -141,6 +146,14 @@ void check_settings(const RetrieveInput& input, const RetrieveSettings& settings
                  "expected generator to be a CPU generator: it only draws the seed of the dropout mask, got one on ",
                  settings.generator.device());
   check_beta(settings.beta, sizes, input.state, settings.with_energy);
+}
+
+void check_dropout(const RetrieveInput& input, const RetrieveSettings& settings) {
+  for (const auto* tensor : tensors_of(input, settings)) {
+    HOPFIELD_CHECK(!is_batched(*tensor), "expected no dropout under vmap, got ", settings.dropout,
+                   ": all of its batch would drop the same entries; set dropout to 0, or give the op the batch as a "
+                   "dimension of its patterns");
+  }
 }
 
 /// What would have to wait for the device, or would be drawn once for all replays.
@@ -169,9 +182,12 @@ void check_offsets(const RetrieveInput& input, const Sizes& sizes) {
   const auto& offsets = input.offsets;
   HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
                  "expected offsets to be 1-dimensional integers [N + 1], got ", describe(offsets));
-  HOPFIELD_CHECK(offsets.size(0) == sizes.batch + 1, "expected offsets to have ", sizes.batch + 1,
-                 " entries, one more than state's batch size, got ", offsets.sizes());
-  if (!is_capturing(input.state)) bag_sizes(offsets, sizes.keys);
+  HOPFIELD_CHECK(offsets.sym_size(0) == sizes.batch + 1, "expected offsets to have ", sizes.batch + 1,
+                 " entries, one more than state's batch size, got ", offsets.sym_sizes());
+  HOPFIELD_CHECK(!is_batched(offsets), "expected the same offsets for all of vmap's batch, got ", describe(offsets),
+                 " batched: sizes of bags are sizes of tensors; concatenate the bags of the batch instead");
+  const auto keys = sizes.keys.maybe_as_int();
+  if (keys && has_values(offsets) && !is_capturing(input.state)) bag_sizes(host_numbers(offsets, at::kLong), *keys);
 }
 
 }  // namespace
@@ -181,7 +197,7 @@ bool makes_updates(const IterationSettings& settings) {
   return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
 }
 
-void check_iteration(const char* function, const IterationSettings& settings, int64_t heads) {
+void check_iteration(const char* function, const IterationSettings& settings, const c10::SymInt& heads) {
   const auto check_count = [&](size_t count, const char* name) {
     TORCH_CHECK(one_or(static_cast<int64_t>(count), heads), function, ": expected ", name,
                 " to have one value, or one for each of ", heads, " heads, got ", count, " values");
@@ -216,18 +232,19 @@ void check_iteration(const char* function, const IterationSettings& settings, in
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings) {
   auto sizes = check_state(input);
   check_patterns(input.stored, "stored", sizes, input.state);
-  HOPFIELD_CHECK(input.stored.size(-1) == sizes.depth, "expected stored to have ", sizes.depth,
-                 " features like state, got ", input.stored.sizes());
-  sizes.keys = sizes.ragged ? input.stored.size(0) : input.stored.size(-2);
+  HOPFIELD_CHECK(input.stored.sym_size(-1) == sizes.depth, "expected stored to have ", sizes.depth,
+                 " features like state, got ", input.stored.sym_sizes());
+  sizes.keys = sizes.ragged ? input.stored.sym_size(0) : input.stored.sym_size(-2);
   if (input.projection.defined()) {
     check_patterns(input.projection, "projection", sizes, input.state);
-    const auto keys = sizes.ragged ? input.projection.size(0) : input.projection.size(-2);
+    const auto keys = sizes.ragged ? input.projection.sym_size(0) : input.projection.sym_size(-2);
     HOPFIELD_CHECK(keys == sizes.keys, "expected projection to have ", sizes.keys, " patterns like stored, got ",
-                   input.projection.sizes());
+                   input.projection.sym_sizes());
   }
   if (sizes.ragged) check_offsets(input, sizes);
   check_masks(input, sizes);
   check_settings(input, settings, sizes);
+  if (settings.dropout > 0) check_dropout(input, settings);
   if (is_capturing(input.state)) check_capture(input, settings);
 }
 
@@ -248,7 +265,9 @@ RetrieveInput with_all_dimensions(RetrieveInput input) {
   }
   if (!ragged) {
     for (auto* keys : {&input.padding_mask, &input.key_bias}) {
-      if (keys->defined()) *keys = keys->view({keys->dim() == 2 ? keys->size(0) : 1, 1, 1, keys->size(-1)});
+      if (!keys->defined()) continue;
+      if (keys->dim() == 1) *keys = keys->unsqueeze(0);
+      *keys = keys->unsqueeze(1).unsqueeze(1);
     }
   }
   return input;

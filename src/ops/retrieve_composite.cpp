@@ -1,3 +1,4 @@
+#include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
 #include <hopfield/core/bags.h>
@@ -32,7 +33,8 @@ struct Problem {
   at::Tensor beta;        // [] or [H, 1, 1]
   core::Mask mask;
   at::Tensor projection_poisoned;  // [.., 1, S]: values that are not finite and were replaced by zeros, or undefined
-  bool traced;
+  bool has_values;                 // they may be read back: to leave the loop of updates early, for one
+  bool transformed;                // see is_transformed()
 
   at::Tensor scores(const at::Tensor& state) const { return core::scores(state, stored, beta, mask); }
   at::Tensor weights(const at::Tensor& state) const { return core::association(scores(state), mask); }
@@ -49,7 +51,11 @@ std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) 
 Problem make_problem(const RetrieveInput& input, const RetrieveSettings& settings) {
   const auto dtype = at::toOpMathType(input.state.scalar_type());
   Problem problem;
-  problem.traced = is_traced(input.state) || is_traced(input.stored);
+  const auto tensors = tensors_of(input, settings);
+  problem.has_values =
+      std::all_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return has_values(*tensor); });
+  problem.transformed =
+      std::any_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return is_transformed(*tensor); });
   problem.query = input.state.to(dtype);
   problem.stored = input.stored.to(dtype);
   const bool same = !input.projection.defined() || input.projection.is_same(input.stored);
@@ -110,10 +116,14 @@ class Iteration {
     const auto& eps = settings.update_steps_eps.values();
     has_threshold_ = std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
     lockstep_ = !has_threshold_ && steps_max.size() == 1 && !problem.mask.dead.defined();
-    TORCH_CHECK(!(until_converged_ && problem.traced),
-                "hopfield::retrieve: expected a fixed number of update steps under tracing, meta tensors or vmap, got "
-                "until_converged, which reads values to decide when to stop; set update_steps_max");
-    may_read_values_ = !problem.traced && (until_converged_ || query.is_cpu());
+    TORCH_CHECK(
+        !until_converged_ || problem.has_values,
+        "hopfield::retrieve: expected a fixed number of update steps under vmap, got until_converged, which reads "
+        "values to decide when to stop; set update_steps_max");
+    // Leaving the loop early costs a look at the values, which on a GPU waits for them: there, only now and then.
+    constexpr int64_t kNowAndThen = 16;
+    if (problem.has_values)
+      looks_every_ = until_converged_ || query.is_cpu() ? 1 : is_capturing(query) ? 0 : kNowAndThen;
     eps_ = per_head_tensor(settings.update_steps_eps, query.options());
     steps_max_ = per_head_tensor(PerHead<int64_t>(steps_max), query.options().dtype(at::kLong));
     solution.state = query;
@@ -132,7 +142,8 @@ class Iteration {
     if (step >= most_steps_) return false;
     if (!lockstep_) {
       active_ = frozen_.bitwise_not().bitwise_and(steps_max_ > step);
-      if (may_read_values_ && !active_.any().item<bool>()) return false;
+      const bool looks = looks_every_ > 0 && step % looks_every_ == looks_every_ - 1;
+      if (looks && !active_.any().item<bool>()) return false;
     }
     if (trail_ > 0) {
       past_.push_back(solution.state);
@@ -154,7 +165,7 @@ class Iteration {
   /// Freezes active rows whose residual [N or 1, H, L or 1, 1] met the threshold, or is not a number any more.
   void stop_where_small(const at::Tensor& residual) {
     if (lockstep_) {
-      solution.residual = residual.expand_as(solution.residual);
+      solution.residual = residual.expand_as(solution.residual).contiguous();
       return;
     }
     solution.residual = at::where(active_, residual, solution.residual);
@@ -179,8 +190,8 @@ class Iteration {
   int64_t most_steps_ = 0;
   bool until_converged_ = false;
   bool has_threshold_ = false;
-  bool lockstep_ = false;         // every row makes every step: no selection needed
-  bool may_read_values_ = false;  // leaving the loop early costs a look at the values, which on a GPU waits for them
+  bool lockstep_ = false;  // every row makes every step: no selection needed
+  int64_t looks_every_ = 0;
   at::Tensor eps_, steps_max_, frozen_, active_;
 };
 
@@ -250,6 +261,11 @@ struct WeightedJacobian : UpdateJacobian {
 };
 
 Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
+  TORCH_CHECK(
+      !problem.transformed,
+      "hopfield::retrieve: expected no implicit gradient where torch.func or forward-mode differentiation "
+      "transforms a tensor of the call, since its solver runs in a backward pass alone; use gradient = unrolled or "
+      "last, or torch.autograd");
   Solution solution;
   at::Tensor start, weights;
   {
@@ -297,7 +313,8 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
   const auto dtype = input.state.scalar_type();
   RetrieveResult result;
   result.output = core::shared_matmul(weights, problem.projection).to(dtype);
-  result.state = solution.state.to(dtype);
+  // A copy: without updates it would be the query itself, and otherwise what autograd keeps for the last association.
+  result.state = solution.state.to(dtype, /*non_blocking=*/false, /*copy=*/true);
   result.logsumexp = core::logsumexp(scores, problem.mask);
   result.steps = solution.steps.squeeze(-1);
   result.residual = solution.residual.squeeze(-1);
@@ -312,7 +329,7 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
 
 /// Bags one after the other: each as if it came alone, whatever the others are.
 RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  const auto sizes = bag_sizes(input.offsets, input.stored.size(0));
+  const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
   const auto bags = static_cast<int64_t>(sizes.size());
   if (bags == 0) {
     RetrieveInput empty{input.state, input.stored.transpose(0, 1).unsqueeze(0).narrow(2, 0, 0), {}, {}, {}, {}, {}};
@@ -352,7 +369,7 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
 
 /// The per_head rule looks at all bags at once: padded, they are one dense call.
 RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  const auto sizes = bag_sizes(input.offsets, input.stored.size(0));
+  const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
   RetrieveInput padded;
   padded.state = input.state;
   padded.stored = pad_bags(input.stored, sizes).transpose(1, 2);  // [N, H or 1, S, d]
@@ -375,6 +392,9 @@ RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSett
   TORCH_CHECK(!is_capturing(input.state),
               "hopfield::retrieve: expected dense patterns where plain LibTorch operations retrieve while a CUDA graph "
               "is being captured, got ragged ones, whose offsets these read; pad the bags with a padding_mask");
+  TORCH_CHECK(has_values(input.offsets),
+              "hopfield::retrieve: expected dense patterns where torch.func transforms a call inside of torch.compile, "
+              "got ragged ones, whose offsets have no values there; pad the bags with a padding_mask");
   return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
                                                    : retrieve_bags_padded(input, settings, seed);
 }

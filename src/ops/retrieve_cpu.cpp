@@ -11,8 +11,7 @@ RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& setti
 }
 
 RetrieveGradients backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
-                           const Saved& saved, const at::Tensor& steps, const RetrieveResult& incoming,
-                           std::array<bool, 2> wants) {
+                           const Saved& saved, const RetrieveResult& incoming, std::array<bool, 2> wants) {
   RetrieveGradients result;
   if (wants[0] || wants[1]) {  // one walk over the patterns finds both
     result.stored = gradient_like(input.stored);
@@ -20,8 +19,7 @@ RetrieveGradients backward(const RetrieveInput& input, const RetrieveSettings& s
   }
   PoolResult all;
   static_cast<RetrieveResult&>(all) = incoming;
-  const auto passed =
-      backward_pass({input, settings, seed}, settings, saved, steps, all, result.stored, result.projection);
+  const auto passed = backward_pass({input, settings, seed}, settings, saved, all, result.stored, result.projection);
   result.state = passed.state;
   result.beta = passed.beta;
   return result;

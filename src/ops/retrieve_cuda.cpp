@@ -118,10 +118,9 @@ class Call {
   void set_masks(const RetrieveInput& input) {
     key_bias_ = joined_key_bias(input.key_bias, input.padding_mask, floats_);
     if (key_bias_.defined()) {
-      const auto keys = call.keys;
-      key_bias_ = (call.offsets != nullptr ? key_bias_ : key_bias_.reshape({-1, keys})).contiguous();
+      key_bias_ = (call.offsets != nullptr ? key_bias_ : key_bias_.flatten(1)).contiguous();
       call.key_bias = float_pointer(key_bias_);
-      call.key_bias_batch = call.offsets != nullptr || key_bias_.size(0) == 1 ? 0 : keys;
+      call.key_bias_batch = call.offsets != nullptr || key_bias_.size(0) == 1 ? 0 : call.keys;
     }
     if (!input.association_mask.defined()) return;
     using Kind = cuda::ScoreMask::Kind;
@@ -262,8 +261,7 @@ class PatternGradient {
 };
 
 RetrieveGradients backward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
-                           const Saved& saved, const at::Tensor& steps, const RetrieveResult& incoming,
-                           std::array<bool, 2> wants) {
+                           const Saved& saved, const RetrieveResult& incoming, std::array<bool, 2> wants) {
   const LaunchContext context(input.state);
   const Call call(with_own_patterns(input), settings, seed);
   const auto& c = call.call;
@@ -286,7 +284,7 @@ RetrieveGradients backward(const RetrieveInput& input, const RetrieveSettings& s
   if (incoming.state.defined()) g.state = strided(state);
   g.logsumexp = float_pointer(logsumexp);
   g.saved = pointers(saved);
-  g.steps = steps.data_ptr<int64_t>();
+  g.steps = saved.steps.data_ptr<int64_t>();
   if (settings.gradient.kind() == Gradient::Kind::last) g.last_steps = settings.gradient.steps();
   g.passed = passed.data_ptr();
   g.marks = float_pointer(marks);

@@ -1,9 +1,8 @@
 #include "ops/capture.h"
-#include "ops/cpu_passes.h"
+#include "ops/fused_node.h"
 #include "ops/retrieve_passes.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <utility>
 #include <vector>
@@ -11,87 +10,41 @@
 namespace hopfield::detail {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 const RetrievePasses& passes_for(const RetrieveInput& input) { return *retrieve_passes(input.state.device().type()); }
 
-RetrieveGradients run_backward(const RetrieveInput& input, RetrieveSettings settings, uint64_t seed, Saved saved,
-                               const at::Tensor& steps, const RetrieveResult& incoming, std::array<bool, 2> wants) {
-  const auto& passes = passes_for(input);
-  if (!keeps_states(settings)) {
-    settings = replay_settings(std::move(settings), steps);
-    passes.forward(input, settings, seed, &saved);
-  }
-  auto result = passes.backward(input, settings, seed, saved, steps, incoming, wants);
-  result.beta = settings.beta.defined() ? beta_gradient(result.beta, settings.beta) : at::Tensor();
-  return result;
-}
+struct RetrieveOp {
+  using Input = RetrieveInput;
+  using Result = RetrieveResult;
+  static constexpr auto name = "hopfield::retrieve";
+  static constexpr at::Tensor RetrieveResult::*differentiable[] = {&RetrieveResult::output, &RetrieveResult::state,
+                                                                   &RetrieveResult::logsumexp};
 
-/// Gradients that can be differentiated again.
-RetrieveGradients differentiable_backward(const RetrieveInput& input, RetrieveSettings settings, uint64_t seed,
-                                          const RetrieveResult& incoming) {
-  settings.with_energy = false;
-  const auto r = retrieve_composite(input, settings, seed);
-  const auto g =
-      differentiable_gradients({r.output, r.state, r.logsumexp}, {incoming.output, incoming.state, incoming.logsumexp},
-                               {input.state, input.stored, input.projection, settings.beta});
-  return {g[0], g[1], g[2], g[3]};
-}
-
-/// Everything of a call but the tensors that autograd follows.
-struct Rest : torch::CustomClassHolder {
-  RetrieveInput input;
-  RetrieveSettings settings;
-  uint64_t seed = 0;
-  bool own_projection = false, own_beta = false;  // otherwise their places hold something that is not looked at
-};
-
-class FusedRetrieve : public torch::autograd::Function<FusedRetrieve> {
- public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& state, const at::Tensor& stored,
-                               const at::Tensor& projection, const at::Tensor& beta,
-                               const c10::intrusive_ptr<Rest>& rest) {
-    const auto [input, settings] = with_followed(*rest, {state, stored, projection, beta});
-    Saved saved;
-    const auto r = passes_for(input).forward(input, settings, rest->seed, keeps_states(settings) ? &saved : nullptr);
-    ctx->save_for_backward(
-        {state, stored, projection, beta, saved.states, saved.sums, saved.output, saved.rest, r.steps});
-    ctx->saved_data["rest"] = c10::IValue::make_capsule(rest);
-    ctx->set_materialize_grads(false);
-    ctx->mark_non_differentiable({r.residual, r.steps, r.converged});
-    return {r.output, r.state, r.logsumexp, r.residual, r.steps, r.converged};
+  static RetrieveResult forward(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
+                                Saved* saved) {
+    return passes_for(input).forward(input, settings, seed, saved);
   }
 
-  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    // A backward pass that is called under autocast would lower its products.
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    const auto tensors = ctx->get_saved_variables();
-    const auto rest = c10::static_intrusive_pointer_cast<Rest>(ctx->saved_data["rest"].toCapsule());
-    const auto [input, settings] = with_followed(*rest, tensors);
-    check_replay("hopfield::retrieve", settings, input.state);
-    RetrieveResult incoming;
-    incoming.output = gradients[0];
-    incoming.state = gradients[1];
-    incoming.logsumexp = gradients[2];
-    const Saved saved{tensors[4], tensors[5], tensors[6], {}, {}, tensors[7]};
-    const auto result =
-        at::GradMode::is_enabled()
-            ? differentiable_backward(input, settings, rest->seed, incoming)
-            : run_backward(input, settings, rest->seed, saved, tensors[8], incoming,
-                           {ctx->needs_input_grad(1), rest->own_projection && ctx->needs_input_grad(2)});
-    return {result.state, result.stored, result.projection, result.beta, at::Tensor()};
+  static std::vector<at::Tensor> backward(KeptCall<RetrieveInput> call, const RetrieveResult& incoming,
+                                          const std::vector<bool>& wants) {
+    const auto& passes = passes_for(call.input);
+    if (!call.saved.states.defined()) {
+      call.settings = replay_settings(std::move(call.settings), call.saved.steps);
+      passes.forward(call.input, call.settings, call.seed, &call.saved);
+    }
+    const auto g =
+        passes.backward(call.input, call.settings, call.seed, call.saved, incoming, {wants.at(1), wants.at(2)});
+    const auto& beta = call.settings.beta;
+    return {g.state, g.stored, g.projection, beta.defined() ? beta_gradient(g.beta, beta) : at::Tensor()};
   }
 
- private:
-  static std::pair<RetrieveInput, RetrieveSettings> with_followed(const Rest& rest, const variable_list& tensors) {
-    auto input = rest.input;
-    auto settings = rest.settings;
-    input.state = tensors[0];
-    input.stored = tensors[1];
-    if (rest.own_projection) input.projection = tensors[2];
-    if (rest.own_beta) settings.beta = tensors[3];
-    return {input, settings};
+  static std::vector<at::Tensor> differentiable_backward(const KeptCall<RetrieveInput>& call,
+                                                         const RetrieveResult& incoming) {
+    auto settings = call.settings;
+    settings.with_energy = false;
+    const auto r = retrieve_composite(call.input, settings, call.seed);
+    return differentiable_gradients({r.output, r.state, r.logsumexp},
+                                    {incoming.output, incoming.state, incoming.logsumexp},
+                                    {call.input.state, call.input.stored, call.input.projection, settings.beta});
   }
 };
 
@@ -108,29 +61,25 @@ RetrieveSettings association_alone(RetrieveSettings settings) {
 struct FusedJacobian : UpdateJacobian {
   FusedJacobian(RetrieveInput update_input, RetrieveSettings association_settings)
       : input(std::move(update_input)), settings(std::move(association_settings)) {
-    if (settings.beta.defined()) settings.beta = settings.beta.detach();
-    tensors = {input.state, input.stored, settings.beta.defined() ? settings.beta : input.state};
-    input.state = input.stored = at::Tensor();  // autograd keeps them
+    settings.beta = settings.beta.defined() ? settings.beta.detach() : at::Tensor();
+    for (auto* tensor : tensors_of(input, settings)) tensors.push_back(std::exchange(*tensor, at::Tensor()));
   }
 
   at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& given) const override {
     auto call = input;
     auto options = settings;
-    call.state = given[0];
-    call.stored = given[1];
-    if (settings.beta.defined()) options.beta = given[2];
+    size_t i = 0;
+    for (auto* tensor : tensors_of(call, options)) *tensor = given[i++];
     const auto& passes = passes_for(call);
-    if (!steps.defined()) steps = passes.forward(call, options, 0, &saved).steps;
+    if (!saved.steps.defined()) saved.steps = passes.forward(call, options, 0, &saved).steps;
     RetrieveResult incoming;
     incoming.output = v;
-    return passes.backward(call, options, 0, saved, steps, incoming, {false, false}).state;
+    return passes.backward(call, options, 0, saved, incoming, {false, false}).state;
   }
 
   RetrieveInput input;
   RetrieveSettings settings;
-  // Of the association at xi, made when the first product wants it.
-  mutable Saved saved;
-  mutable at::Tensor steps;
+  mutable Saved saved;  // of the association at xi, made when the first product wants it
 };
 
 /// The states without a gradient, then one update that has one: the solver passes it on. In float32, since conjugate
@@ -184,31 +133,13 @@ RetrieveResult retrieve_with_implicit_gradient(const RetrieveInput& input, const
 RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   auto call = input;
   if (call.projection.defined() && call.projection.is_same(call.stored)) call.projection = at::Tensor();
-  const auto& s = settings;
   RetrieveResult r;
-  if (!any_needs_gradient({call.state, call.stored, call.projection, s.beta})) {
+  if (!any_needs_gradient({call.state, call.stored, call.projection, settings.beta})) {
     r = passes_for(call).forward(call, settings, seed, nullptr);
-  } else if (s.gradient.kind() == Gradient::Kind::implicit && makes_updates(s)) {
-    return retrieve_with_implicit_gradient(call, s, seed);
+  } else if (settings.gradient.kind() == Gradient::Kind::implicit && makes_updates(settings)) {
+    return retrieve_with_implicit_gradient(call, settings, seed);
   } else {
-    auto rest = c10::make_intrusive<Rest>();
-    rest->input = call;
-    rest->settings = settings;
-    rest->seed = seed;
-    // The node keeps these four as saved variables, which notice changes in place and do not hold the graph in a
-    // circle.
-    rest->input.state = rest->input.stored = rest->input.projection = rest->settings.beta = at::Tensor();
-    rest->own_projection = call.projection.defined();
-    rest->own_beta = s.beta.defined();
-    const auto nothing = at::empty({0});
-    const auto outputs = FusedRetrieve::apply(call.state, call.stored, rest->own_projection ? call.projection : nothing,
-                                              rest->own_beta ? s.beta : nothing, rest);
-    r.output = outputs[0];
-    r.state = outputs[1];
-    r.logsumexp = outputs[2];
-    r.residual = outputs[3];
-    r.steps = outputs[4];
-    r.converged = outputs[5];
+    r = FusedNode<RetrieveOp>::call(call, settings, seed);
   }
   if (settings.with_energy) r.energy = retrieve_energy(call, settings, r.state, r.logsumexp);
   return r;

@@ -7,7 +7,7 @@
 namespace hopfield::detail {
 
 /// Throws unless the number of steps, the thresholds and the gradient mode fit together. `function` begins the message.
-void check_iteration(const char* function, const IterationSettings& settings, int64_t heads);
+void check_iteration(const char* function, const IterationSettings& settings, const c10::SymInt& heads);
 
 /// Whether the states of some head move at all.
 bool makes_updates(const IterationSettings& settings);
@@ -48,9 +48,6 @@ at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& s
 /// The fused kernels of the tensors' device, forward and backward as one node of the graph. Needs all dimensions, and a
 /// call that reason_against_retrieving() has nothing against.
 RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
-
-/// Values cannot be read back from tensors that are being traced or transformed.
-bool is_traced(const at::Tensor& tensor);
 
 /// Seed of a dropout mask, from the generator or from LibTorch's default one.
 uint64_t draw_seed(const at::Generator& generator);

@@ -27,8 +27,7 @@ struct RetrievePasses {
   /// @param incoming  gradients of output, state and logsumexp; undefined: none
   /// @param wants  which of stored and projection ask for a gradient
   RetrieveGradients (*backward)(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
-                                const Saved& saved, const at::Tensor& steps, const RetrieveResult& incoming,
-                                std::array<bool, 2> wants);
+                                const Saved& saved, const RetrieveResult& incoming, std::array<bool, 2> wants);
 };
 
 /// Null: the build has none for this device.

@@ -25,7 +25,8 @@ TEST(Dispatch, SchemaIsFrozen) {
             "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, Tensor? beta=None, "
             "int[1] update_steps_max=[0], float[1] update_steps_eps=[0.0001], int update_steps_cap=256, "
             "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
-            "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False) -> "
+            "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False, "
+            "Tensor? seed=None) -> "
             "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor energy, Tensor scores)");
 }
@@ -39,7 +40,7 @@ TEST(Dispatch, PoolsSchemaIsFrozen) {
             "float? normalize_eps=None, Tensor? beta=None, int[1] update_steps_max=[0], "
             "float[1] update_steps_eps=[0.0001], int update_steps_cap=256, str stop_rule=\"per_query\", "
             "str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", float dropout=0., "
-            "Generator? generator=None, bool with_scores=False) -> "
+            "Generator? generator=None, bool with_scores=False, Tensor? seed=None) -> "
             "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor mass, Tensor scores)");
 }

@@ -179,11 +179,6 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
                   RetrieveOptions().backend(Backend::fused));
        },
        {"fused", "backend automatic"}},
-      {"until converged on meta",
-       [=] {
-         retrieve(at::zeros({2, 2}, meta), at::zeros({3, 2}, meta), RetrieveOptions().until_converged());
-       },
-       {"fixed number", "until_converged"}},
   };
   for (const auto& wrong : calls) expect_error(wrong);
   EXPECT_GE(calls.size(), 50u);

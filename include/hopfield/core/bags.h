@@ -19,7 +19,7 @@ struct Bag {
 struct BagBatch {
   at::Tensor values;   ///< [total, features], the bags' instances one after the other
   at::Tensor offsets;  ///< [bags + 1] int64 on the CPU: bag i holds rows offsets[i] .. offsets[i + 1]
-  at::Tensor labels;   ///< [bags], or undefined
+  at::Tensor labels;   ///< [bags] float64, whatever type the values have; or undefined
 
   /// @throws c10::Error if there is no bag, or if the bags differ in features, dtype or device.
   static BagBatch from(const std::vector<Bag>& bags);

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "ops/transforms.h"
+#include <hopfield/ops/pool.h>
+
+#include <array>
+#include <optional>
+#include <string>
+#include <type_traits>
+
+namespace hopfield::detail {
+
+/// Every tensor of a call, in a fixed order, undefined ones too: first those that may ask for a gradient. Whoever keeps
+/// a call, or asks something of all its tensors, goes through this list, so that none is forgotten.
+template <typename Input, typename Settings>
+auto tensors_of(Input& input, Settings& settings) {
+  using Pointer = decltype(&input.state);
+  if constexpr (std::is_same_v<std::remove_const_t<Input>, PoolInput>) {
+    return std::array<Pointer, 9>{&input.instances, &input.state,        &input.weight,
+                                  &input.bias,      &settings.beta,      &input.association_mask,
+                                  &input.key_bias,  &input.padding_mask, &input.offsets};
+  } else {
+    static_assert(std::is_same_v<std::remove_const_t<Input>, RetrieveInput>);
+    return std::array<Pointer, 8>{&input.state,        &input.stored,           &input.projection,
+                                  &settings.beta,      &input.association_mask, &input.key_bias,
+                                  &input.padding_mask, &input.offsets};
+  }
+}
+
+/// Whether autograd follows the tensor.
+inline bool wants_gradient(const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+
+/// Why kernels cannot work on the raw pointers of a call's tensors; nothing if they can.
+template <typename Input>
+std::optional<std::string> reason_against_tensors(const Input& input, const RetrieveSettings& settings) {
+  for (const auto* tensor : tensors_of(input, settings)) {
+    if (is_transformed(*tensor)) return "torch.func or forward-mode differentiation transforms a tensor of the call";
+    if (!has_values(*tensor)) return "a tensor of the call is traced: it has no values (meta, fake)";
+  }
+  return std::nullopt;
+}
+
+}  // namespace hopfield::detail
