@@ -29,7 +29,7 @@ function(hopfield_torch_config result)
   endforeach()
 endfunction()
 
-# The version of the LibTorch in a folder, or an empty string for one that is not complete or older than 2.9.
+# The version of the LibTorch in a folder, or an empty string for one that is not complete or far too old.
 function(hopfield_torch_version root result)
   set(version "")
   set(header "${root}/include/torch/headeronly/version.h")
@@ -156,8 +156,8 @@ function(hopfield_locate_torch own_environment wanted)
     if(config)
       get_filename_component(root "${config}/../../.." ABSOLUTE)
     elseif(NOT error)
-      set(error "LibTorch ${wanted} was not found${older}. Install it, for example with `pip install \"torch==${wanted}.*\"`, and name it: \
--DTorch_DIR=<folder of TorchConfig.cmake>, or add to CMAKE_PREFIX_PATH what \
+      set(error "LibTorch ${wanted} was not found${older}. Install it, for example with `pip install \"torch==${wanted}.*\"`, \
+and name it: -DTorch_DIR=<folder of TorchConfig.cmake>, or add to CMAKE_PREFIX_PATH what \
 `python -c 'import torch; print(torch.utils.cmake_prefix_path)'` prints.")
     endif()
   endif()

@@ -1,5 +1,6 @@
 // Which Hopfield and which LibTorch a project got. Compiles in a moment: it includes no header of tensors.
 #include <hopfield/version.h>
+
 #include <torch/headeronly/version.h>
 
 #include <link.h>
