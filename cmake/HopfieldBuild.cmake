@@ -29,11 +29,14 @@ if(EXISTS "${hopfield_torch_root}/lib/libgomp.so.1")
 else()
   target_link_options(hopfield_flags INTERFACE -fopenmp)
 endif()
+if(HOPFIELD_WITH_CUDA)
+  target_link_libraries(hopfield_flags INTERFACE Hopfield::c10_cuda CUDA::cudart)
+endif()
 
 # torch/torch.h costs 25 seconds a file. It is compiled once, for the library and the programs alike, so all of them are
 # position independent.
-file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "")
-add_library(hopfield_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
+file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/pch.cpp" CONTENT "")
+add_library(hopfield_pch OBJECT "${PROJECT_BINARY_DIR}/pch.cpp")
 target_link_libraries(hopfield_pch PRIVATE hopfield_flags Hopfield::Torch)
 target_precompile_headers(hopfield_pch PRIVATE <torch/torch.h>)
 

@@ -1,65 +1,177 @@
-# hopfield_find_torch() defines the target Hopfield::Torch: LibTorch's headers and libraries.
+# Finds LibTorch, and defines the target Hopfield::Torch: its headers and libraries. Installed with the package.
 #
-# Looked for, in this order:
-#   1. a target `torch` that the project already has (find_package(Torch) was called);
-#   2. the LibTorch named by Torch_DIR or found through CMAKE_PREFIX_PATH;
-#   3. the Python package torch of an active environment, of .venv beside the sources, or of python3 (never imported).
+# The first of these is taken; a status line says which one, and why:
+#   1. the target `torch` that the project has already (it called find_package(Torch));
+#   2. what the user named, in the order of find_package: the variable Torch_DIR; Torch_ROOT, as a variable or in the
+#      environment; CMAKE_PREFIX_PATH; in the environment Torch_DIR, then CMAKE_PREFIX_PATH; Hopfield_ROOT. Each is the
+#      folder of TorchConfig.cmake, the folder share/cmake above it (torch.utils.cmake_prefix_path) or LibTorch's own
+#      folder; the variable Torch_DIR is the first of these. A Torch_DIR or Torch_ROOT without LibTorch is an error;
+#   3. what is there without being named, unless it is too old: the Python package torch (never imported) of the active
+#      environment (VIRTUAL_ENV, CONDA_PREFIX), of .venv beside these sources when they are built, of python3 in the PATH;
+#      at last CMake's default folders.
 #
-# 2 and 3 are linked directly: LibTorch's own package file insists on nvcc. Only a build of the CUDA kernels loads that
-# file (HOPFIELD_CUDA), with repairs for what it does to the caller's CUDA settings.
-#
-# Sets HOPFIELD_TORCH_VERSION and, for a build of this project, HOPFIELD_WITH_CUDA.
-include_guard(GLOBAL)
+# LibTorch is linked directly: its own package file insists on nvcc, changes the caller's CUDA settings and defines
+# targets that only one directory sees.
+cmake_policy(VERSION 3.21...3.25)
 
-# Folder that holds LibTorch's lib/ and include/, or an empty string.
-function(hopfield_locate_torch result)
+# The folder of TorchConfig.cmake that one of the given paths stands for, or an empty string.
+function(hopfield_torch_config result)
   set(${result} "" PARENT_SCOPE)
-  find_path(HOPFIELD_TORCH_CONFIG_DIR TorchConfig.cmake HINTS "${Torch_DIR}" PATH_SUFFIXES share/cmake/Torch NO_CACHE)
-  if(HOPFIELD_TORCH_CONFIG_DIR)
-    get_filename_component(root "${HOPFIELD_TORCH_CONFIG_DIR}/../../.." ABSOLUTE)
-    set(${result} "${root}" PARENT_SCOPE)
-    return()
+  foreach(path IN LISTS ARGN)
+    get_filename_component(path "${path}" ABSOLUTE)
+    string(REGEX REPLACE "/TorchConfig\\.cmake$" "" path "${path}")
+    foreach(form IN ITEMS "" /Torch /share/cmake/Torch /torch/share/cmake/Torch)
+      if(EXISTS "${path}${form}/TorchConfig.cmake")
+        set(${result} "${path}${form}" PARENT_SCOPE)
+        return()
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
+# The version of the LibTorch in a folder, or an empty string for one that is not complete or far too old.
+function(hopfield_torch_version root result)
+  set(version "")
+  set(header "${root}/include/torch/headeronly/version.h")
+  if(EXISTS "${header}")
+    file(STRINGS "${header}" line REGEX "^ *\"[0-9]+\\.[0-9]+\\.[0-9]+")
+    string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" version "${line}")
   endif()
-  foreach(python IN ITEMS "$ENV{VIRTUAL_ENV}/bin/python" "${PROJECT_SOURCE_DIR}/.venv/bin/python" python3)
-    execute_process(
-      COMMAND "${python}" -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
-      OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE status)
-    if(status EQUAL 0 AND EXISTS "${root}/share/cmake/Torch/TorchConfig.cmake")
-      set(${result} "${root}" PARENT_SCOPE)
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
+
+# The folder of TorchConfig.cmake of a Python interpreter's torch, or an empty string. Started here, where no folder
+# `torch` of the caller's is in the way.
+function(hopfield_torch_config_of_python python result)
+  execute_process(
+    COMMAND "${python}" -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
+    WORKING_DIRECTORY "${CMAKE_CURRENT_FUNCTION_LIST_DIR}"
+    OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE status)
+  set(config "")
+  if(status EQUAL 0 AND root)
+    hopfield_torch_config(config "${root}")
+  endif()
+  set(${result} "${config}" PARENT_SCOPE)
+endfunction()
+
+# Step 2: `config` and `origin`, or `error`, in the caller; none of them when the user named nothing.
+function(hopfield_torch_named)
+  foreach(source IN ITEMS Torch_DIR Torch_ROOT "environment Torch_ROOT" CMAKE_PREFIX_PATH "environment Torch_DIR"
+                          "environment CMAKE_PREFIX_PATH" Hopfield_ROOT "environment Hopfield_ROOT")
+    if(source MATCHES "^environment (.*)")
+      file(TO_CMAKE_PATH "$ENV{${CMAKE_MATCH_1}}" paths)
+      string(REPLACE "environment " "the environment variable " name "${source}")
+    else()
+      set(paths "${${source}}")
+      set(name "${source}")
+    endif()
+    if(paths STREQUAL "" OR paths STREQUAL "Torch_DIR-NOTFOUND")
+      continue()
+    endif()
+    hopfield_torch_config(config ${paths})
+    get_filename_component(path "${paths}" ABSOLUTE)
+    if(name STREQUAL "Torch_DIR" AND config AND NOT config STREQUAL path)
+      set(error "Torch_DIR is ${paths}, which is not the folder of TorchConfig.cmake: pass -DTorch_DIR=${config} instead.")
+    elseif(config)
+      set(config "${config}" PARENT_SCOPE)
+      set(origin "named by ${name}" PARENT_SCOPE)
+      return()
+    elseif(name MATCHES "Torch_")
+      set(error "${name} is ${paths}, where there is no TorchConfig.cmake: pass -DTorch_DIR=<its folder>.")
+    endif()
+    if(error)
+      set(error "${error}" PARENT_SCOPE)
       return()
     endif()
   endforeach()
 endfunction()
 
-function(hopfield_torch_version include_dirs result)
-  foreach(dir IN LISTS include_dirs)
-    set(header "${dir}/torch/headeronly/version.h")
-    if(EXISTS "${header}")
-      file(STRINGS "${header}" line REGEX "^ *\"[0-9]+\\.[0-9]+\\.[0-9]+")
-      string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" version "${line}")
-      set(${result} "${version}" PARENT_SCOPE)
-      return()
+# Step 3: `config` and `origin` in the caller, or neither. `older`: those passed over, in brackets.
+function(hopfield_torch_unnamed own_environment wanted)
+  set(older "")
+  foreach(source IN ITEMS VIRTUAL_ENV CONDA_PREFIX own python3 default)
+    set(config "")
+    if(source STREQUAL "own")
+      if(own_environment)
+        hopfield_torch_config_of_python("${own_environment}/bin/python" config)
+      endif()
+      set(origin "found in ${own_environment}")
+    elseif(source STREQUAL "python3")
+      hopfield_torch_config_of_python(python3 config)
+      set(origin "found by python3")
+    elseif(source STREQUAL "default")
+      unset(config)
+      find_path(config TorchConfig.cmake PATH_SUFFIXES share/cmake/Torch NO_CACHE)
+      set(origin "found in CMake's default folders")
+    elseif(NOT "$ENV{${source}}" STREQUAL "")
+      hopfield_torch_config_of_python("$ENV{${source}}/bin/python" config)
+      if(NOT config)
+        hopfield_torch_config(config "$ENV{${source}}")
+      endif()
+      set(origin "found in the active environment (${source})")
+    endif()
+    if(config)
+      get_filename_component(root "${config}/../../.." ABSOLUTE)
+      hopfield_torch_version("${root}" version)
+      if(NOT version VERSION_LESS wanted)
+        set(config "${config}" PARENT_SCOPE)
+        set(origin "${origin}" PARENT_SCOPE)
+        return()
+      endif()
+      string(APPEND older " (LibTorch ${version} at ${root}, ${origin}, is too old)")
     endif()
   endforeach()
-  message(FATAL_ERROR "Hopfield: the LibTorch found (${include_dirs}) is too old: version 2.11 or newer is needed. "
-                      "Pass another one with -DTorch_DIR=<folder of TorchConfig.cmake>.")
+  set(older "${older}" PARENT_SCOPE)
 endfunction()
 
-# Loads LibTorch's own package file without a GPU at hand, and undoes its changes to the CUDA flags and architectures.
-macro(hopfield_load_torch_package root)
-  if(NOT DEFINED TORCH_CUDA_ARCH_LIST)
-    set(TORCH_CUDA_ARCH_LIST "8.0;9.0a+PTX")
+# hopfield_locate_torch(own_environment wanted) sets in the caller, and defines no target,
+#   hopfield_torch_root     the folder that holds LibTorch's include/ and lib/
+#   hopfield_torch_origin   why this one
+#   HOPFIELD_TORCH_VERSION  its version, for example 2.11.0
+# or hopfield_torch_error, a sentence; that variable is empty otherwise. `wanted` is the version needed: 2.11.
+function(hopfield_locate_torch own_environment wanted)
+  set(root "")
+  set(config "")
+  set(origin "")
+  set(error "")
+  if(TARGET Hopfield::Torch)
+    get_target_property(root Hopfield::Torch HOPFIELD_TORCH_ROOT)
+    set(origin "taken before")
+  elseif(TARGET torch)
+    get_target_property(includes torch INTERFACE_INCLUDE_DIRECTORIES)
+    foreach(dir IN LISTS includes)
+      if(NOT root AND EXISTS "${dir}/torch/headeronly/version.h")
+        get_filename_component(root "${dir}" DIRECTORY)
+      endif()
+    endforeach()
+    set(origin "the target torch of this project")
+    if(NOT root)
+      set(error "This project's target torch is not LibTorch, or too old a one (include folders: ${includes}).")
+    endif()
+  else()
+    hopfield_torch_named()
+    if(NOT config AND NOT error)
+      hopfield_torch_unnamed("${own_environment}" ${wanted})
+    endif()
+    if(config)
+      get_filename_component(root "${config}/../../.." ABSOLUTE)
+    elseif(NOT error)
+      set(error "LibTorch ${wanted} was not found${older}. Install it, for example with `pip install \"torch==${wanted}.*\"`, \
+and name it: -DTorch_DIR=<folder of TorchConfig.cmake>, or add to CMAKE_PREFIX_PATH what \
+`python -c 'import torch; print(torch.utils.cmake_prefix_path)'` prints.")
+    endif()
   endif()
-  # In the cache before CMake puts nvcc's own default there. Later GPUs than these compile the PTX of 90: with that of 80 they
-  # would be without clusters and bulk copies.
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "GPUs that CUDA code is compiled for")
+
+  hopfield_torch_version("${root}" version)
+  if(NOT error AND NOT version)
+    set(error "The LibTorch at ${root}, ${origin}, is too old or not complete: it has no \
+include/torch/headeronly/version.h. Name another one with -DTorch_DIR=<folder of TorchConfig.cmake>.")
   endif()
-  set(hopfield_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
-  find_package(Torch REQUIRED PATHS "${root}/share/cmake/Torch" NO_DEFAULT_PATH)
-  string(REGEX REPLACE "-gencode[= ][^ ]+" "" CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS}")
-  set(CMAKE_CUDA_ARCHITECTURES "${hopfield_cuda_architectures}")
-endmacro()
+  set(hopfield_torch_root "${root}" PARENT_SCOPE)
+  set(hopfield_torch_origin "${origin}" PARENT_SCOPE)
+  set(hopfield_torch_error "${error}" PARENT_SCOPE)
+  set(HOPFIELD_TORCH_VERSION "${version}" PARENT_SCOPE)
+endfunction()
 
 # Whether the CUDA half of LibTorch can be loaded here: a CPU-only installation leaves its dependencies out.
 function(hopfield_torch_cuda_usable root result)
@@ -73,64 +185,32 @@ function(hopfield_torch_cuda_usable root result)
   endif()
 endfunction()
 
-# Decides HOPFIELD_WITH_CUDA from HOPFIELD_CUDA, nvcc and the LibTorch at hand.
-macro(hopfield_decide_cuda cuda_usable)
-  set(HOPFIELD_WITH_CUDA FALSE)
-  if(DEFINED HOPFIELD_CUDA AND NOT HOPFIELD_CUDA STREQUAL "OFF")
-    find_program(HOPFIELD_NVCC nvcc HINTS "$ENV{CUDACXX}" "$ENV{CUDA_HOME}/bin" /usr/local/cuda/bin NO_CACHE)
-    if(HOPFIELD_NVCC AND ${cuda_usable})
-      set(HOPFIELD_WITH_CUDA TRUE)
-    elseif(NOT HOPFIELD_CUDA STREQUAL "AUTO")
-      message(FATAL_ERROR "Hopfield: HOPFIELD_CUDA=ON needs nvcc (found: ${HOPFIELD_NVCC}) and a LibTorch whose CUDA "
-                          "libraries can be loaded (found: ${${cuda_usable}}). Install the CUDA Toolkit and run "
-                          "scripts/bootstrap.sh --full, or pass -DHOPFIELD_CUDA=OFF.")
-    endif()
+# Defines Hopfield::Torch for what hopfield_locate_torch found, for all directories of the project.
+function(hopfield_define_torch)
+  if(TARGET Hopfield::Torch)
+    return()
   endif()
-endmacro()
-
-function(hopfield_link_torch_directly root cuda_usable)
-  foreach(name IN ITEMS c10 torch_cpu)
-    add_library(Hopfield::${name} SHARED IMPORTED GLOBAL)
-    set_target_properties(Hopfield::${name} PROPERTIES IMPORTED_LOCATION "${root}/lib/lib${name}.so")
-  endforeach()
-  target_link_libraries(Hopfield::Torch INTERFACE Hopfield::torch_cpu Hopfield::c10)
+  set(root "${hopfield_torch_root}")
+  add_library(Hopfield::Torch INTERFACE IMPORTED GLOBAL)
+  set_target_properties(Hopfield::Torch PROPERTIES HOPFIELD_TORCH_ROOT "${root}")
+  if(TARGET torch AND NOT EXISTS "${root}/lib/libtorch_cpu.so")
+    target_link_libraries(Hopfield::Torch INTERFACE torch)
+  else()
+    foreach(name IN ITEMS torch_cpu c10)
+      add_library(Hopfield::${name} SHARED IMPORTED GLOBAL)
+      set_target_properties(Hopfield::${name} PROPERTIES IMPORTED_LOCATION "${root}/lib/lib${name}.so")
+      target_link_libraries(Hopfield::Torch INTERFACE Hopfield::${name})
+    endforeach()
+  endif()
   target_include_directories(Hopfield::Torch SYSTEM INTERFACE
                              "${root}/include" "${root}/include/torch/csrc/api/include")
-  if(cuda_usable)
+  hopfield_torch_cuda_usable("${root}" cuda)
+  if(cuda)
     # Nothing refers to the CUDA half by name: it registers its kernels when it is loaded.
     target_link_options(Hopfield::Torch INTERFACE
                         "LINKER:--push-state,--no-as-needed,${root}/lib/libtorch_cuda.so,--pop-state")
   endif()
-endfunction()
-
-# A macro: find_package(Torch) has to run in the caller's directory scope.
-macro(hopfield_find_torch)
-  if(NOT TARGET Hopfield::Torch)
-    add_library(Hopfield::Torch INTERFACE IMPORTED GLOBAL)
-    set(HOPFIELD_WITH_CUDA FALSE)
-    if(TARGET torch)
-      target_link_libraries(Hopfield::Torch INTERFACE torch)
-      get_target_property(hopfield_torch_includes torch INTERFACE_INCLUDE_DIRECTORIES)
-      list(GET hopfield_torch_includes 0 hopfield_torch_root)
-      get_filename_component(hopfield_torch_root "${hopfield_torch_root}" DIRECTORY)
-      hopfield_decide_cuda(CUDA_FOUND)
-    else()
-      hopfield_locate_torch(hopfield_torch_root)
-      if(NOT hopfield_torch_root)
-        message(FATAL_ERROR "Hopfield: LibTorch was not found. Run scripts/bootstrap.sh, or install it with "
-                            "`pip install torch`, or pass -DTorch_DIR=<folder of TorchConfig.cmake>.")
-      endif()
-      hopfield_torch_cuda_usable("${hopfield_torch_root}" hopfield_torch_cuda)
-      hopfield_decide_cuda(hopfield_torch_cuda)
-      if(HOPFIELD_WITH_CUDA)
-        hopfield_load_torch_package("${hopfield_torch_root}")
-        target_link_libraries(Hopfield::Torch INTERFACE torch)
-      else()
-        hopfield_link_torch_directly("${hopfield_torch_root}" ${hopfield_torch_cuda})
-      endif()
-      set(hopfield_torch_includes "${hopfield_torch_root}/include")
-    endif()
-    hopfield_torch_version("${hopfield_torch_includes}" HOPFIELD_TORCH_VERSION)
-    message(STATUS "LibTorch ${HOPFIELD_TORCH_VERSION}: ${hopfield_torch_root} (CUDA kernels: ${HOPFIELD_WITH_CUDA})")
+  if(NOT Hopfield_FIND_QUIETLY)
+    message(STATUS "Hopfield: LibTorch ${HOPFIELD_TORCH_VERSION} at ${root}, ${hopfield_torch_origin}")
   endif()
-endmacro()
+endfunction()
