@@ -9,8 +9,12 @@ tensors are unpickled.
 import argparse
 import sys
 
-import torch
-from safetensors.torch import save_file
+try:
+    import torch
+    from safetensors.torch import save_file
+except ImportError as error:
+    sys.exit(f"convert_checkpoint.py: expected a Python with torch and safetensors, got {error}; scripts/bootstrap.sh --full "
+             "installs both into .venv")
 
 
 def main() -> int:

@@ -13,9 +13,9 @@ at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::T
 at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& state, const at::Tensor& stored,
                                  const at::Tensor& beta, const Mask& mask) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  if (stored.size(-2) == 0) return at::full_like(logsumexp, infinity);
+  if (stored.sym_size(-2) == 0) return at::full_like(logsumexp, infinity);
   auto squared_norms = stored.pow(2).sum(-1).unsqueeze(-2);              // [N or 1, H or 1, 1, S]
-  auto count = at::scalar_tensor(stored.size(-2), logsumexp.options());  // [] or [N, H, L]
+  auto count = at::scalar_tensor(stored.sym_size(-2), logsumexp.options());  // [] or [N, H, L]
   if (mask.excluded.defined()) {
     squared_norms = squared_norms.masked_fill(mask.excluded, 0.0);
     count = mask.excluded.bitwise_not().sum(-1).to(logsumexp.dtype());

@@ -14,18 +14,22 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
 at::Tensor shared_matmul(const at::Tensor& x, const at::Tensor& y) {
   if (x.dim() != 4 || y.dim() != 4) return at::matmul(x, y);
-  const auto batch = x.size(0), heads = x.size(1), rows = x.size(2), depth = x.size(3), columns = y.size(3);
-  const bool batch_shared = y.size(0) == 1 && batch != 1;
-  const bool heads_shared = y.size(1) == 1 && heads != 1;
+  // SymInts: torch.compile may not know the sizes yet.
+  const auto batch = x.sym_size(0), heads = x.sym_size(1), rows = x.sym_size(2), depth = x.sym_size(3),
+             columns = y.sym_size(3);
+  const bool batch_shared = y.sym_size(0) == 1 && batch != 1;
+  const bool heads_shared = y.sym_size(1) == 1 && heads != 1;
   if (batch_shared && (heads_shared || heads == 1)) {
-    return at::matmul(x.reshape({batch * heads * rows, depth}), y[0][0]).view({batch, heads, rows, columns});
+    const auto product = at::matmul(x.reshape_symint({batch * heads * rows, depth}), y[0][0]);
+    return product.view_symint({batch, heads, rows, columns});
   }
   if (heads_shared) {
-    return at::matmul(x.reshape({batch, heads * rows, depth}), y.squeeze(1)).view({batch, heads, rows, columns});
+    const auto product = at::matmul(x.reshape_symint({batch, heads * rows, depth}), y.squeeze(1));
+    return product.view_symint({batch, heads, rows, columns});
   }
   if (batch_shared) {
-    const auto by_head = x.transpose(0, 1).reshape({heads, batch * rows, depth});
-    return at::matmul(by_head, y.squeeze(0)).view({heads, batch, rows, columns}).transpose(0, 1);
+    const auto by_head = x.transpose(0, 1).reshape_symint({heads, batch * rows, depth});
+    return at::matmul(by_head, y.squeeze(0)).view_symint({heads, batch, rows, columns}).transpose(0, 1);
   }
   return at::matmul(x, y);
 }
@@ -37,7 +41,7 @@ Mask make_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor excluded, a
     excluded = excluded.defined() ? excluded.bitwise_or(infinite) : infinite;
   }
   at::Tensor dead;
-  if (stored.size(-2) == 0) {
+  if (stored.sym_size(-2) == 0) {
     dead = at::ones(std::vector<int64_t>(stored.dim(), 1), stored.options().dtype(at::kBool));
   } else if (excluded.defined()) {
     dead = excluded.all(-1, /*keepdim=*/true);

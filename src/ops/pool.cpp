@@ -69,7 +69,7 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
                      (input.bias.dim() == 2 && input.bias.sym_size(0) == heads && input.bias.sym_size(1) == depth),
                  "expected bias of shape [H, d] = [", heads, ", ", depth, "], got ", input.bias.sym_sizes());
   const auto bags = ragged ? input.offsets.sym_numel() - 1 : y.sym_size(0);
-  HOPFIELD_CHECK(input.state.dim() == 4 && (input.state.sym_size(0) == bags || input.state.sym_size(0) == 1) &&
+  HOPFIELD_CHECK(input.state.dim() == 4 && (input.state.sym_size(0) == 1 || input.state.sym_size(0) == bags) &&
                      input.state.sym_size(1) == heads && input.state.sym_size(3) == depth,
                  "expected state of shape [N or 1, H, L, d] = [", bags, ", ", heads, ", L, ", depth, "], got ",
                  input.state.sym_sizes());
@@ -80,14 +80,15 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   }
   HOPFIELD_CHECK(!input.normalize_eps || (std::isfinite(*input.normalize_eps) && *input.normalize_eps >= 0),
                  "expected normalize_eps to be finite and not negative, got ", input.normalize_eps.value_or(0));
-  // Masks, offsets, beta and the iteration are retrieve's: a call of its shapes has them checked.
-  RetrieveInput shapes = detail::as_retrieve_input(input);
-  const auto probe = at::empty({1}, y.options().requires_grad(false));
-  shapes.stored = ragged ? probe.expand_symint({y.sym_size(0), 1, depth})
-                         : probe.expand_symint({y.sym_size(0), 1, y.sym_size(1), depth});
-  shapes.padding_mask = input.padding_mask;
-  shapes.key_bias = input.key_bias;
-  detail::check_retrieve(shapes, settings);
+  // Masks, offsets, beta and the iteration are retrieve's.
+  RetrieveInput call;
+  call.state = input.state;
+  call.offsets = input.offsets;
+  call.association_mask = input.association_mask;
+  call.padding_mask = input.padding_mask;
+  call.key_bias = input.key_bias;
+  const auto keys = y.sym_size(ragged ? 0 : 1);
+  detail::check_beyond_patterns(call, settings, {4, bags, heads, input.state.sym_size(2), keys, depth, ragged});
 }
 
 /// One sentence against the fused kernels; or nothing, and then instances that nothing may attend to are finite.

@@ -67,7 +67,8 @@ at::Tensor excluded_keys(const RetrieveInput& input) {
   at::Tensor excluded = input.padding_mask;
   const auto add = [&](const at::Tensor& more) { excluded = excluded.defined() ? excluded.bitwise_or(more) : more; };
   if (const auto& bias = input.key_bias; bias.defined()) {
-    add(at::isneginf(bias.detach()).view(input.offsets.defined() ? at::IntArrayRef{-1, 1} : bias.sizes()));
+    const auto infinite = at::isneginf(bias.detach());
+    add(input.offsets.defined() ? infinite.unsqueeze(-1) : infinite);
   }
   if (const auto& mask = input.association_mask; mask.defined()) {
     add(mask.scalar_type() == at::kBool ? mask : at::isneginf(mask.detach()));
@@ -134,7 +135,7 @@ RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input) {
   if (!input.offsets.defined()) {
     hidden = hidden.all(2);  // [N or 1, H or 1, S]
     for (const int64_t dimension : {0, 1}) {
-      if (input.stored.size(dimension) == 1) hidden = hidden.all(dimension, /*keepdim=*/true);
+      if (input.stored.sym_size(dimension) == 1) hidden = hidden.all(dimension, /*keepdim=*/true);
     }
   }
   const auto spoilt =

@@ -10,8 +10,7 @@
 #include <cmath>
 #include <string>
 
-// One sentence for each wrong call: which argument, what was expected, what came. Sizes are looked at as SymInts: where
-// a call is recorded for any length (torch.compile, torch.export), they are no numbers yet.
+// One sentence for each wrong call: which argument, what was expected, what came.
 #define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::retrieve: ", __VA_ARGS__)
 
 namespace hopfield::detail {
@@ -29,20 +28,13 @@ const char* pattern_shape(int64_t dimensions, bool ragged) {
   return dimensions == 4 ? "[N or 1, H or 1, S, d]" : dimensions == 3 ? "[N or 1, S, d]" : "[S, d]";
 }
 
-/// Sizes of a checked call, whatever its number of dimensions.
-struct Sizes {
-  int64_t dimensions;
-  c10::SymInt batch, heads, queries, keys, depth;
-  bool ragged;
-};
-
-Sizes check_state(const RetrieveInput& input) {
+CallSizes check_state(const RetrieveInput& input) {
   const auto& state = input.state;
   HOPFIELD_CHECK(state.defined() && state.dim() >= 2 && state.dim() <= 4,
                  "expected state to have 4 dimensions [N, H, L, d], or 3 or 2, got ", describe(state));
   HOPFIELD_CHECK(at::isFloatingType(state.scalar_type()), "expected state to have a floating-point type, got ",
                  describe(state));
-  Sizes sizes{};
+  CallSizes sizes{};
   sizes.dimensions = state.dim();
   sizes.batch = state.dim() >= 3 ? state.sym_size(0) : c10::SymInt(1);
   sizes.heads = state.dim() == 4 ? state.sym_size(1) : c10::SymInt(1);
@@ -54,7 +46,7 @@ Sizes check_state(const RetrieveInput& input) {
   return sizes;
 }
 
-void check_patterns(const at::Tensor& patterns, const char* name, const Sizes& sizes, const at::Tensor& state) {
+void check_patterns(const at::Tensor& patterns, const char* name, const CallSizes& sizes, const at::Tensor& state) {
   const auto shape = pattern_shape(sizes.dimensions, sizes.ragged);
   HOPFIELD_CHECK(patterns.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
   const auto expected_dimensions = sizes.dimensions - (sizes.ragged ? 1 : 0);
@@ -75,7 +67,7 @@ void check_patterns(const at::Tensor& patterns, const char* name, const Sizes& s
   }
 }
 
-void check_masks(const RetrieveInput& input, const Sizes& sizes) {
+void check_masks(const RetrieveInput& input, const CallSizes& sizes) {
   const auto& mask = input.association_mask;
   const auto device = input.state.device();
   if (mask.defined()) {
@@ -120,7 +112,7 @@ void check_masks(const RetrieveInput& input, const Sizes& sizes) {
   }
 }
 
-void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& state, bool with_energy) {
+void check_beta(const at::Tensor& beta, const CallSizes& sizes, const at::Tensor& state, bool with_energy) {
   if (!beta.defined()) return;
   HOPFIELD_CHECK(at::isFloatingType(beta.scalar_type()) &&
                      (beta.dim() == 0 || (beta.dim() == 1 && one_or(beta.sym_size(0), sizes.heads))),
@@ -138,7 +130,7 @@ void check_beta(const at::Tensor& beta, const Sizes& sizes, const at::Tensor& st
   }
 }
 
-void check_settings(const RetrieveInput& input, const RetrieveSettings& settings, const Sizes& sizes) {
+void check_settings(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
   check_iteration("hopfield::retrieve", settings, sizes.heads);
   HOPFIELD_CHECK(settings.dropout >= 0 && settings.dropout <= 1, "expected dropout to be between 0 and 1, got ",
                  settings.dropout);
@@ -178,7 +170,7 @@ void check_capture(const RetrieveInput& input, const RetrieveSettings& settings)
 }
 
 /// Offsets on a device are read back, but not for a graph, whose replays may find others.
-void check_offsets(const RetrieveInput& input, const Sizes& sizes) {
+void check_offsets(const RetrieveInput& input, const CallSizes& sizes) {
   const auto& offsets = input.offsets;
   HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
                  "expected offsets to be 1-dimensional integers [N + 1], got ", describe(offsets));
@@ -241,6 +233,10 @@ void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings
     HOPFIELD_CHECK(keys == sizes.keys, "expected projection to have ", sizes.keys, " patterns like stored, got ",
                    input.projection.sym_sizes());
   }
+  check_beyond_patterns(input, settings, sizes);
+}
+
+void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
   if (sizes.ragged) check_offsets(input, sizes);
   check_masks(input, sizes);
   check_settings(input, settings, sizes);

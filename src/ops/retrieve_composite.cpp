@@ -48,6 +48,17 @@ std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) 
   return {patterns.masked_fill(poisoned.unsqueeze(-1), 0.0), poisoned.unsqueeze(-2)};
 }
 
+/// LibTorch's products of tensors that vmap has batched want sizes that are numbers.
+void check_vmap_of_any_size(const RetrieveInput& input, const RetrieveSettings& settings) {
+  for (const auto* tensor : tensors_of(input, settings)) {
+    TORCH_CHECK(
+        !is_batched(*tensor) || !tensor->unsafeGetTensorImpl()->has_symbolic_sizes_strides(),
+        "hopfield::retrieve: expected known sizes where vmap batches a call inside of torch.compile, got symbolic "
+        "ones, ",
+        tensor->sym_sizes(), "; compile with dynamic=False, or vmap outside");
+  }
+}
+
 Problem make_problem(const RetrieveInput& input, const RetrieveSettings& settings) {
   const auto dtype = at::toOpMathType(input.state.scalar_type());
   Problem problem;
@@ -56,6 +67,7 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
       std::all_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return has_values(*tensor); });
   problem.transformed =
       std::any_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return is_transformed(*tensor); });
+  if (!problem.has_values) check_vmap_of_any_size(input, settings);
   problem.query = input.state.to(dtype);
   problem.stored = input.stored.to(dtype);
   const bool same = !input.projection.defined() || input.projection.is_same(input.stored);
@@ -64,8 +76,8 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
     problem.beta =
         settings.beta.dim() == 0 ? settings.beta : settings.beta.to(problem.query.options()).view({-1, 1, 1});
   } else {
-    problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(input.state.size(-1), 1))),
-                                     at::kDouble);
+    const auto depth = input.state.sym_size(-1).guard_int(__FILE__, __LINE__);
+    problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(depth, 1))), at::kDouble);
   }
 
   at::Tensor excluded = input.padding_mask, bias;
@@ -106,7 +118,7 @@ class Iteration {
   Iteration(const Problem& problem, const RetrieveSettings& settings, int64_t trail)
       : problem_(problem), trail_(trail) {
     const auto& query = problem.query;
-    const std::vector<int64_t> row_shape{query.size(0), query.size(1), query.size(2), 1};
+    const std::vector<c10::SymInt> row_shape{query.sym_size(0), query.sym_size(1), query.sym_size(2), 1};
     auto steps_max = settings.update_steps_max.values();
     for (auto& steps : steps_max) {
       until_converged_ |= steps < 0;
@@ -128,9 +140,9 @@ class Iteration {
     steps_max_ = per_head_tensor(PerHead<int64_t>(steps_max), query.options().dtype(at::kLong));
     solution.state = query;
     solution.cut = query;
-    solution.steps = at::zeros(row_shape, query.options().dtype(at::kLong));
-    solution.residual = at::full(row_shape, std::numeric_limits<double>::quiet_NaN(), query.options());
-    frozen_ = at::zeros(row_shape, query.options().dtype(at::kBool));
+    solution.steps = at::zeros_symint(row_shape, query.options().dtype(at::kLong));
+    solution.residual = at::full_symint(row_shape, std::numeric_limits<double>::quiet_NaN(), query.options());
+    frozen_ = at::zeros_symint(row_shape, query.options().dtype(at::kBool));
     if (problem.mask.dead.defined()) {
       frozen_ = frozen_.bitwise_or(problem.mask.dead);
       solution.residual = solution.residual.masked_fill(problem.mask.dead, 0.0);
@@ -219,7 +231,7 @@ Solution solve_per_head(const Problem& problem, const RetrieveSettings& settings
     const auto rows = (next_weights.detach() - weights.detach()).pow(2).sum(-1, /*keepdim=*/true);  // [N, H, L, 1]
     // A row that is not a number must not stop the others of its head.
     const auto norms = at::where(at::isfinite(rows), rows, at::zeros_like(rows)).sum(2, /*keepdim=*/true).sqrt();
-    iteration.stop_where_small(norms.numel() > 0 ? norms.amax(0, /*keepdim=*/true) : norms);  // [1, H, 1, 1]
+    iteration.stop_where_small(norms.sym_numel() > 0 ? norms.amax(0, /*keepdim=*/true) : norms);  // [1, H, 1, 1]
     weights = std::move(next_weights);
   }
   return iteration.finish();
@@ -308,6 +320,10 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
     weights = weights.masked_fill(reachable, std::numeric_limits<double>::quiet_NaN());
   }
   if (settings.dropout > 0) {
+    TORCH_CHECK(
+        problem.has_values,
+        "hopfield::retrieve: expected no dropout where torch.func transforms a call inside of torch.compile, got ",
+        settings.dropout, ": its mask would be drawn once for all runs; set dropout to 0");
     weights = weights * dropout_factors(weights.sizes(), settings.dropout, seed, first_n, weights.options());
   }
   const auto dtype = input.state.scalar_type();

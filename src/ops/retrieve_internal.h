@@ -12,6 +12,17 @@ void check_iteration(const char* function, const IterationSettings& settings, co
 /// Whether the states of some head move at all.
 bool makes_updates(const IterationSettings& settings);
 
+/// Sizes of a call with any number of dimensions. Where a call is recorded for any length (torch.compile,
+/// torch.export), they are no numbers yet.
+struct CallSizes {
+  int64_t dimensions;  ///< of the state
+  c10::SymInt batch, heads, queries, keys, depth;
+  bool ragged;
+};
+
+/// Throws unless offsets, masks and settings are sound and fit the patterns. Of these `input` needs the state alone.
+void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes);
+
 /// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 
