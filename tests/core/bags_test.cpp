@@ -25,6 +25,17 @@ TEST(BagBatch, ConcatenatesAndPads) {
       bitwise_equal(padded.padding_mask, at::tensor({0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0}).view({3, 4}).to(at::kBool)));
 }
 
+TEST(BagBatch, LabelsKeepTheirNumbersWhateverTheInstancesAre) {
+  const std::vector<double> labels{257, -1, 0.5, 16'777'217, 1e-3};
+  for (const auto type : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf, at::kByte, at::kInt, at::kBool}) {
+    std::vector<Bag> bags;
+    for (const auto label : labels) bags.push_back({at::ones({2, 3}, type), label});
+    const auto batch = BagBatch::from(bags);
+    EXPECT_TRUE(bitwise_equal(batch.labels, at::tensor(labels, at::kDouble))) << type;
+    EXPECT_EQ(batch.values.scalar_type(), type);
+  }
+}
+
 TEST(BagBatch, RefusesBagsThatDoNotFit) {
   const auto message = [](const std::vector<Bag>& bags) {
     try {

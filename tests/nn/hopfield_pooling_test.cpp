@@ -114,6 +114,15 @@ TEST(HopfieldPooling, EmptyBagsGiveTheOutputBias) {
   EXPECT_EQ(pool->pooling_weights.grad().abs().sum().item<double>(), 0);
   const auto padded = pool->forward(at::zeros({2, 0, 8}, at::kDouble));
   EXPECT_LT(max_difference(padded[0], bias), 1e-15);
+  for (const auto type : {at::kDouble, at::kFloat}) {  // by projected patterns, and by absorbed ones
+    pool->to(type);
+    AssociationMasks masks;
+    masks.stored_pattern_padding_mask = at::zeros({2, 0}, at::kBool);
+    masks.key_bias = at::zeros({2, 0}, type);
+    const auto masked = pool->associate({at::zeros({2, 0, 8}, type), {}}, masks).output;
+    EXPECT_LT(max_difference(masked[1].to(at::kDouble), bias), 1e-7) << type;
+  }
+  pool->to(at::kDouble);
   EXPECT_EQ(pool->forward(at::zeros({0, 4, 8}, at::kDouble)).sizes(), at::IntArrayRef({0, 16}));
   EXPECT_EQ(pool->pool_bags({empty, at::zeros({1}, at::kLong), {}}).sizes(), at::IntArrayRef({0, 16}));
 }

@@ -18,6 +18,7 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::max_difference;
+using testing::randn;
 
 TEST(Modules, StandInSequential) {
   torch::nn::Sequential model(torch::nn::Linear(6, 8), Hopfield(HopfieldOptions(8).num_heads(2).update_steps_max(1)),
@@ -121,6 +122,56 @@ TEST(Modules, ExchangeSafetensorsUnderThePythonPackagesNames) {
   EXPECT_TRUE(bitwise_equal(again->forward(x), trained_scaling->forward(x)));
   EXPECT_THROW(io::load_module(path, *plain), c10::Error) << "scaling is unexpected there";
   std::filesystem::remove(path);
+}
+
+TEST(Modules, ResultsMayBeChangedAndParametersStay) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const at::NoGradGuard no_grad;
+    const auto bags = randn({2, 5, 8}, 1).to(type);
+    HopfieldPooling pool(HopfieldPoolingOptions(8).state_pattern_as_static(true).quantity(2));
+    HopfieldLayer layer(HopfieldLayerOptions(8).all_static().quantity(3));
+    Hopfield association(HopfieldOptions(8).all_static());
+    pool->to(type);
+    layer->to(type);
+    association->to(type);
+    const auto before = bags.clone();
+    std::vector<at::Tensor> parameters;
+    for (const auto& all : {pool->parameters(), layer->parameters()}) {
+      for (const auto& parameter : all) parameters.push_back(parameter.clone());
+    }
+    const auto change = [](const AssociationResult& r) {
+      for (auto result : {r.output, r.state, r.logsumexp, r.residual, r.energy, r.scores, r.association}) {
+        if (result.defined()) result.add_(1);
+      }
+    };
+    const auto everything = AssociationRequest().with_association();
+    change(pool->associate({bags, {}}, {}, everything));
+    change(pool->associate_bags(BagBatch::from({{bags[0], 1}, {bags[1], 0}}), {}, everything));
+    change(layer->associate(bags, {}, everything));
+    change(association->associate({bags, bags, bags}, {}, everything));
+    pool->get_projected_pattern_matrix({bags, {}}).add_(1);
+    layer->get_projected_pattern_matrix(bags).add_(1);
+    association->get_projected_pattern_matrix({bags, bags, bags}).add_(1);
+    EXPECT_TRUE(bitwise_equal(bags, before)) << type;
+    size_t i = 0;
+    for (const auto& all : {pool->parameters(), layer->parameters()}) {
+      for (const auto& parameter : all) EXPECT_TRUE(bitwise_equal(parameter, parameters[i++])) << type;
+    }
+  }
+}
+
+TEST(Modules, OutputsOfTrainingMayBeChangedInPlace) {
+  for (const bool projects_out : {true, false}) {
+    HopfieldPooling pool(HopfieldPoolingOptions(8).num_heads(2).disable_out_projection(!projects_out));
+    Hopfield association(HopfieldOptions(8).num_heads(2).disable_out_projection(!projects_out).update_steps_max(2));
+    const auto x = randn({2, 5, 8}, 1).to(at::kFloat).requires_grad_(true);
+    auto pooled = pool->forward(x), associated = association->forward(x);
+    const auto expected = torch::autograd::grad({pooled.sum() + associated.sum()}, {x}, {}, true).front();
+    pooled += 1;
+    associated += x;
+    const auto found = torch::autograd::grad({pooled.sum() + associated.sum()}, {x}).front();
+    EXPECT_LT(max_difference(found, expected + 1), 1e-5) << projects_out;
+  }
 }
 
 TEST(Modules, PrintTheirOptions) {

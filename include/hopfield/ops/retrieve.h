@@ -68,6 +68,7 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
   }
 };
 
+/// Every tensor has memory of its own: to change it in place changes no input, and no gradient.
 struct RetrieveResult {
   at::Tensor output;     ///< Z [N, H, L, d_v], one association beyond `state`
   at::Tensor state;      ///< xi_T [N, H, L, d]
@@ -86,6 +87,11 @@ struct RetrieveResult {
 /// A query that may attend to nothing (all masked, empty bag) retrieves zeros with logsumexp -inf, energy +inf and no
 /// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
 /// precision patterns, otherwise in the patterns' own dtype.
+///
+/// Masks, biases, offsets and beta are read again by the backward pass: if one has been changed in place by then,
+/// LibTorch refuses it ("modified by an inplace operation"). Training keeps the states of all updates where they are
+/// few or all certain to be made; where a threshold may end more than 16 of them, and until converged, the backward
+/// pass makes them again.
 ///
 /// In a CUDA graph: dense patterns and a number of updates; until_converged() and dropout are refused while one is
 /// captured, for they read values and draw on the host.
