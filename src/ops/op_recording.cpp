@@ -141,7 +141,8 @@ void backward_kernel(const c10::OperatorHandle& handle, Stack* stack) {
   auto given = BackwardArguments(stack, handle);
   const auto& name = handle.operator_name().name;
   const auto op = find_op(name.substr(0, name.size() - std::string("_backward").size()));
-  // Below autograd, where this is called, nothing would be differentiated.
+  // The arguments are those behind autocast. Below autograd, where this is called, nothing would be differentiated.
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto keys = c10::impl::tls_local_dispatch_key_set();
   const c10::impl::ForceDispatchKeyGuard with_autograd(
       keys.included_,

@@ -55,6 +55,13 @@ void check_expressible(const PoolInput& input, const RetrieveSettings& settings)
 }
 
 void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
+  detail::check_layouts("hopfield::pool", {{"instances", &input.instances},
+                                           {"state", &input.state},
+                                           {"weight", &input.weight},
+                                           {"bias", &input.bias},
+                                           {"association_mask", &input.association_mask},
+                                           {"padding_mask", &input.padding_mask},
+                                           {"key_bias", &input.key_bias}});
   const bool ragged = input.offsets.defined();
   const auto& y = input.instances;
   HOPFIELD_CHECK(y.dim() == (ragged ? 2 : 3), "expected instances of shape ",

@@ -221,7 +221,22 @@ void check_iteration(const char* function, const IterationSettings& settings, co
       "got a fixed number of steps; call until_converged(), or use the unrolled gradient");
 }
 
+void check_layouts(const char* function, std::initializer_list<std::pair<const char*, const at::Tensor*>> tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor->defined()) continue;
+    TORCH_CHECK(!tensor->is_nested() && tensor->layout() == at::kStrided, function, ": expected ", name,
+                " to be a dense tensor, got ", tensor->is_nested() ? "a nested one" : c10::str(tensor->layout()),
+                "; ragged patterns are given with offsets");
+  }
+}
+
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings) {
+  check_layouts("hopfield::retrieve", {{"state", &input.state},
+                                       {"stored", &input.stored},
+                                       {"projection", &input.projection},
+                                       {"association_mask", &input.association_mask},
+                                       {"padding_mask", &input.padding_mask},
+                                       {"key_bias", &input.key_bias}});
   auto sizes = check_state(input);
   check_patterns(input.stored, "stored", sizes, input.state);
   HOPFIELD_CHECK(input.stored.sym_size(-1) == sizes.depth, "expected stored to have ", sizes.depth,

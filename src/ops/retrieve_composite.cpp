@@ -63,8 +63,8 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   const auto dtype = at::toOpMathType(input.state.scalar_type());
   Problem problem;
   const auto tensors = tensors_of(input, settings);
-  problem.has_values =
-      std::all_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return has_values(*tensor); });
+  problem.has_values = !is_recording() && std::all_of(tensors.begin(), tensors.end(),
+                                                      [](const auto* tensor) { return has_values(*tensor); });
   problem.transformed =
       std::any_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return is_transformed(*tensor); });
   if (!problem.has_values) check_vmap_of_any_size(input, settings);
@@ -128,10 +128,10 @@ class Iteration {
     const auto& eps = settings.update_steps_eps.values();
     has_threshold_ = std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
     lockstep_ = !has_threshold_ && steps_max.size() == 1 && !problem.mask.dead.defined();
-    TORCH_CHECK(
-        !until_converged_ || problem.has_values,
-        "hopfield::retrieve: expected a fixed number of update steps under vmap, got until_converged, which reads "
-        "values to decide when to stop; set update_steps_max");
+    TORCH_CHECK(!until_converged_ || problem.has_values,
+                "hopfield::retrieve: expected a fixed number of update steps under vmap, or where operations are "
+                "recorded, got until_converged, which reads "
+                "values to decide when to stop; set update_steps_max");
     // Leaving the loop early costs a look at the values, which on a GPU waits for them: there, only now and then.
     constexpr int64_t kNowAndThen = 16;
     if (problem.has_values)

@@ -4,7 +4,13 @@
 
 #include <torch/custom_class.h>
 
+#include <initializer_list>
+#include <utility>
+
 namespace hopfield::detail {
+
+/// Throws unless tensors that are given are plain ones, neither sparse nor nested. `function` begins the message.
+void check_layouts(const char* function, std::initializer_list<std::pair<const char*, const at::Tensor*>> tensors);
 
 /// Throws unless the number of steps, the thresholds and the gradient mode fit together. `function` begins the message.
 void check_iteration(const char* function, const IterationSettings& settings, const c10::SymInt& heads);

@@ -30,10 +30,9 @@ bool is_transformed(const at::Tensor& tensor) {
   return tensor.key_set().has_any(kWrappers) || tensor._fw_grad(0).defined();
 }
 
-bool is_recorded(const at::Tensor& tensor) {
-  if (c10::impl::TorchDispatchModeTLS::any_modes_set()) return true;
-  return tensor.defined() && has_no_storage(tensor);
-}
+bool is_recording() { return c10::impl::TorchDispatchModeTLS::any_modes_set(); }
+
+bool is_recorded(const at::Tensor& tensor) { return is_recording() || (tensor.defined() && has_no_storage(tensor)); }
 
 bool has_values(const at::Tensor& tensor) {
   return !tensor.defined() || (!is_batched(tensor) && !has_no_storage(unwrapped(tensor)));

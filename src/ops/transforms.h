@@ -10,9 +10,12 @@ namespace hopfield::detail {
 /// it a tangent: the op then runs in LibTorch operations, which know what to do with such tensors.
 bool is_transformed(const at::Tensor& tensor);
 
-/// Whether a call with this tensor is recorded and not run: the tensor has sizes but no numbers (meta tensors, and fake
-/// ones, which torch.compile and torch.export use), or somebody listens to all calls of the thread
-/// (TorchDispatchMode), who would not see what kernels do with raw pointers.
+/// Whether somebody listens to all calls of the thread (TorchDispatchMode): he would not see what kernels do with raw
+/// pointers, and numbers that are read back may be lost on him.
+bool is_recording();
+
+/// Whether a call with this tensor is recorded and not run: is_recording(), or the tensor has sizes but no numbers
+/// (meta tensors, and fake ones, which torch.compile and torch.export use).
 bool is_recorded(const at::Tensor& tensor);
 
 /// Whether numbers can be read back: not from recorded tensors, and not from those that vmap has batched.

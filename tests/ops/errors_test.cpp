@@ -179,6 +179,19 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
                   RetrieveOptions().backend(Backend::fused));
        },
        {"fused", "backend automatic"}},
+      {"sparse state",
+       [=] {
+         retrieve(at::ones({2, 2}).to_sparse(), at::ones({3, 2}));
+       },
+       {"state", "dense", "Sparse"}},
+      {"sparse mask",
+       [=] {
+         RetrieveInput i;
+         i.state = i.stored = at::ones({2, 2});
+         i.association_mask = at::ones({2, 2}).to_sparse();
+         retrieve(i);
+       },
+       {"association_mask", "dense", "Sparse"}},
   };
   for (const auto& wrong : calls) expect_error(wrong);
   EXPECT_GE(calls.size(), 50u);
