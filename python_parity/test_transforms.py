@@ -134,7 +134,7 @@ STATE, STORED, BAGS = torch.randn(3, 2, 3, 4), torch.randn(9, 2, 4), torch.tenso
 
 
 @pytest.mark.parametrize("call, sentence", [
-    (lambda: vmap(lambda x: retrieve(x, x, update_steps_max=-1)[0])(STATE), "expected a fixed number of update steps under vmap, got until_converged"),
+    (lambda: vmap(lambda x: retrieve(x, x, update_steps_max=-1)[0])(STATE), "expected a fixed number of update steps under vmap.*got until_converged"),
     (lambda: vmap(lambda x: retrieve(x, x, dropout=0.5)[0], randomness="same")(STATE), "expected no dropout under vmap"),
     (lambda: vmap(lambda o: retrieve(STATE, STORED, offsets=o)[0])(BAGS), "expected the same offsets for all of vmap's batch"),
     (lambda: jvp(lambda x: retrieve(x, x, update_steps_max=-1, gradient="implicit")[0], (STATE,), (STATE,)), "expected no implicit gradient"),

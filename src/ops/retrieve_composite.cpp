@@ -129,9 +129,8 @@ class Iteration {
     has_threshold_ = std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
     lockstep_ = !has_threshold_ && steps_max.size() == 1 && !problem.mask.dead.defined();
     TORCH_CHECK(!until_converged_ || problem.has_values,
-                "hopfield::retrieve: expected a fixed number of update steps under vmap, or where operations are "
-                "recorded, got until_converged, which reads "
-                "values to decide when to stop; set update_steps_max");
+                "hopfield::retrieve: expected a fixed number of update steps under vmap, and where a mode records "
+                "operations, got until_converged, which reads values to decide when to stop; set update_steps_max");
     // Leaving the loop early costs a look at the values, which on a GPU waits for them: there, only now and then.
     constexpr int64_t kNowAndThen = 16;
     if (problem.has_values)

@@ -26,16 +26,16 @@ using testing::test_device;
 
 at::Tensor floats(at::IntArrayRef shape, uint64_t seed) { return randn(shape, seed).to(test_device(), at::kFloat); }
 
-/// A call of either op: its tensors by name, and how to make it.
+using Named = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// A call of either op: its tensors, and how to make it.
 struct Call {
   std::string name;
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  std::function<std::vector<std::pair<std::string, at::Tensor>>()> results;  // by name
+  Named tensors;
+  std::function<Named()> results;
 };
 
-using Results = std::vector<std::pair<std::string, at::Tensor>>;
-
-Results results_of(const RetrieveResult& r) {
+Named results_of(const RetrieveResult& r) {
   return {{"output", r.output},     {"state", r.state},         {"logsumexp", r.logsumexp}, {"steps", r.steps},
           {"residual", r.residual}, {"converged", r.converged}, {"energy", r.energy},       {"scores", r.scores}};
 }
@@ -46,12 +46,8 @@ void keep(Call& call, const char* name, const at::Tensor& tensor) {
 
 at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().requires_grad_(true); }
 
-Call retrieve_call(std::string name, RetrieveInput in, RetrieveOptions options) {
-  Call call{std::move(name), {}, {}};
-  keep(call, "state", in.state = leaf(in.state));
-  keep(call, "stored", in.stored = leaf(in.stored));
-  if (in.projection.defined()) keep(call, "projection", in.projection = leaf(in.projection));
-  keep(call, "beta", options.beta());
+template <typename Input>
+void keep_masks(Call& call, Input& in) {
   for (auto* tensor : {&in.association_mask, &in.padding_mask, &in.key_bias, &in.offsets}) {
     if (tensor->defined()) *tensor = tensor->clone();
   }
@@ -59,6 +55,15 @@ Call retrieve_call(std::string name, RetrieveInput in, RetrieveOptions options) 
   keep(call, "padding_mask", in.padding_mask);
   keep(call, "key_bias", in.key_bias);
   keep(call, "offsets", in.offsets);
+}
+
+Call retrieve_call(std::string name, RetrieveInput in, RetrieveOptions options) {
+  Call call{std::move(name), {}, {}};
+  keep(call, "state", in.state = leaf(in.state));
+  keep(call, "stored", in.stored = leaf(in.stored));
+  if (in.projection.defined()) keep(call, "projection", in.projection = leaf(in.projection));
+  keep(call, "beta", options.beta());
+  keep_masks(call, in);
   call.results = [in, options] { return results_of(retrieve(in, options)); };
   return call;
 }
@@ -70,13 +75,7 @@ Call pool_call(std::string name, PoolInput in, RetrieveOptions options) {
   keep(call, "weight", in.weight = leaf(in.weight));
   keep(call, "bias", in.bias = leaf(in.bias));
   keep(call, "beta", options.beta());
-  for (auto* tensor : {&in.association_mask, &in.padding_mask, &in.key_bias, &in.offsets}) {
-    if (tensor->defined()) *tensor = tensor->clone();
-  }
-  keep(call, "association_mask", in.association_mask);
-  keep(call, "padding_mask", in.padding_mask);
-  keep(call, "key_bias", in.key_bias);
-  keep(call, "offsets", in.offsets);
+  keep_masks(call, in);
   call.results = [in, options] {
     const auto r = pool(in, options);
     auto results = results_of(r);
@@ -190,7 +189,7 @@ std::vector<MakeCall> all_calls(bool with_gradient = true) {
   return calls;
 }
 
-at::Tensor loss_of(const Results& results) {
+at::Tensor loss_of(const Named& results) {
   auto total = at::zeros({}, at::TensorOptions(at::kFloat).device(test_device()));
   uint64_t seed = 50;
   for (const auto& [name, tensor] : results) {
