@@ -215,7 +215,8 @@ Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) 
   r.gradients = torch::autograd::grad({loss}, leaves, {}, true, twice, true);
   if (!twice) {
     const at::NoGradGuard no_grad;
-    if constexpr (std::is_same_v<Input, RetrieveInput>) options.with_energy(options.dropout() == 0 && !in.offsets.defined());
+    if constexpr (std::is_same_v<Input, RetrieveInput>)
+      options.with_energy(options.dropout() == 0 && !in.offsets.defined());
     r.inspected = call(in, options.with_scores()).differentiated;
     return r;
   }
@@ -261,16 +262,27 @@ Input in_floats(Input input) {
   return input;
 }
 
+#ifdef HOPFIELD_KERNELS_OF_THE_GPU
+// The host takes long for them: each option meets a third of the inputs, and second derivatives are not the kernels'.
+constexpr int64_t kEvery = 3;
+constexpr auto kDerivatives = {false};
+#else
+constexpr int64_t kEvery = 1;
+constexpr auto kDerivatives = {false, true};
+#endif
+
 template <typename Input>
 void compare_all(const std::vector<InputCase<Input>>& inputs) {
-  int64_t compared = 0;
+  int64_t met = 0, compared = 0;
   for (const auto& [input_name, input] : inputs) {
+    ++met;
     for (const auto& [name, apply] : all_options()) {
+      if (++met % kEvery != 0) continue;
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, input_name + ": " + name);
       auto options = RetrieveOptions();
       apply(options);
       const auto floats = in_floats(input);
-      for (const bool twice : {false, true}) {
+      for (const bool twice : kDerivatives) {
         auto fused = RetrieveOptions(options).backend(Backend::fused);
         if (why_not_fused(floats, fused)) continue;
         ++compared;
@@ -279,7 +291,7 @@ void compare_all(const std::vector<InputCase<Input>>& inputs) {
       }
     }
   }
-  EXPECT_GT(compared, 100);
+  EXPECT_GT(compared, 200 / (kEvery * kEvery));
 }
 
 TEST(OpOptions, OfRetrieve) { compare_all(retrieve_inputs()); }
@@ -287,8 +299,10 @@ TEST(OpOptions, OfRetrieve) { compare_all(retrieve_inputs()); }
 TEST(OpOptions, OfPool) { compare_all(pool_inputs()); }
 
 TEST(OpOptions, OfTheImplicitGradient) {
+  int64_t met = 0;
   for (const auto& [input_name, input] : retrieve_inputs()) {
     for (const bool trained_beta : {false, true}) {
+      if (++met % kEvery != 0) continue;
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, c10::str(input_name, ", trained beta ", trained_beta));
       auto options = RetrieveOptions().until_converged().update_steps_eps(1e-3).gradient(Gradient::implicit());
       options.beta(at::tensor({0.2, 0.35}, at::kDouble).requires_grad_(trained_beta));
