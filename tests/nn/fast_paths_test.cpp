@@ -291,12 +291,11 @@ TEST(FastPaths, PatternsThatAttendToThemselves) {
     change.apply(options);
     for (const auto& [name, masks] : all_masks(kKeys, options.num_heads(), kKeys)) {
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, change.name + ", " + name);
-      bool is_slow = false;
       compare_paths(Hopfield(options), batch_form(patterns({kBatch, kKeys, kSize}, 3), options.batch_first()),
                     [&, masks = masks](Hopfield& layer, const at::Tensor& x, const AssociationRequest& request) {
                       // Copies take the way of patterns that differ.
-                      const auto other = is_slow ? x.clone() : x;
-                      is_slow = !is_slow;
+                      const auto other =
+                          layer->association_core->settings.backend == Backend::composite ? x.clone() : x;
                       return layer->associate({other, x, other}, masks_for(layer, masks), request);
                     });
     }
