@@ -21,8 +21,8 @@ TEST(BagBatch, ConcatenatesAndPads) {
   EXPECT_EQ(padded.values.sizes(), at::IntArrayRef({3, 4, 3}));
   EXPECT_TRUE(bitwise_equal(padded.values[0].slice(0, 0, 2), a));
   EXPECT_EQ(padded.values[1].abs().sum().item<double>(), 0);
-  EXPECT_TRUE(
-      bitwise_equal(padded.padding_mask, at::tensor({0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0}).view({3, 4}).to(at::kBool)));
+  EXPECT_TRUE(bitwise_equal(padded.padding_mask,
+                            at::tensor({0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0}).view({3, 4}).to(at::kBool)));
 }
 
 TEST(BagBatch, LabelsKeepTheirNumbersWhateverTheInstancesAre) {
