@@ -35,8 +35,9 @@ FoldRun::FoldRun(const std::vector<Bag>& bags, data::Fold fold, const TrainOptio
 const FoldRun::Prepared& FoldRun::prepared() {
   if (!prepared_) {
     auto train = data::select(bags_, fold_.train), test = data::select(bags_, fold_.test);
-    auto standardizer = data::Standardizer::fit(train);
-    prepared_ = Prepared{standardizer, standardizer.apply(std::move(train)), standardizer.apply(std::move(test))};
+    auto standardizer = data::Standardizer::fit_with_missing(train);
+    prepared_ = Prepared{standardizer, standardizer.apply_with_missing(std::move(train)),
+                         standardizer.apply_with_missing(std::move(test))};
   }
   return *prepared_;
 }

@@ -38,7 +38,7 @@ void check_device(const std::string& name) {
 
 int train(const TrainOptions& options) {
   check_device(options.device);
-  const auto table = reading([&] { return data::binary_labels(data::read_mil_csv(resolve_data(options.data))); });
+  const auto table = read_training_bags(options.data, options.csv);
   const Stopwatch watch;
   torch::manual_seed(static_cast<uint64_t>(options.seed));
   catch_interrupts();
@@ -60,16 +60,19 @@ int train(const TrainOptions& options) {
                                           : "go on with --resume --checkpoint " + options.checkpoint);
     return kFailed;
   }
-  if (!options.json.empty()) write_json(options.json, table, options, *results);
+  if (!options.json.empty()) write_json(options.json, table, options, *results, watch.seconds());
   if (!options.scores.empty()) write_scores(options.scores, table, *results);
   if (model) model->save(options.save_model);
+  const auto written = written_line({options.json, options.scores, options.save_model, options.checkpoint});
+  if (!written.empty() && !options.quiet) fmt::print("{}\n", written);
   fmt::print("{}\n", result_line(*results, watch.seconds()));
   return kDone;
 }
 
 int run(int argc, char** argv) {
-  const auto line = parse_command_line(argc, argv);
+  auto line = parse_command_line(argc, argv);
   if (!line) return kDone;
+  line->train.command = command_text(argc, argv);
   if (!line->predict) return train(line->train);
   check_device(line->predict->device);
   reading([&] { predict(*line->predict); });

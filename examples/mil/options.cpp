@@ -24,6 +24,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
   const auto probability = CLI::Range(0.0, 1.0);
   app.add_option("--data", o.data,
                  "Benchmark (musk1, musk2, elephant, ucsb_breast_cancer) or CSV file: bag label, bag id, features");
+  add_data_options(app, o.csv);
   app.add_option("--folds", o.folds, "Folds of the cross-validation, stratified by label")
       ->check(CLI::Range(2, 1000000));
   app.add_option("--repeats", o.repeats, "Repetitions with other folds")->check(positive);
@@ -58,7 +59,8 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
 CLI::App* add_predict(CLI::App& app, PredictOptions& o) {
   auto* predict = app.add_subcommand("predict", "Score bags with a saved model and say which instances decided");
   predict->add_option("--model", o.model, "File written by --save-model")->required();
-  predict->add_option("--data", o.data, "CSV file: bag label (any number), bag id, features")->required();
+  predict->add_option("--data", o.data, "CSV file: bag label, bag id, features; labels may be missing")->required();
+  add_data_options(*predict, o.csv);
   predict->add_option("--top", o.top, "Instances to name for each bag")->check(CLI::NonNegativeNumber);
   predict->add_option("--scores", o.scores, "CSV file for the weight of every instance");
   predict->add_option("--device", o.device, "cpu, cuda or cuda:N");

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "data_options.h"
+
 #include <c10/util/Exception.h>
 
 #include <cstdint>
@@ -11,6 +13,8 @@ namespace hopfield::mil {
 /// What `hopfield_mil` was asked to do: cross-validate, and perhaps train a model to keep.
 struct TrainOptions {
   std::string data;
+  DataOptions csv;
+  std::string command;  // the whole call
   int64_t folds = 10, repeats = 1;
   int64_t seed = 0;
   int64_t epochs = 40, batch = 4;
@@ -28,6 +32,7 @@ struct TrainOptions {
 /// What `hopfield_mil predict` was asked to do.
 struct PredictOptions {
   std::string model, data, scores;
+  DataOptions csv;
   int64_t top = 3;
   std::string device = "cpu";
   bool quiet = false;
