@@ -102,7 +102,7 @@ void CsvReader::choose_columns() {
 int64_t CsvReader::most_rows() const {
   // All cells but the label hold at least a character, unless empty ones are values that are missing.
   const auto least_size = options_.missing().empty() ? 2 * columns_ - 1 : columns_;
-  return (size_ + 1) / least_size;
+  return (size_ + 1) / least_size + 1;  // one more, so that a row of empty cells is told what it lacks
 }
 
 bool CsvReader::next_row() {

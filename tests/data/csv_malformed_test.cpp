@@ -71,6 +71,7 @@ TEST(MalformedCsv, MilReaderNamesThePlace) {
           {"1,1,2\n1,\"1,2\"\n", ", line 2: expected 3 columns like the first line, got 2"},
           {"1,1,2,\n", ", line 1, column 4: expected a number, got an empty cell" + missing},
           {"1,1,,2\n", ", line 1, column 3: expected a number, got an empty cell" + missing},
+          {"1,1,,,,,,\n", ", line 1, column 3: expected a number, got an empty cell" + missing},
           {",1,2\n", ", line 1, column 1: expected a number, got an empty cell; labels cannot be missing"},
           {"1,,2\n", ", line 1, column 2: expected a bag id, got an empty cell"},
           {"1,\" \",2\n", ", line 1, column 2: expected a bag id, got an empty cell"},
