@@ -120,7 +120,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
     throw UsageError{"--model: expected a description of the model in '" + path + "', got '" +
                      text->second.substr(0, 80) + "'"};
   } catch (const c10::Error& error) {
-    throw UsageError{"--model: '" + path + "': " + error.what_without_backtrace()};
+    throw UsageError{"--model: '" + path + "': " + examples::plain_message(error)};
   }
 }
 
