@@ -36,14 +36,14 @@ const CLI::App& command_of(const CLI::App& app, const Arguments& arguments) {
 [[noreturn]] void refuse_option(const CLI::App& app, const CLI::App& command, const std::string& name) {
   const auto where = &command == &app ? std::string() : " of " + command.get_name();
   const auto hint = suggestion(name, option_names(command));
-  if (!hint.empty()) throw UsageError{quote(name) + ": unknown option" + where + hint};
+  if (!hint.empty()) throw UsageError{shown(name) + ": unknown option" + where + hint};
   for (const auto* other : commands_of(app)) {
     if (other != &command && other->get_option_no_throw(name) != nullptr) {
       throw UsageError{name + ": unknown option" + where + "; it belongs to the command " + other->get_name() +
                        ", which has to come first"};
     }
   }
-  throw UsageError{quote(name) + ": unknown option" + where + kSeeHelp};
+  throw UsageError{shown(name) + ": unknown option" + where + kSeeHelp};
 }
 
 [[noreturn]] void refuse_word(const CLI::App& app, const CLI::App& command, const std::string& word) {
@@ -122,6 +122,9 @@ bool CommandLine::parse(int argc, char** argv) {
   std::reverse(options.begin(), options.end());  // the order in which CLI11 takes a vector
   try {
     app_.parse(std::move(options));
+  } catch (const CLI::RequiredError& error) {
+    const std::string text = error.what();
+    throw UsageError{text.substr(0, text.find(' ')) + ": expected to be given, got nothing" + kSeeHelp};
   } catch (const CLI::ParseError& error) {
     throw UsageError{std::string(error.what()) + kSeeHelp};
   }

@@ -16,7 +16,7 @@ std::string plain_message(const std::exception& error) {
     return "there is not enough memory; choose smaller sizes, a smaller --batch or fewer --threads";
   }
   text = text.substr(0, text.find("\nCUDA"));  // advice for debugging kernels
-  static const std::regex place(R"(\[enforce fail at [^\]]*\] *(\S+ [=<>!]+ \S+\. *)?)");
+  static const std::regex place(R"(\[(enforce fail at|json\.exception)[^\]]*\] *(\S+ [=<>!]+ \S+\. *)?)");
   static const std::regex name(R"(\b(hopfield|c10|at|torch|std)(::[A-Za-z_]\w*)+(\(\))?(: )?)");
   text = std::regex_replace(std::regex_replace(text, place, ""), name, "");
   for (size_t end; (end = text.find('\n')) != std::string::npos;) text.replace(end, 1, " ");

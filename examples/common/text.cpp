@@ -36,16 +36,18 @@ std::string bare(const std::string& text) {
 
 }  // namespace
 
-std::string quote(const std::string& text) {
-  constexpr size_t kShown = 60;
+std::string shown(const std::string& text) {
+  constexpr size_t kShown = 200;
   auto end = std::min(text.size(), kShown);
   // Not in the middle of a UTF-8 character.
   while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  auto shown = valid_utf8(text.substr(0, end));
+  auto result = valid_utf8(text.substr(0, end));
   std::replace_if(
-      shown.begin(), shown.end(), [](unsigned char c) { return c < ' ' || c == 0x7F; }, '?');
-  return end == text.size() ? "'" + shown + "'" : "'" + shown + "...' (" + std::to_string(text.size()) + " bytes)";
+      result.begin(), result.end(), [](unsigned char c) { return c < ' ' || c == 0x7F; }, '?');
+  return end == text.size() ? result : result + "... (" + std::to_string(text.size()) + " bytes)";
 }
+
+std::string quote(const std::string& text) { return "'" + shown(text) + "'"; }
 
 std::string valid_utf8(const std::string& text) {
   using Json = nlohmann::json;

@@ -5,7 +5,8 @@
 
 namespace hopfield::examples {
 
-/// A user's text for a message: in quotes, on one line, shortened.
+/// A user's text for a message: on one line, shortened, and in quotes.
+std::string shown(const std::string& text);
 std::string quote(const std::string& text);
 
 /// The text with every byte that is not UTF-8 replaced, for JSON.

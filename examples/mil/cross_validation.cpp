@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace hopfield::mil {
@@ -42,7 +43,11 @@ void for_each_in_parallel(int64_t count, int64_t threads, std::atomic<bool>& sto
     }
   };
   std::vector<std::thread> workers;
-  for (int64_t i = 0; i < std::min(count, threads); ++i) workers.emplace_back(loop);
+  try {
+    for (int64_t i = 0; i < std::min(count, threads); ++i) workers.emplace_back(loop);
+  } catch (const std::system_error&) {  // the system gives no more threads: the ones there do the work
+    if (workers.empty()) throw;
+  }
   for (auto& worker : workers) worker.join();
   if (failure) std::rethrow_exception(failure);
 }

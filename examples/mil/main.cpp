@@ -52,14 +52,20 @@ int train(const TrainOptions& options) {
     examples::Progress progress(options.trainings() * options.epochs, "epochs", options.quiet);
     progress.line(first_line(options));
     progress.line(table_line(table, data_title(options.data)));
-    outcome = cross_validate(table, options, checkpoint, progress);
+    try {
+      outcome = cross_validate(table, options, checkpoint, progress);
+    } catch (...) {
+      checkpoint.write();
+      throw;
+    }
   }
   OutputFiles files;
   files.add_failure("--checkpoint", checkpoint.write());
   if (!outcome.complete) {
-    examples::print_error(std::string(kProgram) + ": interrupted; " +
-                          (checkpoint.enabled() ? "go on with --resume --checkpoint " + checkpoint.path()
-                                                : "nothing was kept, because there was no --checkpoint"));
+    const auto advice = !checkpoint.enabled()      ? "nothing was kept, because there was no --checkpoint"
+                        : files.failures().empty() ? "go on with --resume --checkpoint " + checkpoint.path()
+                                                   : "the last state was not kept";
+    examples::print_error(std::string(kProgram) + ": interrupted; " + advice);
     fail(files);
     return examples::kFailed;
   }

@@ -79,7 +79,7 @@ void TrainedModel::save(const std::string& path) const {
 }
 
 TrainedModel TrainedModel::load(const std::string& path) {
-  const auto file = io::load_safetensors(path);
+  const auto file = reading("--model", [&] { return io::load_safetensors(path); });
   const auto text = file.metadata.find(kOptionsKey);
   if (text == file.metadata.end()) {
     throw UsageError{"--model: expected a file written by --save-model, got '" + path +
