@@ -1,5 +1,6 @@
 #include "data_options.h"
 
+#include "common/text.h"
 #include "options.h"
 
 #include <ATen/ATen.h>
@@ -17,12 +18,15 @@ const std::map<std::string, std::optional<char>> kDelimiters{{"auto", std::nullo
                                                              {"tab", '\t'},          {"\\t", '\t'},  {"space", ' '}};
 
 std::string check_delimiter(const std::string& text) {
-  if (text.size() == 1 || kDelimiters.count(text) == 1) return "";
-  return "expected a single character, tab or space, got '" + text + "'";
+  const bool is_sign =
+      text.size() == 1 && std::string("!#$%&'()*,/:;<=>?@[\\]^_`{|}~ \t").find(text) != std::string::npos;
+  if (is_sign || kDelimiters.count(text) == 1) return "";
+  return "expected tab, space or a sign that numbers and quotes do not need, got " + examples::quote(text);
 }
 
 std::string check_header(const std::string& text) {
-  return text == "yes" || text == "no" || text == "auto" ? "" : "expected yes, no or auto, got '" + text + "'";
+  return text == "yes" || text == "no" || text == "auto" ? ""
+                                                         : "expected yes, no or auto, got " + examples::quote(text);
 }
 
 std::string check_positive(const std::string& text) {
@@ -50,21 +54,18 @@ data::CsvOptions csv_options(const DataOptions& options) {
   return csv;
 }
 
-/// The library's sentences in the words of the command line.
-std::string plain(std::string message) {
-  if (message.rfind("hopfield::", 0) == 0) message.erase(0, message.find(": ") + 2);
+/// The library's sentences name its own options, which are called alike here.
+std::string with_our_options(std::string message) {
   const std::string option = "CsvOptions::";
-  for (auto at = message.find(option); at != std::string::npos; at = message.find(option, at)) {
-    message.replace(at, option.size(), "--");
-  }
+  for (size_t at = 0; (at = message.find(option, at)) != std::string::npos;) message.replace(at, option.size(), "--");
   return message;
 }
 
-data::MilTable read(const std::string& data, const data::CsvOptions& options) {
+data::MilTable read(const std::string& path, const data::CsvOptions& options) {
   try {
-    return reading([&] { return data::read_mil_csv(resolve_data(data), options); });
+    return reading("--data", [&] { return data::read_mil_csv(path, options); });
   } catch (const UsageError& error) {
-    throw UsageError{plain(error.message)};
+    throw UsageError{with_our_options(error.message)};
   }
 }
 
@@ -72,27 +73,26 @@ data::MilTable read(const std::string& data, const data::CsvOptions& options) {
 std::string name_labels(const data::MilTable& table) {
   constexpr size_t kNamed = 4;
   const std::set<std::string> labels(table.label_texts.begin(), table.label_texts.end());
-  std::string text;
-  size_t named = 0;
+  std::vector<std::string> quoted;
   for (const auto& label : labels) {
-    if (named++ < kNamed) text += (named == 1 ? "'" : ", '") + label.substr(0, 40) + "'";
+    if (quoted.size() < kNamed) quoted.push_back(examples::quote(label));
   }
-  return text + (named > kNamed ? fmt::format(" and {} more", named - kNamed) : "");
+  const auto others = labels.size() - quoted.size();
+  return examples::joined(quoted) + (others > 0 ? fmt::format(" and {} more", others) : "");
 }
 
 /// Two classes can be told apart; one or more than two cannot.
-void check_classes(const data::MilTable& table, const std::string& data, const DataOptions& options) {
+void check_classes(const data::MilTable& table, const std::string& path, const DataOptions& options) {
   const auto labels = table.labels();
   const std::set<double> classes(labels.data_ptr<double>(), labels.data_ptr<double>() + labels.numel());
   if (classes.size() == 2) return;
   if (options.positive) {
     throw UsageError{
-        fmt::format("--positive: expected a label that some bags of '{}' have and others have not, got "
-                    "'{}'; the labels are {}",
-                    data, *options.positive, name_labels(table))};
+        fmt::format("--positive: expected a label that some bags have and others have not, got {}; the labels are {}",
+                    examples::quote(*options.positive), name_labels(table))};
   }
-  throw UsageError{fmt::format("--data: expected bags of 2 classes in '{}', got {} {}: {}{}", data, classes.size(),
-                               classes.size() == 1 ? "class" : "classes", name_labels(table),
+  throw UsageError{fmt::format("--data: expected bags of 2 classes in {}, got {} {}: {}{}", examples::quote(path),
+                               classes.size(), classes.size() == 1 ? "class" : "classes", name_labels(table),
                                classes.size() > 2 ? "; --positive LABEL takes one of them against all others" : "")};
 }
 
@@ -132,14 +132,14 @@ void add_data_options(CLI::App& app, DataOptions& options) {
       ->check(CLI::Validator(check_positive, ""));
 }
 
-data::MilTable read_training_bags(const std::string& data, const DataOptions& options) {
-  auto table = read(data, csv_options(options));
-  check_classes(table, data, options);
+data::MilTable read_training_bags(const std::string& path, const DataOptions& options) {
+  auto table = read(path, csv_options(options));
+  check_classes(table, path, options);
   return data::binary_labels(std::move(table));
 }
 
-data::MilTable read_bags_to_score(const std::string& data, const DataOptions& options, int64_t features) {
-  return read(data, csv_options(options).model_features(features));
+data::MilTable read_bags_to_score(const std::string& path, const DataOptions& options, int64_t features) {
+  return read(path, csv_options(options).model_features(features));
 }
 
 std::string table_notes(const data::MilTable& table) {

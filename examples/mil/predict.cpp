@@ -1,5 +1,7 @@
 #include "predict.h"
 
+#include "common/console.h"
+#include "common/output_files.h"
 #include "data_options.h"
 #include "model.h"
 #include "report.h"
@@ -40,16 +42,16 @@ std::string agreement(const data::MilTable& table, const std::vector<double>& lo
 
 }  // namespace
 
-void predict(const PredictOptions& options) {
+int predict(const PredictOptions& options) {
   auto trained = TrainedModel::load(options.model);
-  const auto table = read_bags_to_score(options.data, options.csv, trained.model->options.features);
+  const auto table = read_bags_to_score(resolve_data(options.data), options.csv, trained.model->options.features);
   const at::Device device(options.device);
   trained.model->to(device);
   trained.model->eval();
   if (!options.quiet) {
-    fmt::print("hopfield {}, model {} on device {}: {} bags{}{}\n", version(), options.model, options.device,
-               table.bags.size(), table.labels().isnan().all().item<bool>() ? " without labels" : "",
-               table_notes(table));
+    examples::print(fmt::format(
+        "hopfield {}, model {} on device {}: {} bags{}{}", version(), options.model, options.device, table.bags.size(),
+        table.labels().isnan().all().item<bool>() ? " without labels" : "", table_notes(table)));
   }
 
   torch::NoGradGuard no_grad;
@@ -61,20 +63,22 @@ void predict(const PredictOptions& options) {
     logits.push_back(trained.model->forward(bag).item<double>());
     const double score = 1 / (1 + std::exp(-logits.back()));
     const auto weights = trained.model->instance_weights(bag).to(at::kCPU, at::kDouble);
-    if (options.top > 0 && !options.quiet) {
-      fmt::print("{}: {:.4f}  decided by instances {}\n", table.bag_ids[i], score,
-                 name_instances(weights, options.top));
-    } else {
-      fmt::print("{}: {:.4f}\n", table.bag_ids[i], score);
-    }
+    const bool names_instances = options.top > 0 && !options.quiet;
+    examples::print(
+        fmt::format("{}: {:.4f}{}", table.bag_ids[i], score,
+                    names_instances ? "  decided by instances " + name_instances(weights, options.top) : ""));
     for (int64_t k = 0; k < weights.size(0); ++k) {
       csv += fmt::format("{},{:.9g},{},{:.9g}\n", csv_cell(table.bag_ids[i]), score, k, weights.data_ptr<double>()[k]);
     }
   }
-  if (!options.scores.empty()) io::write_file(options.scores, csv);
-  if (options.quiet) return;
-  fmt::print("{}\n", agreement(table, logits));
-  if (!options.scores.empty()) fmt::print("{}\n", written_line({options.scores}));
+  examples::OutputFiles files;
+  files.write({"--scores", options.scores}, [&](const auto& path) { io::write_file(path, csv); });
+  if (!options.quiet) {
+    examples::print(agreement(table, logits));
+    for (const auto& path : files.written()) examples::print("wrote " + path);
+  }
+  for (const auto& failure : files.failures()) examples::print_error("hopfield_mil: " + failure);
+  return files.failures().empty() ? examples::kDone : examples::kFailed;
 }
 
 }  // namespace hopfield::mil

@@ -151,12 +151,4 @@ std::string csv_cell(const std::string& text) {
   return quoted + '"';
 }
 
-std::string written_line(const std::vector<std::string>& paths) {
-  std::string text;
-  for (const auto& path : paths) {
-    if (!path.empty()) text += (text.empty() ? "wrote " : ", ") + path;
-  }
-  return text;
-}
-
 }  // namespace hopfield::mil

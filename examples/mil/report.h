@@ -28,7 +28,4 @@ void write_scores(const std::string& path, const data::MilTable& table, const st
 /// A cell of a CSV file, quoted where it has to be.
 std::string csv_cell(const std::string& text);
 
-/// "wrote a.json, b.csv" for all that are not empty; nothing without any.
-std::string written_line(const std::vector<std::string>& paths);
-
 }  // namespace hopfield::mil

@@ -330,6 +330,9 @@ std::string CsvReader::advice(std::string_view text) const {
     return "; CsvOptions::positive names the positive class of labels that are text";
   }
   if (is_usual_mark(text)) return "; CsvOptions::missing names marks of missing values";
+  if (!has_labels() && column_ == layout_.ids + 1) {
+    return c10::str("; ", columns_, " columns are read as ", features(), " features without labels");
+  }
   if (line_number_ == 1 && !options_.header()) return "; CsvOptions::header tells whether the first row holds names";
   return "";
 }

@@ -216,6 +216,11 @@ TEST(CsvForModels, OtherColumnsAreRefused) {
   }
 }
 
+TEST(CsvForModels, LabelsInPlaceOfAFeatureShow) {
+  EXPECT_THAT(error_of("1,a,2,3\n", CsvOptions().model_features(3)),
+              HasSubstr("line 1, column 2: expected a number, got 'a'; 4 columns are read as 3 features without labels"));
+}
+
 TEST(CsvFormats, OthersAreNamed) {
   const auto is_named = [](const std::string& content, const std::string& name) {
     EXPECT_THAT(error_of(content), HasSubstr(": expected text in UTF-8, got " + name)) << name;

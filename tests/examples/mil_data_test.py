@@ -162,6 +162,7 @@ class MilDataTest(unittest.TestCase):
         self.check_all(read, predict, self.check_done)
         refused = {
             "more features": (rows(change=lambda c: [*c, "1"]), [], "3 features", "got 6"),
+            "a feature less": (rows(change=lambda c: c[:4]), [], "'b0'", "3 features without labels"),
             "less features": (rows(change=lambda c: c[:3]), [], "3 features", "got 3"),
             "labels of text": (rows(("no", "yes")), [], "'no'", "--positive"),
             "missing without marks": (good.replace("0.00", "?"), [], "--missing"),

@@ -41,22 +41,21 @@ struct MilTable {
   std::vector<std::string> label_texts;  ///< of the bags, as the first row of each spells them
   bool has_header = false;               ///< whether a first row of names was skipped
 
-  /// [bags] float64
+  /// [bags] float64; NaN for those of which the file has none
   at::Tensor labels() const;
 };
 
 /// Rows of numbers, each with a label.
 struct LabelledTable {
   at::Tensor features;  ///< [rows, features] float32
-  at::Tensor labels;    ///< [rows] float64
+  at::Tensor labels;    ///< [rows] float64; NaN for those of which the file has none
 };
 
 /// Reads the format of the multiple-instance benchmarks: one instance a row, with columns bag label, bag id,
 /// features...
 ///
 ///     auto table = hopfield::data::binary_labels(hopfield::data::read_mil_csv("musk1.csv"));
-///     auto text_labels = hopfield::data::read_mil_csv("tumors.csv",
-///     CsvOptions().positive("malignant").missing({"NA"}));
+///     auto text_labels = hopfield::data::read_mil_csv("tumors.csv", CsvOptions().positive("malignant"));
 ///
 /// Rows with the same id form a bag, wherever they stand. Ids are any text. Numbers are finite, read in double
 /// precision whatever the locale, and features are rounded once to float32; numbers too small for that become 0.
