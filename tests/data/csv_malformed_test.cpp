@@ -205,17 +205,23 @@ void read_and_check_table(const std::string& path) {
   ASSERT_TRUE(table.labels.isfinite().all().item<bool>());
 }
 
+/// With all options at once: text labels, values and labels that are missing.
+void read_and_check_with_options(const std::string& path) {
+  const auto table = read_mil_csv(path, CsvOptions().positive("1").missing({"?", "-1"}).model_features(2));
+  ASSERT_EQ(table.bags.size(), table.label_texts.size());
+  for (const auto& bag : table.bags) {
+    ASSERT_EQ(bag.instances.size(1), 2);
+    ASSERT_FALSE(bag.instances.isinf().any().item<bool>());
+    ASSERT_TRUE(bag.label == 0 || bag.label == 1 || std::isnan(bag.label));
+  }
+}
+
 std::string mutated(std::string text, std::mt19937_64& engine) {
-  const std::vector<std::string> pieces{",",     "\n",
-                                        "\r\n",  "\"",
-                                        " ",     "\t",
-                                        "-",     "+",
-                                        "e",     ".",
-                                        "1e400", "nan",
-                                        "inf",   "\xEF\xBB\xBF",
-                                        kNul,    "\xFF",
-                                        "0",     "99999999999999999999",
-                                        "\n\n",  "a"};
+  const std::vector<std::string> pieces{
+      ",",    "\n", "\r\n",   "\"",           " ",   "\t",   "-", "+",
+      "e",    ".",  "1e400",  "nan",          "inf", ";",    "?", "NA",
+      "\"\"", ",,", "1e-400", "\xEF\xBB\xBF", kNul,  "\xFF", "0", "99999999999999999999",
+      "\n\n", "a"};
   const auto below = [&](size_t bound) { return static_cast<size_t>(engine() % bound); };
   for (size_t changes = 1 + below(4); changes > 0; --changes) {
     const auto at = below(text.size() + 1);
@@ -248,6 +254,7 @@ TEST(MalformedCsv, MutationsThrowOrLoad) {
     TemporaryFile file(mutated(seed_file, engine));
     loaded += loads(read_and_check_mil, file.path());
     loaded += loads(read_and_check_table, file.path());
+    loads(read_and_check_with_options, file.path());
     if (HasFailure()) FAIL() << "in round " << round;
   }
   EXPECT_GT(loaded, kRounds / 100);  // both outcomes must be exercised
