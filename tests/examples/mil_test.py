@@ -27,10 +27,6 @@ def run(*arguments, **options):
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
-def start(*arguments, **options):
-    return subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
 def small_files():
     """For preexec_fn: a file of more than 20 kB cannot be written, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
@@ -75,6 +71,12 @@ class MilTest(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.path = pathlib.Path(self.folder.name)
         (self.path / "bags.csv").write_text(separable())
+
+    def start(self, *arguments, **options):
+        process = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
 
     def assert_refused(self, result, *parts, code=2):
         self.assertEqual(result.returncode, code, result.stderr)
@@ -135,13 +137,13 @@ class MilTest(unittest.TestCase):
             return ["--data", MUSK1, "--folds", 4, "--epochs", 40, "--threads", 2, *files]
 
         parts = [*arguments("parts"), "--checkpoint", checkpoint]
-        process = start(*parts)
+        process = self.start(*parts)
         while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.02)
         process.kill()
         process.communicate()
         self.assertEqual(process.returncode, -signal.SIGKILL, "the run ended before it could be killed")
-        process = start(*parts, "--resume")
+        process = self.start(*parts, "--resume")
         process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         _, errors = process.communicate(timeout=120)
@@ -158,19 +160,17 @@ class MilTest(unittest.TestCase):
         arguments = ["--data", self.path / "bags.csv", *SHORT, "--epochs", 1000000, "--repeats", 10000]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number):
-                process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+                process = self.start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
                 process.stdout.readline()
                 process.send_signal(number)
                 _, errors = process.communicate(timeout=20)
                 self.assertEqual(process.returncode, 1, errors)
                 self.assertIn("nothing was kept", errors)
-        process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        process = self.start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         with self.assertRaises(subprocess.TimeoutExpired):
             process.communicate(timeout=0.5)
-        process.kill()
-        process.communicate()
 
     def checkpointed(self, *more):
         return ["--data", self.path / "bags.csv", *SHORT, "--checkpoint", self.path / "run.safetensors", *more]
@@ -222,7 +222,7 @@ class MilTest(unittest.TestCase):
 
     def test_the_first_fold_is_kept_and_others_keep_off(self):
         arguments = self.checkpointed("--epochs", 100, "--repeats", 200, "--threads", 1)
-        process = start(*arguments)
+        process = self.start(*arguments)
         while "fold  1/4" not in (line := process.stdout.readline()):
             self.assertNotEqual(line, "")
         self.assertTrue((self.path / "run.safetensors").exists())
