@@ -12,6 +12,7 @@ namespace hopfield::examples {
 namespace {
 
 constexpr auto kSeeHelp = "; see --help";
+const auto kFooter = std::string("Where an option is given twice, the last one counts.\n") + kExitCodes;
 
 using Arguments = std::vector<std::string>;
 
@@ -96,12 +97,12 @@ CommandLine::CommandLine(const std::string& program, const std::string& descript
     : app_(description, program), version_(std::move(version)) {
   app_.option_defaults()->take_last();
   app_.set_version_flag("--version", version_, "Print the version and exit");
-  app_.footer(kExitCodes);
+  app_.footer(kFooter);
 }
 
 CLI::App& CommandLine::add_command(const std::string& name, const std::string& description) {
   auto* command = app_.add_subcommand(name, description);
-  command->footer(kExitCodes);
+  command->footer(kFooter);
   return *command;
 }
 

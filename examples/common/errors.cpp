@@ -2,6 +2,7 @@
 
 #include "console.h"
 
+#include <algorithm>
 #include <new>
 #include <regex>
 
@@ -16,10 +17,13 @@ std::string plain_message(const std::exception& error) {
     return "there is not enough memory; choose smaller sizes, a smaller --batch or fewer --threads";
   }
   text = text.substr(0, text.find("\nCUDA"));  // advice for debugging kernels
+  constexpr size_t kMostBytes = 4000;          // std::regex recurses over the text
+  text = text.substr(0, kMostBytes);
   static const std::regex place(R"(\[(enforce fail at|json\.exception)[^\]]*\] *(\S+ [=<>!]+ \S+\. *)?)");
   static const std::regex name(R"(\b(hopfield|c10|at|torch|std)(::[A-Za-z_]\w*)+(\(\))?(: )?)");
   text = std::regex_replace(std::regex_replace(text, place, ""), name, "");
-  for (size_t end; (end = text.find('\n')) != std::string::npos;) text.replace(end, 1, " ");
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < ' '; }, ' ');
   return text;
 }
 

@@ -27,8 +27,10 @@ def run(*arguments, **options):
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
-def start(*arguments, **options):
-    return subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def run_all(calls):
+    """On all cores, because most of a short run is the loading of LibTorch."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda call: run(*call), calls))
 
 
 def small_files():
@@ -75,6 +77,12 @@ class MilTest(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.path = pathlib.Path(self.folder.name)
         (self.path / "bags.csv").write_text(separable())
+
+    def start(self, *arguments, **options):
+        process = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
 
     def assert_refused(self, result, *parts, code=2):
         self.assertEqual(result.returncode, code, result.stderr)
@@ -135,13 +143,13 @@ class MilTest(unittest.TestCase):
             return ["--data", MUSK1, "--folds", 4, "--epochs", 40, "--threads", 2, *files]
 
         parts = [*arguments("parts"), "--checkpoint", checkpoint]
-        process = start(*parts)
+        process = self.start(*parts)
         while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.02)
         process.kill()
         process.communicate()
         self.assertEqual(process.returncode, -signal.SIGKILL, "the run ended before it could be killed")
-        process = start(*parts, "--resume")
+        process = self.start(*parts, "--resume")
         process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         _, errors = process.communicate(timeout=120)
@@ -158,19 +166,17 @@ class MilTest(unittest.TestCase):
         arguments = ["--data", self.path / "bags.csv", *SHORT, "--epochs", 1000000, "--repeats", 10000]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number):
-                process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+                process = self.start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
                 process.stdout.readline()
                 process.send_signal(number)
                 _, errors = process.communicate(timeout=20)
                 self.assertEqual(process.returncode, 1, errors)
                 self.assertIn("nothing was kept", errors)
-        process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        process = self.start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         with self.assertRaises(subprocess.TimeoutExpired):
             process.communicate(timeout=0.5)
-        process.kill()
-        process.communicate()
 
     def checkpointed(self, *more):
         return ["--data", self.path / "bags.csv", *SHORT, "--checkpoint", self.path / "run.safetensors", *more]
@@ -180,35 +186,41 @@ class MilTest(unittest.TestCase):
         self.assertEqual(run(*base).returncode, 0)
         self.assertFalse((self.path / "run.safetensors.lock").exists())
         kept = checkpoint.read_bytes()
-        self.assert_refused(run(*base), "run.safetensors", "--resume", "--overwrite")
-        self.assert_refused(run(*base, "--resume", "--epochs", 5), "epochs is 3 there and 5 here")
-        self.assert_refused(run(*base, "--resume", "--seed", 5), "seed is 0 there and 5 here")
+        changes = {
+            (): ["run.safetensors", "--resume", "--overwrite"],
+            ("--resume", "--epochs", 5): ["epochs is 3 there and 5 here"],
+            ("--resume", "--seed", 5): ["seed is 0 there and 5 here"],
+        }
+        for (change, parts), result in zip(changes.items(), run_all([*base, *change] for change in changes)):
+            with self.subTest(change):
+                self.assert_refused(result, *parts)
         self.assertEqual(checkpoint.read_bytes(), kept)
 
-        def damage(name, content, *parts):
-            with self.subTest(name):
-                checkpoint.write_bytes(content)
-                self.assert_refused(run(*base, "--resume"), "run.safetensors", *parts)
+        def edited(change):
+            copy = self.path / "copy"
+            copy.write_bytes(kept)
+            edit_metadata(copy, change)
+            return copy.read_bytes()
 
-        damage("half", kept[: len(kept) // 2])
-        damage("empty", b"", "got 0")
-        damage("nonsense", b"nonsense")
-        for position in (9, len(kept) // 3, len(kept) // 2, len(kept) - 1):
-            damage(position, kept[:position] + bytes([kept[position] ^ 4]) + kept[position + 1 :])
-        edits = {
-            "newer": ({"run.version": "9"}, "format '9'"),
-            "of another program": ({"run.program": "elsewhere"}, "the program 'elsewhere'"),
-            "with another digest": ({"run.digest": "0" * 16}, "damaged"),
+        damaged = {
+            "half": (kept[: len(kept) // 2], "truncated"),
+            "empty": (b"", "got 0"),
+            "nonsense": (b"nonsense", "not a safetensors file"),
+            "newer": (edited(lambda metadata: metadata.update({"run.version": "9"})), "format '9'"),
+            "elsewhere": (edited(lambda metadata: metadata.update({"run.program": "another"})), "the program 'another'"),
+            "digest": (edited(lambda metadata: metadata.update({"run.digest": "0" * 16})), "damaged"),
+            "other": (edited(lambda metadata: metadata.clear()), "did not write"),
         }
-        for name, (change, part) in edits.items():
-            checkpoint.write_bytes(kept)
-            edit_metadata(checkpoint, lambda metadata, change=change: metadata.update(change))
-            damage(name, checkpoint.read_bytes(), part)
-        checkpoint.write_bytes(kept)
-        edit_metadata(checkpoint, lambda metadata: metadata.clear())
-        damage("without a description", checkpoint.read_bytes(), "did not write")
+        for position in (9, len(kept) // 3, len(kept) // 2, len(kept) - 1):
+            damaged[f"byte{position}"] = (kept[:position] + bytes([kept[position] ^ 4]) + kept[position + 1 :], "--resume")
+        for name, (content, _) in damaged.items():
+            (self.path / name).write_bytes(content)
+        results = run_all([*base, "--resume", "--checkpoint", self.path / name] for name in damaged)
+        for (name, (content, part)), result in zip(damaged.items(), results):
+            with self.subTest(name):
+                self.assert_refused(result, name, part)
+                self.assertEqual((self.path / name).read_bytes(), content)
 
-        checkpoint.write_bytes(kept)
         bags = (self.path / "bags.csv").read_text()
         for name, text in {"a cell": bags.replace("5.0", "5.0000000001", 1), "the file": bags + "\n"}.items():
             with self.subTest(name):
@@ -222,7 +234,7 @@ class MilTest(unittest.TestCase):
 
     def test_the_first_fold_is_kept_and_others_keep_off(self):
         arguments = self.checkpointed("--epochs", 100, "--repeats", 200, "--threads", 1)
-        process = start(*arguments)
+        process = self.start(*arguments)
         while "fold  1/4" not in (line := process.stdout.readline()):
             self.assertNotEqual(line, "")
         self.assertTrue((self.path / "run.safetensors").exists())
@@ -300,9 +312,7 @@ class MilTest(unittest.TestCase):
         (self.path / "model.safetensors").write_bytes(b"")
         before = sorted(path.name for path in self.path.iterdir())
         calls = mil_mistakes.all_calls(self.path)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = list(pool.map(lambda call: run(*call[0]), calls))
-        for (arguments, parts), result in zip(calls, results):
+        for (arguments, parts), result in zip(calls, run_all(arguments for arguments, _ in calls)):
             with self.subTest(arguments):
                 self.assert_refused(result, *parts)
                 self.assertEqual(result.stdout, "")
@@ -323,11 +333,13 @@ class MilTest(unittest.TestCase):
             "two labels in a bag": (good + "1,b0,1,2,3\n", "b0"),
             "a NUL byte": (good.replace("5.0", "5\0", 1), "line"),
         }
-        for name, (text, part) in broken.items():
+        for name, (text, _) in broken.items():
+            (self.path / f"{name}.csv").write_text(text)
+        results = run_all(["--data", self.path / f"{name}.csv", *SHORT, "--json", self.path / "none.json"] for name in broken)
+        for (name, (_, part)), result in zip(broken.items(), results):
             with self.subTest(name):
-                (self.path / "broken.csv").write_text(text)
-                self.assert_refused(run("--data", self.path / "broken.csv", *SHORT, "--json", self.path / "none.json"), part)
-                self.assertFalse((self.path / "none.json").exists())
+                self.assert_refused(result, part)
+        self.assertFalse((self.path / "none.json").exists())
         for name, text in {"BOM": "\ufeff" + good, "CRLF": good.replace("\n", "\r\n")}.items():
             with self.subTest(name):
                 (self.path / "odd.csv").write_text(text, newline="")
