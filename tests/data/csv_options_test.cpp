@@ -217,8 +217,9 @@ TEST(CsvForModels, OtherColumnsAreRefused) {
 }
 
 TEST(CsvForModels, LabelsInPlaceOfAFeatureShow) {
-  EXPECT_THAT(error_of("1,a,2,3\n", CsvOptions().model_features(3)),
-              HasSubstr("line 1, column 2: expected a number, got 'a'; 4 columns are read as 3 features without labels"));
+  EXPECT_THAT(
+      error_of("1,a,2,3\n", CsvOptions().model_features(3)),
+      HasSubstr("line 1, column 2: expected a number, got 'a'; 4 columns are read as 3 features without labels"));
 }
 
 TEST(CsvFormats, OthersAreNamed) {
