@@ -14,9 +14,13 @@ BagBatch BagBatch::from(const std::vector<at::Tensor>& bags) {
   auto offsets = at::zeros({static_cast<int64_t>(bags.size()) + 1}, at::kLong);
   for (size_t i = 0; i < bags.size(); ++i) {
     const auto& instances = bags[i];
-    TORCH_CHECK(instances.defined() && instances.dim() == 2, "hopfield::BagBatch::from: expected bag ", i,
-                " to have 2 dimensions [instances, features], got ",
-                instances.defined() ? c10::str(instances.sizes()) : std::string("an undefined tensor"));
+    TORCH_CHECK(
+        instances.defined() && !instances.is_nested() && instances.layout() == at::kStrided && instances.dim() == 2,
+        "hopfield::BagBatch::from: expected bag ", i,
+        " to be a dense tensor of 2 dimensions [instances, features], got ",
+        instances.defined() ? (instances.is_nested() ? std::string("a nested one")
+                                                     : c10::str(instances.sizes(), ", ", instances.layout()))
+                            : std::string("an undefined tensor"));
     TORCH_CHECK(instances.size(1) == first.size(1) && instances.scalar_type() == first.scalar_type() &&
                     instances.device() == first.device(),
                 "hopfield::BagBatch::from: expected bag ", i, " to have ", first.size(1), " features of type ",
@@ -52,13 +56,13 @@ BagBatch BagBatch::to(at::Device device) const {
 std::vector<int64_t> bag_sizes(const at::Tensor& offsets, int64_t total) {
   TORCH_CHECK(offsets.defined() && offsets.dim() == 1 && offsets.numel() > 0 &&
                   c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
-              "hopfield: expected offsets to be 1-dimensional integers [bags + 1], got ",
+              "hopfield::bag_sizes: expected offsets to be 1-dimensional integers [bags + 1], got ",
               offsets.defined() ? c10::str(offsets.sizes(), " of type ", offsets.scalar_type())
                                 : std::string("an undefined tensor"));
   const auto host = offsets.to(at::kCPU, at::kLong).contiguous();
   const auto* begin = host.data_ptr<int64_t>();
   const auto bags = host.numel() - 1;
-  TORCH_CHECK(begin[0] == 0 && begin[bags] == total, "hopfield: expected offsets to run from 0 to ", total,
+  TORCH_CHECK(begin[0] == 0 && begin[bags] == total, "hopfield::bag_sizes: expected offsets to run from 0 to ", total,
               ", the number of rows, got ", begin[0], " to ", begin[bags],
               host.sum().item<int64_t>() == total
                   ? "; lengths become offsets by at::cat({at::zeros({1}, at::kLong), lengths.cumsum(0)})"
@@ -66,7 +70,7 @@ std::vector<int64_t> bag_sizes(const at::Tensor& offsets, int64_t total) {
   std::vector<int64_t> sizes(bags);
   for (int64_t i = 0; i < bags; ++i) {
     sizes[i] = begin[i + 1] - begin[i];
-    TORCH_CHECK(sizes[i] >= 0, "hopfield: expected offsets that never fall, got ", begin[i], " followed by ",
+    TORCH_CHECK(sizes[i] >= 0, "hopfield::bag_sizes: expected offsets that never fall, got ", begin[i], " followed by ",
                 begin[i + 1], " at position ", i + 1);
   }
   return sizes;

@@ -106,6 +106,9 @@ void AssociationCoreImpl::check_patterns(const AssociationInput& patterns, const
   const auto check = [&](const at::Tensor& tensor, const char* name, int64_t dimensions, std::optional<int64_t> width) {
     const auto shape = dimensions == 2 ? "[total, size]" : s.batch_first ? "[N, rows, size]" : "[rows, N, size]";
     HOPFIELD_CHECK(tensor.defined(), "expected ", name, " to have shape ", shape, ", got an undefined tensor");
+    HOPFIELD_CHECK(!tensor.is_nested() && tensor.layout() == at::kStrided, "expected ", name,
+                   " to be a dense tensor, got ", tensor.is_nested() ? "a nested one" : c10::str(tensor.layout()),
+                   "; ragged patterns are concatenated, with offsets, for associate_bags() and pool_bags()");
     HOPFIELD_CHECK(tensor.dim() == dimensions, "expected ", name, " to have ", dimensions, " dimensions ", shape,
                    ", got ", tensor.sizes());
     HOPFIELD_CHECK(!width || tensor.size(-1) == *width, "expected ", name, " to have size ", width.value_or(0),

@@ -212,7 +212,9 @@ void define_op(torch::Library& library, const std::string& name, const std::stri
 }
 
 std::optional<at::Tensor> recorded_on(c10::Device device, const std::optional<at::Tensor>& tensor) {
-  if (!tensor || !tensor->defined() || tensor->device() == device || device.is_meta()) return tensor;
+  if (!tensor || !tensor->defined() || tensor->device() == device || device.is_meta() || tensor->is_meta()) {
+    return tensor;
+  }
   return tensor->to(device);
 }
 

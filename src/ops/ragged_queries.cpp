@@ -29,12 +29,12 @@ RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& stat
   const auto total = offsets[-1].item<int64_t>();
   const auto padding = padding_mask_of(lengths_of(offsets, total), result.output.device());
   const auto rows = padding.bitwise_not().flatten().nonzero().squeeze(-1);  // of [N * L]
+  const bool has_heads = result.output.dim() == 4;
   for (auto member :
        {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
         &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy}) {
     auto& tensor = result.*member;
     if (!tensor.defined()) continue;
-    const bool has_heads = result.output.dim() == 4;
     tensor = (has_heads ? tensor.transpose(1, 2) : tensor).flatten(0, 1).index_select(0, rows);
   }
   return result;

@@ -119,7 +119,7 @@ class Call {
     key_bias_ = joined_key_bias(input.masks.key_bias, input.masks.padding_mask, floats_);
     if (key_bias_.defined()) {
       key_bias_ = (call.offsets != nullptr ? key_bias_ : key_bias_.flatten(1)).contiguous();
-      call.masks.key_bias = float_pointer(key_bias_);
+      call.key_bias = float_pointer(key_bias_);
       call.key_bias_batch = call.offsets != nullptr || key_bias_.size(0) == 1 ? 0 : call.keys;
     }
     if (!input.masks.association_mask.defined()) return;

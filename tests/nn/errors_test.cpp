@@ -109,11 +109,11 @@ TEST(LayerErrors, WrongInputsAreNamed) {
   const BagBatch bags{at::zeros({6, 8}), at::tensor({0, 2, 6}, at::kLong), {}};
   const std::vector<WrongCall> calls{
       {"undefined", [&] { layer->forward(at::Tensor()); }, {"state", "[N, rows, size]", "undefined"}},
-      {"rank 2",
+      {"rank 1",
        [&] {
-         layer->forward(at::zeros({4, 8}));
+         layer->forward(at::zeros({8}));
        },
-       {"3 dimensions [N, rows, size]", "[4, 8]"}},
+       {"3 dimensions [N, rows, size]", "[8]"}},
       {"rank 4",
        [&] {
          layer->forward(at::zeros({1, 2, 4, 8}));

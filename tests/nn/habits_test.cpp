@@ -37,7 +37,7 @@ TEST(Habits, OneSequenceWithoutABatch) {
     const int64_t batch_dimension = batch_first ? 0 : 1;
     const auto x = floats({5, 8}, 1), memory = floats({7, 8}, 2);
     const auto batched = [&](const at::Tensor& tensor) { return tensor.unsqueeze(batch_dimension); };
-    const auto padding = at::tensor({false, false, false, true, true});
+    const auto padding = at::tensor({0, 0, 0, 1, 1}).to(at::kBool);
     const auto added = floats({5, 5}, 3);
 
     Hopfield layer(HopfieldOptions(8).num_heads(2).update_steps_max(1).batch_first(batch_first));
@@ -237,10 +237,28 @@ TEST(Habits, MessagesPointTheWay) {
          pool->pool_bags(std::vector<at::Tensor>{x[0], at::zeros({2, 7})});
        },
        {"bag 1", "8"}},
+      {"a sparse input", [&] { layer->forward(x.to_sparse()); }, {"hopfield::nn::Hopfield", "dense", "Sparse"}},
+      {"a sparse bag", [&] { BagBatch::from({x[0].to_sparse()}); }, {"hopfield::BagBatch::from", "dense", "Sparse"}},
+      {"sparse offsets",
+       [&] {
+         retrieve({x, at::zeros({8, 8}), {}, {}, offsets.to_sparse()});
+       },
+       {"hopfield::retrieve", "offsets", "dense"}},
       {"top of many", [&] { top_instances(x, offsets, 2); }, {"scores", "[total]", "select"}},
       {"top of none", [&] { top_instances(at::zeros({8}), offsets, 0); }, {"k", "0"}},
       {"top of other bags", [&] { top_instances(at::zeros({9}), offsets, 1); }, {"offsets", "9", "8"}}};
   for (const auto& wrong : all) expect_error(wrong);
+}
+
+TEST(Habits, AMemoryOfAnotherSizeSaysHowToLoadIt) {
+  HopfieldLayer full(HopfieldLayerOptions(8).trainable(false)), fresh(HopfieldLayerOptions(8).trainable(false));
+  full->set_patterns(floats({100, 8}, 1));
+  const auto path = ::testing::TempDir() + "habits_memory.safetensors";
+  io::save_module(path, *full);
+  expect_error({"fresh", [&] { io::load_module(path, *fresh); }, {"lookup_weights", "quantity", "set_patterns()"}});
+  fresh->set_patterns(at::zeros({100, 8}));
+  io::load_module(path, *fresh);
+  EXPECT_TRUE(bitwise_equal(fresh->lookup_weights, full->lookup_weights));
 }
 
 TEST(Habits, TheInstancesThatDecided) {

@@ -100,7 +100,7 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
       {"bool key bias", set(&Masks::key_bias, bools({2, 5})), {"key_bias", "floating-point", "Bool"}},
       {"offsets for rank 2",
        [] {
-         retrieve(I{floats({4, 6}), floats({5, 6}), {}, at::tensor({0, 5}), {}, {}, {}});
+         retrieve(I{floats({4, 6}), floats({5, 6}), {}, {}, at::tensor({0, 5})});
        },
        {"batch dimension", "offsets"}},
       {"ragged stored of rank 4",
