@@ -29,7 +29,7 @@ int main() {
   const auto labels = torch::arange(5).repeat({32});
   for (int step = 0; step < 1000; ++step) {
     const auto [stored, state] = make_pairs();
-    const auto found = layer->associate({stored, state, stored}, {}, nn::AssociationRequest().with_association());
+    const auto found = layer->associate({state, stored}, {}, nn::AssociationRequest().with_association());
     const auto loss =
         torch::nn::functional::nll_loss((found.association.squeeze(1) + 1e-9).log().flatten(0, 1), labels);
     optimizer.zero_grad();
@@ -38,7 +38,7 @@ int main() {
   }
 
   const auto [stored, state] = make_pairs();
-  const auto matrix = layer->get_association_matrix({stored, state, stored})[0][0];  // [queries, patterns]
+  const auto matrix = layer->get_association_matrix({state, stored})[0][0];  // [queries, patterns]
   int found = 0;
   for (int64_t query = 0; query < matrix.size(0); ++query) {
     fmt::print("query {}  ", query);

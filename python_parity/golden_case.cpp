@@ -155,23 +155,23 @@ struct Call {
   std::function<at::Tensor()> association_matrix, projected_pattern_matrix;
 };
 
-Call call(nn::Hopfield& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
-  const auto input =
-      x.size() == 1 ? nn::AssociationInput{x[0], x[0], x[0]} : nn::AssociationInput{x.at(0), x.at(1), x.at(2)};
-  const auto output = x.size() == 1 ? module->forward(x[0], masks.stored_pattern_padding_mask, masks.association_mask)
+/// Python's tuple is (stored, state, projection).
+Call call(nn::Hopfield& module, const std::vector<at::Tensor>& x, const Masks& masks) {
+  const auto input = x.size() == 1 ? nn::AssociationInput{x[0], x[0]} : nn::AssociationInput{x.at(1), x.at(0), x.at(2)};
+  const auto output = x.size() == 1 ? module->forward(x[0], masks.padding_mask, masks.association_mask)
                                     : module->associate(input, masks).output;
   return {output, [=]() mutable { return module->get_association_matrix(input, masks); },
           [=]() mutable { return module->get_projected_pattern_matrix(input); }};
 }
 
-Call call(nn::HopfieldPooling& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
+Call call(nn::HopfieldPooling& module, const std::vector<at::Tensor>& x, const Masks& masks) {
   const nn::PoolingInput input{x.at(0), x.size() == 1 ? at::Tensor() : x.at(1)};
   return {module->associate(input, masks).output,
           [=]() mutable { return module->get_association_matrix(input, masks); },
           [=]() mutable { return module->get_projected_pattern_matrix(input); }};
 }
 
-Call call(nn::HopfieldLayer& module, const std::vector<at::Tensor>& x, const nn::AssociationMasks& masks) {
+Call call(nn::HopfieldLayer& module, const std::vector<at::Tensor>& x, const Masks& masks) {
   const auto state = x.at(0);
   return {module->associate(state, masks).output,
           [=]() mutable { return module->get_association_matrix(state, masks); },
@@ -230,7 +230,7 @@ GoldenCase read_golden_case(const std::filesystem::path& file) {
   golden.config = string_map(member(dict, "config"), keep);
   golden.inputs = tensor_list(member(dict, "inputs"));
   auto masks = string_map(member(dict, "masks"), to_tensor);
-  golden.masks.stored_pattern_padding_mask = masks["stored_pattern_padding_mask"];
+  golden.masks.padding_mask = masks["stored_pattern_padding_mask"];
   golden.masks.association_mask = masks["association_mask"];
   golden.state_dict = string_map(member(dict, "state_dict"), to_tensor);
   golden.output = member(dict, "output").toTensor();

@@ -17,7 +17,7 @@ struct GoldenCase {
   std::string name, module;
   std::map<std::string, c10::IValue> config;  ///< constructor arguments of the Python module
   std::vector<at::Tensor> inputs;             ///< one tensor; stored, state, projection; or stored, projection
-  nn::AssociationMasks masks;
+  Masks masks;
   std::map<std::string, at::Tensor> state_dict;
   at::Tensor output, output_weight;     ///< gradients are those of sum(output * output_weight)
   std::vector<at::Tensor> grad_inputs;  ///< undefined where Python had None

@@ -7,7 +7,9 @@ from library import pool, retrieve, torch
 from op_cases import all_cases
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 OPTIONS = {
@@ -170,6 +172,28 @@ def test_modes_see_calls_and_their_gradients_stay():
     with FlopCounterMode(display=False):
         found = torch.autograd.grad(retrieve(q, k, update_steps_max=2)[0].sum(), (q, k))
     torch.testing.assert_close(found, expected)
+    seen = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with Names():
+        torch.autograd.grad(retrieve(q, k, update_steps_max=2)[0].sum(), (q, k))
+    assert "hopfield.retrieve.default" in seen and "hopfield.retrieve_backward.default" in seen
+
+
+def test_recorded_for_a_gpu_with_offsets_and_beta_on_the_cpu():
+    offsets, beta = torch.tensor([0, 4, 9]), torch.tensor([0.5, 1.0], requires_grad=True)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        gpu = lambda *shape: torch.empty(*shape, device="cuda", requires_grad=True)
+        q, k = gpu(2, 2, 3, 4), gpu(9, 2, 4)
+        trained = mode.from_tensor(beta)
+        output = retrieve(q, k, offsets=mode.from_tensor(offsets), beta=trained, update_steps_max=1)[0]
+        assert output.device.type == "cuda"
+        pooled = pool(gpu(9, 6), gpu(1, 2, 3, 4), gpu(2, 4, 6), offsets=mode.from_tensor(offsets), beta=trained)[0]
+        assert pooled.shape == (2, 2, 3, 6) and pooled.device.type == "cuda"
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

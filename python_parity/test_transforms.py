@@ -151,3 +151,23 @@ def test_fused_kernels_do_not_take_what_is_transformed():
     with forward_ad.dual_level(), pytest.raises(RuntimeError, match="since backend is fused, but .*forward-mode"):
         weight = torch.randn(2, 4, 6)
         pool(torch.randn(2, 5, 6), torch.randn(1, 2, 3, 4), forward_ad.make_dual(weight, weight), backend="fused")
+
+
+@pytest.mark.parametrize("op", [lambda x: retrieve(x, STORED_OF_ONE, update_steps_max=1)[0],
+                                lambda x: pool(x, torch.ones(1, 2, 3, 4), WEIGHT_OF_ONE, update_steps_max=1)[0]],
+                         ids=["retrieve", "pool"])
+def test_gradients_that_come_in_may_be_transformed(op):
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    weight, tangent = torch.randn(op(x).shape), torch.randn(op(x).shape)
+    gradient = lambda w: torch.autograd.grad((op(x) * w).sum(), x)[0]  # linear in w
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(gradient(forward_ad.make_dual(weight, tangent)))
+        torch.testing.assert_close(found.primal, gradient(weight), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.tangent, gradient(tangent), rtol=1e-4, atol=1e-5)
+    output = op(x)
+    batch = torch.randn(5, *output.shape)
+    found = torch.autograd.grad(output, x, batch, is_grads_batched=True)[0]
+    torch.testing.assert_close(found, torch.stack([gradient(w) for w in batch]), rtol=1e-4, atol=1e-5)
+
+
+STORED_OF_ONE, WEIGHT_OF_ONE = torch.randn(2, 5, 4), torch.randn(2, 4, 4)

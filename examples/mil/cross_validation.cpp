@@ -1,132 +1,169 @@
 #include "cross_validation.h"
 
-#include "report.h"
-#include "run_checkpoint.h"
+#include "common/signals.h"
 
 #include <ATen/Parallel.h>
 
 #include <fmt/format.h>
 
 #include <atomic>
-#include <csignal>
+#include <cmath>
 #include <exception>
-#include <filesystem>
 #include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace hopfield::mil {
 namespace {
 
-std::atomic<bool> interrupted{false};
-
-extern "C" void on_interrupt(int signal) {
-  interrupted = true;
-  std::signal(signal, SIG_DFL);
-}
-
-/// A run's place among the folds of all repeats.
-struct Place {
-  int64_t repeat, fold;
-};
-
-FoldResult make_result(const data::MilTable& table, const Place& place, const std::vector<int64_t>& bags,
-                       at::Tensor scores) {
-  const auto labels = table.labels().index_select(0, at::tensor(bags, at::kLong));
-  return {place.repeat, place.fold,       data::roc_auc(scores, labels), data::accuracy(scores, labels, 0.0),
-          bags,         std::move(scores)};
-}
-
-/// Runs `work(i)` for all i below `count` on `threads` threads. Nested parallelism is off: results must not depend on
-/// the number of threads. The first exception ends the work and is thrown on.
-template <typename Work>
-void for_each_in_parallel(int64_t count, int64_t threads, const Work& work) {
-  std::atomic<int64_t> next{0};
+/// Calls `make(i)` for all i below `count` in their order, one at a time, and what it returns on `threads` threads.
+/// Nested parallelism is off: results must not depend on the number of threads. The first exception sets `stopping`,
+/// ends the work and is thrown on.
+template <typename Make>
+void for_each_in_parallel(int64_t count, int64_t threads, std::atomic<bool>& stopping, const Make& make) {
+  int64_t next = 0;
   std::exception_ptr failure;
   std::mutex mutex;
   const auto loop = [&] {
     at::set_num_threads(1);
     try {
-      for (auto i = next++; i < count && !interrupted; i = next++) work(i);
+      for (;;) {
+        std::unique_lock<std::mutex> lock(mutex);
+        if (next == count || stopping || examples::interrupted()) return;
+        const auto work = make(next++);
+        lock.unlock();
+        work();
+      }
     } catch (...) {
       const std::lock_guard<std::mutex> lock(mutex);
       if (!failure) failure = std::current_exception();
-      next = count;
+      stopping = true;
     }
   };
   std::vector<std::thread> workers;
-  for (int64_t i = 0; i < std::min(count, threads); ++i) workers.emplace_back(loop);
+  try {
+    for (int64_t i = 0; i < std::min(count, threads); ++i) workers.emplace_back(loop);
+  } catch (const std::system_error&) {  // the system gives no more threads: the ones there do the work
+    if (workers.empty()) throw;
+  }
   for (auto& worker : workers) worker.join();
   if (failure) std::rethrow_exception(failure);
 }
 
-/// Scores that a checkpoint kept of a finished fold, or undefined.
-at::Tensor kept_scores(const io::SafetensorsFile* kept, size_t bags) {
-  const auto* scores = kept ? kept->tensors.find("scores") : nullptr;
-  if (!scores) return {};
-  if (scores->dim() != 1 || scores->size(0) != static_cast<int64_t>(bags) || scores->scalar_type() != at::kFloat) {
-    throw UsageError{"--resume: expected scores of " + std::to_string(bags) + " bags in the checkpoint, got others"};
+/// One of the trainings of a run.
+struct Training {
+  int64_t part;      ///< of the checkpoint
+  std::string name;  ///< for messages
+  std::unique_ptr<FoldRun> run;
+};
+
+class CrossValidation {
+ public:
+  CrossValidation(const data::MilTable& table, const TrainOptions& options, examples::RunCheckpoint& checkpoint,
+                  examples::Progress& progress)
+      : table_(table), options_(options), checkpoint_(checkpoint), progress_(progress) {}
+
+  /// Nothing if it was interrupted.
+  std::optional<std::vector<FoldResult>> test_folds();
+  std::optional<TrainedModel> train_on_everything();
+
+ private:
+  /// Draws the weights from LibTorch's default generator: call it in the order of the parts, whatever was kept of them.
+  Training make_training(int64_t part, const std::string& name, const data::Fold& fold);
+  /// Whether the training came to its end.
+  bool finish(Training& training);
+  void check_finite(const Training& training, bool is_finite, const std::string& got) const;
+  /// Scores that the checkpoint kept of a finished fold, or those of the fold trained now; undefined if interrupted.
+  at::Tensor scores_of(Training& training);
+  void keep(int64_t part, io::SafetensorsFile state, bool is_finished);
+  FoldResult make_result(int64_t repeat, int64_t fold, const std::vector<int64_t>& bags, at::Tensor scores) const;
+
+  const data::MilTable& table_;
+  const TrainOptions& options_;
+  examples::RunCheckpoint& checkpoint_;
+  examples::Progress& progress_;
+  std::atomic<bool> stopping_{false};
+};
+
+Training CrossValidation::make_training(int64_t part, const std::string& name, const data::Fold& fold) {
+  Training training{part, name, std::make_unique<FoldRun>(table_.bags, fold, options_, part)};
+  const auto* kept = checkpoint_.find(part);
+  if (kept && !kept->tensors.contains("scores")) {
+    reading("--resume", [&] { training.run->restore(*kept, checkpoint_.path()); });
   }
-  return *scores;
+  return training;
 }
 
-}  // namespace
-
-void catch_interrupts() {
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+bool CrossValidation::finish(Training& training) {
+  auto& run = *training.run;
+  progress_.advance(run.epoch());
+  while (!run.finished() && !stopping_ && !examples::interrupted()) {
+    const auto loss = run.train_epoch();
+    check_finite(training, std::isfinite(loss), fmt::format("a loss of {}", loss));
+    progress_.advance();
+    if (checkpoint_.enabled()) keep(training.part, run.snapshot(), false);
+  }
+  return run.finished();
 }
 
-std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& table, const TrainOptions& options,
-                                                      Progress& progress) {
-  RunCheckpoint checkpoint(options.checkpoint, describe_run(table, options));
-  if (options.resume) checkpoint.load();
+void CrossValidation::check_finite(const Training& training, bool is_finite, const std::string& got) const {
+  if (is_finite) return;
+  throw std::runtime_error(fmt::format(
+      "{}, epoch {}: the training diverged, expected finite numbers, got {}; choose a smaller --lr than {}{}",
+      training.name, training.run->epoch(), got, options_.lr,
+      options_.beta ? fmt::format(", or a --beta closer to 0 than {}", *options_.beta) : ""));
+}
 
-  std::vector<Place> places;
-  std::vector<std::unique_ptr<FoldRun>> runs;
-  const auto repeats = data::repeated_stratified_folds(table.labels(), options.folds, options.repeats,
-                                                       static_cast<uint64_t>(options.seed));
-  for (size_t repeat = 0; repeat < repeats.size(); ++repeat) {
-    for (size_t fold = 0; fold < repeats[repeat].size(); ++fold) {
-      places.push_back({static_cast<int64_t>(repeat), static_cast<int64_t>(fold)});
-      runs.push_back(
-          std::make_unique<FoldRun>(table.bags, repeats[repeat][fold], options, static_cast<int64_t>(runs.size())));
+at::Tensor CrossValidation::scores_of(Training& training) {
+  const auto bags = static_cast<int64_t>(training.run->fold().test.size());
+  const auto* kept = checkpoint_.find(training.part);
+  if (const auto* scores = kept ? kept->tensors.find("scores") : nullptr) {
+    if (scores->dim() != 1 || scores->size(0) != bags || scores->scalar_type() != at::kFloat) {
+      throw UsageError{fmt::format("--resume: expected scores of {} bags in the checkpoint, got others", bags)};
     }
+    progress_.advance(options_.epochs);
+    return *scores;
   }
+  if (!finish(training)) return {};
+  const auto scores = training.run->test_scores();
+  check_finite(training, scores.isfinite().all().item<bool>(), "scores that are none");
+  io::SafetensorsFile finished;
+  finished.tensors.insert("scores", scores);
+  keep(training.part, std::move(finished), true);
+  return scores;
+}
 
-  std::vector<const io::SafetensorsFile*> kept_of_fold;  // before the threads that add to it
-  for (size_t i = 0; i < runs.size(); ++i) kept_of_fold.push_back(checkpoint.find(static_cast<int64_t>(i)));
+void CrossValidation::keep(int64_t part, io::SafetensorsFile state, bool is_finished) {
+  const auto failure = checkpoint_.update(part, std::move(state), is_finished);
+  if (!failure.empty()) progress_.warn("hopfield_mil: --checkpoint: " + failure + "; the run goes on and tries again");
+}
 
-  std::vector<std::optional<FoldResult>> results(runs.size());
-  const auto work = [&](int64_t i) {
-    auto& run = *runs[i];
-    const Stopwatch watch;
-    const auto* kept = kept_of_fold[i];
-    auto scores = kept_scores(kept, run.fold().test.size());
-    if (!scores.defined()) {
-      if (kept) reading([&] { run.restore(*kept, checkpoint.path()); });
-      for (auto epoch = run.epoch(); epoch > 0; --epoch) progress.advance();
-      while (!run.finished() && !interrupted) {
-        run.train_epoch();
-        progress.advance();
-        if (checkpoint.enabled()) checkpoint.update(i, run.snapshot());
-      }
-      if (!run.finished()) return;
-      scores = run.test_scores();
-      io::SafetensorsFile finished;
-      finished.tensors.insert("scores", scores);
-      checkpoint.update(i, std::move(finished));
-    } else {
-      for (int64_t epoch = 0; epoch < options.epochs; ++epoch) progress.advance();
-    }
-    results[i] = make_result(table, places[i], run.fold().test, scores);
-    progress.line(fmt::format("repeat {} fold {:>2}/{}: ROC AUC {:.4f}, accuracy {:.4f}, {:.1f} s",
-                              places[i].repeat + 1, places[i].fold + 1, options.folds, results[i]->auc,
-                              results[i]->accuracy, watch.seconds()));
-    runs[i].reset();
-  };
-  for_each_in_parallel(static_cast<int64_t>(runs.size()), options.threads, work);
-  checkpoint.write();
+FoldResult CrossValidation::make_result(int64_t repeat, int64_t fold, const std::vector<int64_t>& bags,
+                                        at::Tensor scores) const {
+  const auto labels = table_.labels().index_select(0, at::tensor(bags, at::kLong));
+  return {repeat, fold, data::roc_auc(scores, labels), data::accuracy(scores, labels, 0.0), bags, std::move(scores)};
+}
 
+std::optional<std::vector<FoldResult>> CrossValidation::test_folds() {
+  const auto repeats =
+      data::repeated_stratified_folds(table_.labels(), options_.folds, options_.repeats, options_.seed);
+  const auto count = options_.folds * options_.repeats;
+  std::vector<std::optional<FoldResult>> results(count);
+  for_each_in_parallel(count, options_.threads, stopping_, [&](int64_t i) {
+    const auto repeat = i / options_.folds, fold = i % options_.folds;
+    const auto name = fmt::format("repeat {} fold {:>2}/{}", repeat + 1, fold + 1, options_.folds);
+    auto training = std::make_shared<Training>(make_training(i, name, repeats[repeat][fold]));
+    return [this, &results, training, repeat, fold, i] {
+      const examples::Stopwatch watch;
+      const auto scores = scores_of(*training);
+      if (!scores.defined()) return;
+      results[i] = make_result(repeat, fold, training->run->fold().test, scores);
+      progress_.line(fmt::format("{}: ROC AUC {:.4f}, accuracy {:.4f}, {:.1f} s", training->name, results[i]->auc,
+                                 results[i]->accuracy, watch.seconds()));
+    };
+  });
   std::vector<FoldResult> all;
   for (auto& result : results) {
     if (!result) return std::nullopt;
@@ -135,17 +172,29 @@ std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& tabl
   return all;
 }
 
-std::optional<TrainedModel> train_on_everything(const data::MilTable& table, const TrainOptions& options,
-                                                Progress& progress) {
+std::optional<TrainedModel> CrossValidation::train_on_everything() {
   data::Fold everything;
-  for (size_t i = 0; i < table.bags.size(); ++i) everything.train.push_back(static_cast<int64_t>(i));
-  FoldRun run(table.bags, everything, options, options.folds * options.repeats);
-  while (!run.finished()) {
-    if (interrupted) return std::nullopt;
-    run.train_epoch();
-    progress.advance();
+  for (size_t i = 0; i < table_.bags.size(); ++i) everything.train.push_back(static_cast<int64_t>(i));
+  auto training = make_training(options_.folds * options_.repeats, "the model to save", everything);
+  if (!finish(training)) return std::nullopt;
+  return training.run->trained_model();
+}
+
+}  // namespace
+
+Outcome cross_validate(const data::MilTable& table, const TrainOptions& options, examples::RunCheckpoint& checkpoint,
+                       examples::Progress& progress) {
+  CrossValidation run(table, options, checkpoint, progress);
+  Outcome outcome;
+  auto results = run.test_folds();
+  if (!results) return outcome;
+  outcome.results = std::move(*results);
+  if (!options.save_model.empty()) {
+    outcome.model = run.train_on_everything();
+    if (!outcome.model) return outcome;
   }
-  return run.trained_model();
+  outcome.complete = true;
+  return outcome;
 }
 
 }  // namespace hopfield::mil

@@ -1,7 +1,8 @@
 #pragma once
 
+#include "common/progress.h"
+#include "common/run_checkpoint.h"
 #include "fold_run.h"
-#include "progress.h"
 
 #include <optional>
 #include <vector>
@@ -16,16 +17,17 @@ struct FoldResult {
   at::Tensor scores;          ///< logits, in that order
 };
 
-/// Trains and tests every fold of every repeat, several at a time, each as if it were alone. The results are ordered by
-/// repeat and fold; nothing if Ctrl-C came first, in which case the checkpoint, if there is one, has been written.
-std::optional<std::vector<FoldResult>> cross_validate(const data::MilTable& table, const TrainOptions& options,
-                                                      Progress& progress);
+/// What came out of a run, unless it was interrupted before it was complete.
+struct Outcome {
+  bool complete = false;
+  std::vector<FoldResult> results;    ///< ordered by repeat and fold
+  std::optional<TrainedModel> model;  ///< trained on all bags, if it is to be saved
+};
 
-/// A model trained on all bags; nothing if Ctrl-C came first.
-std::optional<TrainedModel> train_on_everything(const data::MilTable& table, const TrainOptions& options,
-                                                Progress& progress);
-
-/// From here on Ctrl-C ends the work at the next epoch; a second one ends the program.
-void catch_interrupts();
+/// Trains and tests every fold of every repeat, several at a time, each as if it were alone, and then the model to
+/// save. Goes on from what the checkpoint kept, and keeps its state there. The caller writes the checkpoint at the end.
+/// @throws std::runtime_error naming fold and epoch if a training diverges
+Outcome cross_validate(const data::MilTable& table, const TrainOptions& options, examples::RunCheckpoint& checkpoint,
+                       examples::Progress& progress);
 
 }  // namespace hopfield::mil

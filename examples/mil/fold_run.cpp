@@ -26,8 +26,7 @@ FoldRun::FoldRun(const std::vector<Bag>& bags, data::Fold fold, const TrainOptio
       device_(options.device),
       model_(model_options(options, bags.front().instances.size(1))),
       optimizer_(model_->parameters(), torch::optim::AdamWOptions(options.lr)),
-      generator_(at::make_generator<at::CPUGeneratorImpl>(
-          mix(static_cast<uint64_t>(options.seed), static_cast<uint64_t>(index)))) {
+      generator_(at::make_generator<at::CPUGeneratorImpl>(mix(options.seed, static_cast<uint64_t>(index)))) {
   model_->to(device_);
   model_->set_generator(generator_);
 }
@@ -35,17 +34,20 @@ FoldRun::FoldRun(const std::vector<Bag>& bags, data::Fold fold, const TrainOptio
 const FoldRun::Prepared& FoldRun::prepared() {
   if (!prepared_) {
     auto train = data::select(bags_, fold_.train), test = data::select(bags_, fold_.test);
-    auto standardizer = data::Standardizer::fit(train);
-    prepared_ = Prepared{standardizer, standardizer.apply(std::move(train)), standardizer.apply(std::move(test))};
+    auto standardizer = data::Standardizer::fit_with_missing(train);
+    prepared_ = Prepared{standardizer, standardizer.apply_with_missing(std::move(train)),
+                         standardizer.apply_with_missing(std::move(test))};
   }
   return *prepared_;
 }
 
-void FoldRun::train_epoch() {
+double FoldRun::train_epoch() {
   const auto& train = prepared().train;
   const auto count = static_cast<int64_t>(train.size());
   const auto order = at::randperm(count, generator_, at::kLong);
   model_->train();
+  at::Tensor losses = at::zeros({}, at::device(device_));
+  int64_t steps = 0;
   for (int64_t begin = 0; begin < count; begin += options_.batch) {
     std::vector<Bag> chosen;
     for (int64_t i = begin; i < std::min(begin + options_.batch, count); ++i) {
@@ -59,10 +61,13 @@ void FoldRun::train_epoch() {
     optimizer_.zero_grad();
     loss.backward();
     optimizer_.step();
+    losses += loss.detach();
+    ++steps;
   }
   auto& group = static_cast<torch::optim::AdamWOptions&>(optimizer_.param_groups().front().options());
   group.lr(group.lr() * options_.lr_decay);
   ++epoch_;
+  return losses.item<double>() / static_cast<double>(steps);
 }
 
 at::Tensor FoldRun::test_scores() {
@@ -80,7 +85,11 @@ io::SafetensorsFile FoldRun::snapshot() const {
 }
 
 void FoldRun::restore(const io::SafetensorsFile& file, const std::string& source) {
+  // The file holds that generator as well, but the runs that are still to be made draw their weights from it.
+  auto default_generator = at::detail::getDefaultCPUGenerator();
+  const auto state = default_generator.get_state();
   epoch_ = io::restore_checkpoint(file, source, *model_, optimizer_, {{"fold", generator_}}).epoch;
+  default_generator.set_state(state);
 }
 
 }  // namespace hopfield::mil

@@ -20,12 +20,14 @@ class FoldRun {
 
   bool finished() const { return epoch_ == options_.epochs; }
   int64_t epoch() const { return epoch_; }
-  void train_epoch();
+  /// Returns the mean of the loss over the training steps.
+  double train_epoch();
   /// Logits of the test bags, in the order of fold().test.
   at::Tensor test_scores();
   TrainedModel trained_model();
 
-  /// The run between two epochs, and back. @throws c10::Error if `file` is of another run.
+  /// The run between two epochs, and back; LibTorch's default generator is left as it is.
+  /// @throws c10::Error if `file` is of another run
   io::SafetensorsFile snapshot() const;
   void restore(const io::SafetensorsFile& file, const std::string& source);
 

@@ -6,89 +6,96 @@
 //
 // Last line of the first call:
 //   ROC AUC 0.9480 +- 0.0414, accuracy 0.8700 +- 0.0748 (mean and standard deviation of 10 folds), 12.6 s
-//
-// Exit code 0: done, 1: could not be done or was interrupted, 2: wrong call or wrong file.
 
+#include "common/console.h"
+#include "common/device.h"
+#include "common/output_files.h"
+#include "common/signals.h"
+#include "common/text.h"
 #include "cross_validation.h"
+#include "input_checks.h"
 #include "options.h"
 #include "predict.h"
 #include "report.h"
 
-#include <torch/cuda.h>
 #include <torch/utils.h>
-
-#include <fmt/format.h>
-
-#include <exception>
 
 namespace hopfield::mil {
 namespace {
 
-constexpr int kDone = 0, kFailed = 1, kWrongCall = 2;
+using examples::OutputFiles;
 
-void check_device(const std::string& name) {
-  if (name == "cpu") return;
-  if (name.rfind("cuda", 0) != 0) throw UsageError{"--device: expected cpu, cuda or cuda:N, got '" + name + "'"};
-  const auto device = reading([&] { return at::Device(name); });
-  if (!torch::cuda::is_available() || device.index() >= static_cast<int>(torch::cuda::device_count())) {
-    throw UsageError{fmt::format("--device: expected a device that is there, got {}; LibTorch sees {} CUDA devices",
-                                 name, torch::cuda::device_count())};
-  }
+constexpr auto kProgram = "hopfield_mil";
+
+int fail(const OutputFiles& files) {
+  for (const auto& failure : files.failures()) examples::print_error(std::string(kProgram) + ": " + failure);
+  return files.failures().empty() ? examples::kDone : examples::kFailed;
 }
 
 int train(const TrainOptions& options) {
-  check_device(options.device);
-  const auto table = reading([&] { return data::binary_labels(data::read_mil_csv(resolve_data(options.data))); });
-  const Stopwatch watch;
-  torch::manual_seed(static_cast<uint64_t>(options.seed));
-  catch_interrupts();
-  const auto trainings = options.folds * options.repeats + (options.save_model.empty() ? 0 : 1);
-  std::optional<std::vector<FoldResult>> results;
-  std::optional<TrainedModel> model;
+  examples::check_device(options.device);
+  const auto path = resolve_data(options.data);
+  examples::check_outputs({{"--json", options.json},
+                           {"--scores", options.scores},
+                           {"--save-model", options.save_model},
+                           {"--checkpoint", options.checkpoint.path}},
+                          {{"--data", path}});
+  examples::RunCheckpoint checkpoint(kProgram, options.checkpoint);
+  const auto table = read_training_bags(path, options.csv);
+  check_sizes(table, options);
+  checkpoint.begin(identify_run(path, table, options));
+
+  const examples::Stopwatch watch;
+  torch::manual_seed(options.seed);
+  examples::catch_signals();
+  Outcome outcome;
   {
-    Progress progress(trainings * options.epochs, options.quiet);
+    examples::Progress progress(options.trainings() * options.epochs, "epochs", options.quiet);
     progress.line(first_line(options));
     progress.line(table_line(table, data_title(options.data)));
-    reading([&] { data::stratified_folds(table.labels(), options.folds, static_cast<uint64_t>(options.seed)); });
-    results = cross_validate(table, options, progress);
-    if (results && !options.save_model.empty()) model = train_on_everything(table, options, progress);
+    try {
+      outcome = cross_validate(table, options, checkpoint, progress);
+    } catch (...) {
+      checkpoint.write();
+      throw;
+    }
   }
-  const bool complete = results && (options.save_model.empty() || model);
-  if (!complete) {
-    fmt::print(stderr, "hopfield_mil: interrupted; {}\n",
-               options.checkpoint.empty() ? "nothing was kept, because there was no --checkpoint"
-                                          : "go on with --resume --checkpoint " + options.checkpoint);
-    return kFailed;
+  OutputFiles files;
+  files.add_failure("--checkpoint", checkpoint.write());
+  if (!outcome.complete) {
+    const auto advice = !checkpoint.enabled()      ? "nothing was kept, because there was no --checkpoint"
+                        : files.failures().empty() ? "go on with --resume --checkpoint " + checkpoint.path()
+                                                   : "the last state was not kept";
+    examples::print_error(std::string(kProgram) + ": interrupted; " + advice);
+    fail(files);
+    return examples::kFailed;
   }
-  if (!options.json.empty()) write_json(options.json, table, options, *results);
-  if (!options.scores.empty()) write_scores(options.scores, table, *results);
-  if (model) model->save(options.save_model);
-  fmt::print("{}\n", result_line(*results, watch.seconds()));
-  return kDone;
+  files.write({"--json", options.json},
+              [&](const auto& to) { write_json(to, table, options, outcome.results, watch.seconds()); });
+  files.write({"--scores", options.scores}, [&](const auto& to) { write_scores(to, table, outcome.results); });
+  files.write({"--save-model", options.save_model}, [&](const auto& to) { outcome.model->save(to); });
+  auto written = files.written();
+  if (checkpoint.enabled() && files.failures().empty()) written.push_back(checkpoint.path());
+  if (!written.empty() && !options.quiet) examples::print("wrote " + examples::joined(written));
+  examples::print(result_line(outcome.results, watch.seconds()));
+  return fail(files);
 }
 
 int run(int argc, char** argv) {
-  const auto line = parse_command_line(argc, argv);
-  if (!line) return kDone;
-  if (!line->predict) return train(line->train);
-  check_device(line->predict->device);
-  reading([&] { predict(*line->predict); });
-  return kDone;
+  auto request = parse_command_line(argc, argv);
+  if (!request) return examples::kDone;
+  request->train.command = command_text(argc, argv);
+  if (!request->predict) return train(request->train);
+  const auto& options = *request->predict;
+  examples::check_device(options.device);
+  examples::check_outputs({{"--scores", options.scores}},
+                          {{"--data", resolve_data(options.data)}, {"--model", options.model}});
+  return predict(options);
 }
 
 }  // namespace
 }  // namespace hopfield::mil
 
 int main(int argc, char** argv) {
-  try {
-    return hopfield::mil::run(argc, argv);
-  } catch (const hopfield::mil::UsageError& error) {
-    fmt::print(stderr, "hopfield_mil: {}\n", error.message);
-    return hopfield::mil::kWrongCall;
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "hopfield_mil: {}\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "hopfield_mil: {}\n", error.what());
-  }
-  return hopfield::mil::kFailed;
+  return hopfield::examples::run_program(hopfield::mil::kProgram, [&] { return hopfield::mil::run(argc, argv); });
 }

@@ -79,7 +79,7 @@ void TrainedModel::save(const std::string& path) const {
 }
 
 TrainedModel TrainedModel::load(const std::string& path) {
-  const auto file = io::load_safetensors(path);
+  const auto file = reading("--model", [&] { return io::load_safetensors(path); });
   const auto text = file.metadata.find(kOptionsKey);
   if (text == file.metadata.end()) {
     throw UsageError{"--model: expected a file written by --save-model, got '" + path +
@@ -120,7 +120,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
     throw UsageError{"--model: expected a description of the model in '" + path + "', got '" +
                      text->second.substr(0, 80) + "'"};
   } catch (const c10::Error& error) {
-    throw UsageError{"--model: '" + path + "': " + error.what_without_backtrace()};
+    throw UsageError{"--model: '" + path + "': " + examples::plain_message(error)};
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
-#include <c10/util/Exception.h>
+#include "common/errors.h"
+#include "common/run_checkpoint.h"
+#include "data_options.h"
 
 #include <cstdint>
 #include <optional>
@@ -8,11 +10,16 @@
 
 namespace hopfield::mil {
 
+using examples::reading;
+using examples::UsageError;
+
 /// What `hopfield_mil` was asked to do: cross-validate, and perhaps train a model to keep.
 struct TrainOptions {
   std::string data;
+  DataOptions csv;
+  std::string command;  // the whole call
   int64_t folds = 10, repeats = 1;
-  int64_t seed = 0;
+  uint64_t seed = 0;
   int64_t epochs = 40, batch = 4;
   double lr = 1e-3, lr_decay = 0.98;
   int64_t embedding = 64, heads = 8, hidden = 32;
@@ -21,40 +28,29 @@ struct TrainOptions {
   double dropout = 0.5, embedding_dropout = 0.2, bag_dropout = 0.0;
   int64_t threads = 0;  // 0: one for each core
   std::string device = "cpu";
-  std::string checkpoint, save_model, json, scores;
-  bool resume = false, quiet = false;
+  examples::CheckpointOptions checkpoint;
+  std::string save_model, json, scores;
+  bool quiet = false;
+
+  int64_t trainings() const { return folds * repeats + (save_model.empty() ? 0 : 1); }
 };
 
 /// What `hopfield_mil predict` was asked to do.
 struct PredictOptions {
   std::string model, data, scores;
+  DataOptions csv;
   int64_t top = 3;
   std::string device = "cpu";
   bool quiet = false;
 };
 
-struct CommandLine {
+struct Request {
   TrainOptions train;
   std::optional<PredictOptions> predict;
 };
 
-/// A wrong call, or a wrong file: said in one sentence, exit code 2.
-struct UsageError {
-  std::string message;
-};
-
-/// Runs what reads a user's file: whatever it throws is a UsageError then.
-template <typename Read>
-auto reading(const Read& read) {
-  try {
-    return read();
-  } catch (const c10::Error& error) {
-    throw UsageError{error.what_without_backtrace()};
-  }
-}
-
-/// Empty after --help, whose text has been printed. @throws UsageError
-std::optional<CommandLine> parse_command_line(int argc, char** argv);
+/// Empty after --help and --version, whose text has been printed. @throws UsageError
+std::optional<Request> parse_command_line(int argc, char** argv);
 
 /// The file of a benchmark's name, or the path itself. @throws UsageError if there is no such file.
 std::string resolve_data(const std::string& name_or_path);

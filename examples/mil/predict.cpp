@@ -1,5 +1,8 @@
 #include "predict.h"
 
+#include "common/console.h"
+#include "common/output_files.h"
+#include "data_options.h"
 #include "model.h"
 #include "report.h"
 
@@ -23,48 +26,59 @@ std::string name_instances(const at::Tensor& weights, int64_t top) {
   return text;
 }
 
+/// How well the scores agree with the labels of the file, where there are such. The higher label is the positive one.
+std::string agreement(const data::MilTable& table, const std::vector<double>& logits) {
+  const auto labels = table.labels();
+  const auto labelled = labels.isnan().logical_not().nonzero().squeeze(1);
+  if (labelled.numel() == 0) return "no ROC AUC, because the file has no labels";
+  const auto known = labels.index_select(0, labelled);
+  const auto scores = at::tensor(logits, at::kDouble).index_select(0, labelled);
+  const auto classes = std::get<0>(at::_unique(known)).numel();
+  if (classes != 2) return fmt::format("no ROC AUC, because the file's labels are of {} classes, not 2", classes);
+  const auto auc = data::roc_auc(scores, data::binary_labels(known));
+  const auto of = labelled.numel() < labels.numel() ? fmt::format(" of {} bags", labelled.numel()) : std::string();
+  return fmt::format("ROC AUC against the file's labels{} {:.4f}", of, auc);
+}
+
 }  // namespace
 
-void predict(const PredictOptions& options) {
+int predict(const PredictOptions& options) {
   auto trained = TrainedModel::load(options.model);
-  const auto table = data::read_mil_csv(resolve_data(options.data));
-  if (table.features != trained.model->options.features) {
-    throw UsageError{fmt::format("--data: expected {} features like the model, got {} in '{}'",
-                                 trained.model->options.features, table.features, options.data)};
-  }
+  const auto table = read_bags_to_score(resolve_data(options.data), options.csv, trained.model->options.features);
   const at::Device device(options.device);
   trained.model->to(device);
   trained.model->eval();
   if (!options.quiet) {
-    fmt::print("hopfield {}, model {} on device {}: {} bags\n", version(), options.model, options.device,
-               table.bags.size());
+    examples::print(fmt::format(
+        "hopfield {}, model {} on device {}: {} bags{}{}", version(), options.model, options.device, table.bags.size(),
+        table.labels().isnan().all().item<bool>() ? " without labels" : "", table_notes(table)));
   }
 
   torch::NoGradGuard no_grad;
   std::string csv = "bag,score,instance,weight\n";
   std::vector<double> logits;
   for (size_t i = 0; i < table.bags.size(); ++i) {
-    const auto bag = BagBatch::from({Bag{trained.standardizer.apply(table.bags[i].instances), 0}}).to(device);
+    const auto instances = trained.standardizer.apply_with_missing(table.bags[i].instances);
+    const auto bag = BagBatch::from({Bag{instances, 0}}).to(device);
     logits.push_back(trained.model->forward(bag).item<double>());
     const double score = 1 / (1 + std::exp(-logits.back()));
     const auto weights = trained.model->instance_weights(bag).to(at::kCPU, at::kDouble);
-    if (options.top > 0 && !options.quiet) {
-      fmt::print("{}: {:.4f}  decided by instances {}\n", table.bag_ids[i], score,
-                 name_instances(weights, options.top));
-    } else {
-      fmt::print("{}: {:.4f}\n", table.bag_ids[i], score);
-    }
+    const bool names_instances = options.top > 0 && !options.quiet;
+    examples::print(
+        fmt::format("{}: {:.4f}{}", table.bag_ids[i], score,
+                    names_instances ? "  decided by instances " + name_instances(weights, options.top) : ""));
     for (int64_t k = 0; k < weights.size(0); ++k) {
       csv += fmt::format("{},{:.9g},{},{:.9g}\n", csv_cell(table.bag_ids[i]), score, k, weights.data_ptr<double>()[k]);
     }
   }
-  if (!options.scores.empty()) io::write_file(options.scores, csv);
-  const auto labels = table.labels();
-  const auto is_binary = labels.eq(0).logical_or(labels.eq(1)).all().item<bool>() &&
-                         labels.min().item<double>() < labels.max().item<double>();
-  if (is_binary && !options.quiet) {
-    fmt::print("ROC AUC against the file's labels {:.4f}\n", data::roc_auc(at::tensor(logits, at::kDouble), labels));
+  examples::OutputFiles files;
+  files.write({"--scores", options.scores}, [&](const auto& path) { io::write_file(path, csv); });
+  if (!options.quiet) {
+    examples::print(agreement(table, logits));
+    for (const auto& path : files.written()) examples::print("wrote " + path);
   }
+  for (const auto& failure : files.failures()) examples::print_error("hopfield_mil: " + failure);
+  return files.failures().empty() ? examples::kDone : examples::kFailed;
 }
 
 }  // namespace hopfield::mil

@@ -4,7 +4,7 @@
 
 namespace hopfield::mil {
 
-/// Prints the score of every bag and the instances that decided it.
-void predict(const PredictOptions& options);
+/// Prints the score of every bag and the instances that decided it. Returns the exit code. @throws UsageError
+int predict(const PredictOptions& options);
 
 }  // namespace hopfield::mil

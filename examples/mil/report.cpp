@@ -1,5 +1,7 @@
 #include "report.h"
 
+#include "data_options.h"
+
 #include <torch/version.h>
 
 #include <fmt/format.h>
@@ -38,13 +40,8 @@ int64_t count_instances(const data::MilTable& table) {
   return count;
 }
 
-Json run_json(const data::MilTable& table, const TrainOptions& o) {
-  return {{"data", data_title(o.data)},
-          {"bags", table.bags.size()},
-          {"positive_bags", table.labels().sum().item<int64_t>()},
-          {"instances", count_instances(table)},
-          {"features", table.features},
-          {"folds", o.folds},
+Json options_json(const data::MilTable& table, const TrainOptions& o) {
+  return {{"folds", o.folds},
           {"repeats", o.repeats},
           {"seed", o.seed},
           {"epochs", o.epochs},
@@ -62,10 +59,41 @@ Json run_json(const data::MilTable& table, const TrainOptions& o) {
           {"device", o.device}};
 }
 
+Json table_json(const data::MilTable& table, const std::string& title) {
+  return {{"data", title},
+          {"bags", table.bags.size()},
+          {"positive_bags", table.labels().sum().item<int64_t>()},
+          {"instances", count_instances(table)},
+          {"features", table.features}};
+}
+
+Json to_json(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
+
+/// Bytes of a path or label that are no UTF-8 are replaced.
+std::string to_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 }  // namespace
 
 std::string describe_run(const data::MilTable& table, const TrainOptions& options) {
-  return run_json(table, options).dump();
+  auto json = table_json(table, data_title(options.data));
+  json.update(options_json(table, options));
+  return to_text(json, -1);
+}
+
+std::string command_text(int argc, char** argv) {
+  const std::string harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=/.,:@%";
+  std::string text;
+  for (int i = 0; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word.empty() || word.find_first_not_of(harmless) != std::string::npos) {
+      for (size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) word.replace(at, 1, "'\\''");
+      word = "'" + word + "'";
+    }
+    text += (i == 0 ? "" : " ") + word;
+  }
+  return text;
 }
 
 std::string first_line(const TrainOptions& o) {
@@ -74,8 +102,8 @@ std::string first_line(const TrainOptions& o) {
 }
 
 std::string table_line(const data::MilTable& table, const std::string& title) {
-  return fmt::format("{}: {} bags ({} positive), {} instances, {} features", title, table.bags.size(),
-                     table.labels().sum().item<int64_t>(), count_instances(table), table.features);
+  return fmt::format("{}: {} bags ({} positive), {} instances, {} features{}", title, table.bags.size(),
+                     table.labels().sum().item<int64_t>(), count_instances(table), table.features, table_notes(table));
 }
 
 std::string result_line(const std::vector<FoldResult>& results, double seconds) {
@@ -86,11 +114,21 @@ std::string result_line(const std::vector<FoldResult>& results, double seconds) 
 }
 
 void write_json(const std::string& path, const data::MilTable& table, const TrainOptions& options,
-                const std::vector<FoldResult>& results) {
-  auto json = run_json(table, options);
+                const std::vector<FoldResult>& results, double seconds) {
+  Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", options.command}};
+  json.update(table_json(table, options.data));
+  json["options"] = options_json(table, options);
+  json["options"].update({{"header", options.csv.header},
+                          {"delimiter", options.csv.delimiter},
+                          {"missing", to_json(options.csv.missing)},
+                          {"positive", to_json(options.csv.positive)}});
+  json["threads"] = options.threads;
+  json["seconds"] = seconds;
+  json["std_definition"] =
+      "standard deviation of the folds' values: the root of their mean squared distance from the mean (n, not n - 1)";
   json["auc"] = to_json(summarize(results, &FoldResult::auc));
   json["accuracy"] = to_json(summarize(results, &FoldResult::accuracy));
-  io::write_file(path, json.dump(2) + "\n");
+  io::write_file(path, to_text(json, 2) + "\n");
 }
 
 void write_scores(const std::string& path, const data::MilTable& table, const std::vector<FoldResult>& results) {
@@ -98,14 +136,19 @@ void write_scores(const std::string& path, const data::MilTable& table, const st
   for (const auto& result : results) {
     const auto probabilities = result.scores.sigmoid().to(at::kDouble);
     for (size_t i = 0; i < result.bags.size(); ++i) {
-      text +=
-          fmt::format("{},{},{},{:.0f},{:.9g}\n", result.repeat, result.fold, csv_cell(table.bag_ids[result.bags[i]]),
-                      table.bags[result.bags[i]].label, probabilities.data_ptr<double>()[i]);
+      const auto bag = result.bags[i];
+      text += fmt::format("{},{},{},{},{:.9g}\n", result.repeat + 1, result.fold + 1, csv_cell(table.bag_ids[bag]),
+                          csv_cell(table.label_texts[bag]), probabilities.data_ptr<double>()[i]);
     }
   }
   io::write_file(path, text);
 }
 
-std::string csv_cell(const std::string& text) { return text.find(',') == std::string::npos ? text : '"' + text + '"'; }
+std::string csv_cell(const std::string& text) {
+  if (text.find_first_of(",;\t\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char character : text) quoted += character == '"' ? std::string("\"\"") : std::string(1, character);
+  return quoted + '"';
+}
 
 }  // namespace hopfield::mil

@@ -6,7 +6,8 @@
 
 namespace hopfield::core {
 
-at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Mask& mask) {
+at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks) {
+  const auto mask = make_mask(stored, masks);
   return energy_from_logsumexp(logsumexp(scores(state, stored, beta, mask), mask), state, stored, beta, mask);
 }
 
@@ -14,7 +15,7 @@ at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& 
                                  const at::Tensor& beta, const Mask& mask) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   if (stored.sym_size(-2) == 0) return at::full_like(logsumexp, infinity);
-  auto squared_norms = stored.pow(2).sum(-1).unsqueeze(-2);              // [N or 1, H or 1, 1, S]
+  auto squared_norms = stored.pow(2).sum(-1).unsqueeze(-2);                  // [N or 1, H or 1, 1, S]
   auto count = at::scalar_tensor(stored.sym_size(-2), logsumexp.options());  // [] or [N, H, L]
   if (mask.excluded.defined()) {
     squared_norms = squared_norms.masked_fill(mask.excluded, 0.0);
@@ -29,8 +30,8 @@ at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& 
 }
 
 at::Tensor energy_gradient(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta,
-                           const Mask& mask) {
-  return state - update(state, stored, beta, mask);
+                           const Masks& masks) {
+  return state - update(state, stored, beta, make_mask(stored, masks));
 }
 
 }  // namespace hopfield::core

@@ -12,6 +12,30 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
 }  // namespace
 
+Mask make_mask(const at::Tensor& stored, const Masks& masks) {
+  TORCH_CHECK(!masks.is_causal,
+              "hopfield::core: expected is_causal to be false, got true: causal masks are not built "
+              "yet; give an association_mask [L, S] that is true above the diagonal");
+  at::Tensor bias, excluded;
+  const auto widened = [&](at::Tensor keys) {
+    while (keys.dim() < stored.dim()) keys = keys.unsqueeze(-2);
+    return keys;
+  };
+  if (masks.padding_mask.defined()) excluded = widened(masks.padding_mask);
+  if (const auto& mask = masks.association_mask; mask.defined()) {
+    if (mask.scalar_type() == at::kBool) {
+      excluded = excluded.defined() ? excluded.logical_or(mask) : mask;
+    } else {
+      bias = mask;
+    }
+  }
+  if (masks.key_bias.defined()) {
+    const auto more = widened(masks.key_bias);
+    bias = bias.defined() ? bias + more : more;
+  }
+  return make_mask(stored, bias, excluded);
+}
+
 at::Tensor shared_matmul(const at::Tensor& x, const at::Tensor& y) {
   if (x.dim() != 4 || y.dim() != 4) return at::matmul(x, y);
   // SymInts: torch.compile may not know the sizes yet.

@@ -1,3 +1,4 @@
+#include "data/csv_number.h"
 #include "data/csv_reader.h"
 #include "data/numbers.h"
 #include <hopfield/data/csv.h>
@@ -5,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -16,16 +18,27 @@ namespace {
 class BagIndex {
  public:
   /// Position of the bag with this id, a new bag if there is none yet.
-  size_t find_or_add(const std::string& id, double label) {
+  size_t find_or_add(const std::string& id, const detail::CsvReader::Label& label) {
     const auto [entry, is_new] = positions_.try_emplace(id, table_.bags.size());
     if (is_new) {
-      table_.bags.push_back({at::Tensor(), label});
+      table_.bags.push_back({at::Tensor(), label.value});
       table_.bag_ids.push_back(id);
+      table_.label_texts.emplace_back(label.text);
       sizes_.push_back(0);
     }
     return entry->second;
   }
-  double label(size_t bag) const { return table_.bags[bag].label; }
+  const std::string& label_text(size_t bag) const { return table_.label_texts[bag]; }
+
+  /// Labels that differ in their spelling only are equal: 1 and 1.0, or two that are missing.
+  bool has_label(size_t bag, const detail::CsvReader::Label& label) const {
+    if (label_text(bag) == label.text) return true;
+    const auto value = table_.bags[bag].label;
+    if (std::isnan(value) || std::isnan(label.value)) return std::isnan(value) && std::isnan(label.value);
+    double one = 0, other = 0;
+    return detail::parse_number(label_text(bag), one) == detail::Number::valid &&
+           detail::parse_number(label.text, other) == detail::Number::valid && one == other;
+  }
 
   void add_row(size_t bag) {
     if (runs_.empty() || runs_.back().bag != bag) runs_.push_back({bag, rows_, rows_});
@@ -74,12 +87,12 @@ class BagIndex {
 void read_features(detail::CsvReader& reader, at::Tensor& rows, int64_t row) {
   const auto features = rows.size(1);
   auto* out = rows.data_ptr<float>() + row * features;
-  for (int64_t i = 0; i < features; ++i) out[i] = reader.number_as_float();
+  for (int64_t i = 0; i < features; ++i) out[i] = reader.feature();
 }
 
 /// Room for all rows of the file. Pages that stay unused are never touched, so they are not in memory.
-at::Tensor room_for_rows(const detail::CsvReader& reader, int64_t features) {
-  return at::empty({reader.most_rows(), features}, at::kFloat);
+at::Tensor room_for_rows(const detail::CsvReader& reader) {
+  return at::empty({reader.most_rows(), reader.features()}, at::kFloat);
 }
 
 }  // namespace
@@ -90,33 +103,39 @@ at::Tensor MilTable::labels() const {
   return result;
 }
 
-MilTable read_mil_csv(const std::string& path) {
-  detail::CsvReader reader("hopfield::data::read_mil_csv", path, 3, "bag label, bag id, features...");
-  auto rows = room_for_rows(reader, reader.columns() - 2);
+MilTable read_mil_csv(const std::string& path, const CsvOptions& options) {
+  const detail::CsvLayout layout{"bag label, bag id, features...", /*ids=*/1, /*label_last=*/false};
+  detail::CsvReader reader("hopfield::data::read_mil_csv", path, layout, options);
+  auto rows = room_for_rows(reader);
   BagIndex index;
   for (int64_t row = 0; reader.next_row(); ++row) {
-    const auto label = reader.number();
+    const auto label = reader.label();
     const std::string id(reader.cell());
-    if (id.empty()) reader.fail(2, "a bag id", reader.shown(id));
+    if (id.empty()) reader.fail(reader.has_labels() ? 2 : 1, "a bag id", reader.shown(id));
     const auto bag = index.find_or_add(id, label);
-    if (index.label(bag) != label) {
-      reader.fail(1, c10::str("label ", index.label(bag), " like the rows of bag ", reader.shown(id), " before"),
-                  c10::str(label));
+    if (!index.has_label(bag, label)) {
+      reader.fail(1,
+                  c10::str("the label ", reader.shown(index.label_text(bag)), " like the rows of bag ",
+                           reader.shown(id), " before"),
+                  reader.shown(label.text));
     }
     index.add_row(bag);
     read_features(reader, rows, row);
   }
-  return index.table(rows);
+  auto table = index.table(rows);
+  table.has_header = reader.has_header();
+  return table;
 }
 
-LabelledTable read_table_csv(const std::string& path) {
-  detail::CsvReader reader("hopfield::data::read_table_csv", path, 2, "features..., label");
-  auto rows = room_for_rows(reader, reader.columns() - 1);
+LabelledTable read_table_csv(const std::string& path, const CsvOptions& options) {
+  const detail::CsvLayout layout{"features..., label", /*ids=*/0, /*label_last=*/true};
+  detail::CsvReader reader("hopfield::data::read_table_csv", path, layout, options);
+  auto rows = room_for_rows(reader);
   auto labels = at::empty({reader.most_rows()}, at::kDouble);
   int64_t row = 0;
   for (; reader.next_row(); ++row) {
     read_features(reader, rows, row);
-    labels.data_ptr<double>()[row] = reader.number();
+    labels.data_ptr<double>()[row] = reader.label().value;
   }
   return {rows.narrow(0, 0, row), labels.narrow(0, 0, row)};
 }

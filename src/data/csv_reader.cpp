@@ -1,10 +1,12 @@
 #include "data/csv_reader.h"
 
+#include "data/csv_format.h"
+#include "data/csv_number.h"
+
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -15,39 +17,27 @@
 namespace hopfield::data::detail {
 namespace {
 
-constexpr std::string_view kBlanks = " \t";
+constexpr int64_t kLeastNamedByNumbers = 3;  // fewer cells count up from 0 by chance
 
-std::string_view without_leading_blanks(std::string_view text) {
-  return text.substr(std::min(text.find_first_not_of(kBlanks), text.size()));
-}
-
-std::string_view without_trailing_blanks(std::string_view text) {
-  return text.substr(0, text.find_last_not_of(kBlanks) + 1);
-}
-
-enum class Number { valid, not_a_number, not_finite };
-
-/// std::from_chars does not depend on the locale, unlike strtod and streams.
-Number parse(std::string_view text, double& value) {
-  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
-  const auto* end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, value);
-  if (result.ec == std::errc::invalid_argument || result.ptr != end) return Number::not_a_number;
-  if (result.ec == std::errc::result_out_of_range || !std::isfinite(value)) return Number::not_finite;
-  return Number::valid;
+bool contains(const std::vector<std::string>& texts, std::string_view text) {
+  return std::find(texts.begin(), texts.end(), text) != texts.end();
 }
 
 }  // namespace
 
-CsvReader::CsvReader(std::string function, std::string path, int64_t least_columns, const std::string& layout)
-    : function_(std::move(function)), path_(std::move(path)) {
-  open();
-  if (!next_filled_line()) fail(0, "at least one row", "an empty file");
-  columns_ = count_cells();
-  if (columns_ < least_columns) {
-    fail(0, c10::str("at least ", least_columns, " columns (", layout, ")"), std::to_string(columns_));
+CsvReader::CsvReader(std::string function, std::string path, CsvLayout layout, CsvOptions options)
+    : function_(std::move(function)), path_(std::move(path)), layout_(std::move(layout)), options_(std::move(options)) {
+  for (const auto& mark : options_.missing()) {
+    double number;
+    if (parse_number(mark, number) == Number::valid) missing_numbers_.push_back(number);
   }
-  if (is_header() && !next_filled_line()) fail(0, "at least one row below the header", "the end of the file");
+  open();
+  choose_delimiter();
+  if (!next_filled_line()) fail(0, "at least one row", "an empty file");
+  if (rest_.find('\r') != std::string_view::npos) fail(0, "lines that end with LF or CRLF", "a lone carriage return");
+  choose_columns();
+  has_header_ = first_row_is_header();
+  if (has_header_ && !next_filled_line()) fail(0, "at least one row below the header", "the end of the file");
   check_columns();
 }
 
@@ -61,6 +51,58 @@ void CsvReader::open() {
   size_ = static_cast<int64_t>(fs::file_size(path_, error));
   stream_.open(path_, std::ios::binary);
   TORCH_CHECK(stream_.is_open(), function_, ": expected to read '", path_, "', got: ", std::strerror(errno));
+  std::string begin(16, '\0');
+  stream_.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  begin.resize(static_cast<size_t>(stream_.gcount()));
+  const auto format = foreign_format(begin);
+  if (!format.empty()) fail(0, "text in UTF-8", std::string(format));
+  rewind();
+}
+
+void CsvReader::rewind() {
+  stream_.clear();
+  stream_.seekg(0);
+  line_number_ = 0;
+}
+
+void CsvReader::choose_delimiter() {
+  if (options_.delimiter()) {
+    delimiter_ = *options_.delimiter();
+    TORCH_CHECK(is_delimiter(delimiter_), function_,
+                ": expected CsvOptions::delimiter to be a tab, a blank or a sign that numbers and quotes do not need, "
+                "got ",
+                shown({&delimiter_, 1}));
+  } else if (next_line()) {
+    const std::string first(rest_);
+    delimiter_ = find_delimiter(first, next_line() ? rest_ : std::string_view(), least_columns());
+    rewind();
+  }
+  blanks_ = delimiter_ == '\t' ? " " : delimiter_ == ' ' ? "\t" : " \t";
+}
+
+void CsvReader::choose_columns() {
+  columns_ = count_cells();
+  bool labels = true;
+  if (const auto features = options_.model_features()) {
+    const auto unlabelled = layout_.ids + *features;
+    labels = columns_ != unlabelled;
+    if (labels && columns_ != unlabelled + 1) {
+      fail(0,
+           c10::str(unlabelled + 1, " columns (", layout_.words, ", with ", *features, " features), or ", unlabelled,
+                    " without labels"),
+           std::to_string(columns_));
+    }
+  } else if (columns_ < least_columns()) {
+    fail(0, c10::str("at least ", least_columns(), " columns (", layout_.words, ")"),
+         c10::str(columns_, columns_ == 1 ? "; CsvOptions::delimiter names the character between cells" : ""));
+  }
+  if (labels) label_column_ = layout_.label_last ? columns_ : 1;
+}
+
+int64_t CsvReader::most_rows() const {
+  // All cells but the label hold at least a character, unless empty ones are values that are missing.
+  const auto least_size = options_.missing().empty() ? 2 * columns_ - 1 : columns_;
+  return (size_ + 1) / least_size + 1;  // one more, so that a row of empty cells is told what it lacks
 }
 
 bool CsvReader::next_row() {
@@ -81,6 +123,7 @@ bool CsvReader::next_line() {
   column_ = 0;
   rest_ = line_;
   row_taken_ = false;
+  unescaped_.clear();
   if (line_number_ == 1 && rest_.substr(0, 3) == "\xEF\xBB\xBF") rest_.remove_prefix(3);
   if (!rest_.empty() && rest_.back() == '\r') rest_.remove_suffix(1);
   if (rest_.find('\0') != std::string_view::npos) fail(0, "text", "a NUL byte");
@@ -102,7 +145,10 @@ bool CsvReader::next_filled_line() {
 
 void CsvReader::check_columns() {
   const auto cells = count_cells();
-  if (cells != columns_) fail(0, c10::str(columns_, " columns like the first line"), std::to_string(cells));
+  if (cells == columns_) return;
+  const bool open_end = cells == columns_ + 1 && without_trailing_blanks(rest_).back() == delimiter_;
+  fail(0, c10::str(columns_, " columns like the first line"),
+       c10::str(cells, open_end ? "; the line ends with a delimiter" : ""));
 }
 
 /// Takes the cells of the line until `visit` returns false, then goes back to the line's begin.
@@ -114,61 +160,149 @@ void CsvReader::look_ahead(const Visit& visit) {
   rest_ = rest;
   row_taken_ = false;
   column_ = 0;
+  unescaped_.clear();
 }
 
 int64_t CsvReader::count_cells() {
-  if (rest_.find('"') == std::string_view::npos) return std::count(rest_.begin(), rest_.end(), ',') + 1;
+  if (rest_.find('"') == std::string_view::npos) return std::count(rest_.begin(), rest_.end(), delimiter_) + 1;
   int64_t cells = 0;
   look_ahead([&](std::string_view) { return ++cells > 0; });
   return cells;
 }
 
-bool CsvReader::is_header() {
-  bool any_number = false;
+/// Empty where the line has fewer cells.
+std::string CsvReader::cell_at(int64_t column) {
+  std::string result;
   look_ahead([&](std::string_view text) {
-    double value;
-    any_number = parse(text, value) != Number::not_a_number;
-    return !any_number;
+    if (column_ == column) result = text;
+    return column_ < column;
   });
-  return !any_number;
+  return result;
+}
+
+bool CsvReader::first_row_is_header() {
+  if (options_.header()) return *options_.header();
+  if (!has_labels()) return first_row_names_features();
+  const auto label = cell_at(label_column_);
+  if (is_value(label)) return false;
+  return !options_.positive() || (label != *options_.positive() && !label_occurs_again(label));
+}
+
+/// Where there is no label, names show by being no numbers, or by being the numbers of the columns.
+bool CsvReader::first_row_names_features() {
+  bool any_value = false;
+  double first = 0;
+  int64_t counted = 0, position = -1 - layout_.ids;
+  look_ahead([&](std::string_view text) {
+    double number = 0;
+    if (++position < 0) return parse_number(text, number) == Number::not_a_number;
+    any_value |= is_value(text);
+    if (parse_number(text, number) == Number::valid) {
+      if (position == 0) first = number;
+      if ((first == 0 || first == 1) && number == first + static_cast<double>(position)) ++counted;
+    }
+    return true;
+  });
+  return position >= 0 && (!any_value || (counted == features() && counted >= kLeastNamedByNumbers));
+}
+
+bool CsvReader::label_occurs_again(const std::string& label) {
+  bool found = false;
+  while (!found && next_line()) found = cell_at(label_column_) == label;
+  rewind();
+  next_filled_line();
+  return found;
+}
+
+std::string_view CsvReader::without_leading_blanks(std::string_view text) const {
+  return text.substr(std::min(text.find_first_not_of(blanks_), text.size()));
+}
+
+std::string_view CsvReader::without_trailing_blanks(std::string_view text) const {
+  return text.substr(0, text.find_last_not_of(blanks_) + 1);
 }
 
 std::string_view CsvReader::cell() {
   ++column_;
   rest_ = without_leading_blanks(rest_);
   if (!rest_.empty() && rest_.front() == '"') return quoted_cell();
-  const auto comma = rest_.find(',');
-  const auto taken = rest_.substr(0, comma);
-  row_taken_ = comma == std::string_view::npos;
-  rest_.remove_prefix(row_taken_ ? rest_.size() : comma + 1);
+  const auto end = rest_.find(delimiter_);
+  const auto taken = rest_.substr(0, end);
+  row_taken_ = end == std::string_view::npos;
+  rest_.remove_prefix(row_taken_ ? rest_.size() : end + 1);
   return without_trailing_blanks(taken);
 }
 
 std::string_view CsvReader::quoted_cell() {
-  const auto close = rest_.find('"', 1);
+  auto close = rest_.find('"', 1);
+  bool doubled = false;
+  while (close != std::string_view::npos && rest_.substr(close + 1, 1) == "\"") {
+    doubled = true;
+    close = rest_.find('"', close + 2);
+  }
   if (close == std::string_view::npos) fail(column_, "a closing quote on the same line", shown(rest_));
   const auto taken = rest_.substr(1, close - 1);
   rest_ = without_leading_blanks(rest_.substr(close + 1));
   row_taken_ = rest_.empty();
   if (!row_taken_) {
-    if (rest_.front() != ',') fail(column_, "a comma after the closing quote", shown(rest_));
+    if (rest_.front() != delimiter_) fail(column_, "a delimiter after the closing quote", shown(rest_));
     rest_.remove_prefix(1);
   }
-  return without_trailing_blanks(without_leading_blanks(taken));
+  const auto text = without_trailing_blanks(without_leading_blanks(taken));
+  return doubled ? unescaped(text) : text;
 }
 
-double CsvReader::number() {
+std::string_view CsvReader::unescaped(std::string_view text) {
+  unescaped_.reserve(line_.size());  // never more, so that earlier cells of the line stay where they are
+  const auto begin = unescaped_.size();
+  for (size_t i = 0; i < text.size(); ++i) {
+    unescaped_ += text[i];
+    if (text[i] == '"') ++i;
+  }
+  return std::string_view(unescaped_).substr(begin);
+}
+
+bool CsvReader::is_missing(std::string_view text) const {
+  if (options_.missing().empty()) return false;
+  double number = 0;
+  return text.empty() || contains(options_.missing(), text) ||
+         (parse_number(text, number) == Number::valid &&
+          std::find(missing_numbers_.begin(), missing_numbers_.end(), number) != missing_numbers_.end());
+}
+
+bool CsvReader::is_positive(std::string_view text) const {
+  if (text == *options_.positive()) return true;
+  double number = 0, positive = 0;
+  return parse_number(text, number) == Number::valid && parse_number(*options_.positive(), positive) == Number::valid &&
+         number == positive;
+}
+
+/// Whether a cell is not the name of a column: a number, if perhaps a wrong one, or the mark of a missing value.
+bool CsvReader::is_value(std::string_view text) const {
+  double number;
+  return parse_number(text, number) != Number::not_a_number || has_decimal_comma(text) || is_usual_mark(text) ||
+         is_missing(text);
+}
+
+CsvReader::Label CsvReader::label() {
+  constexpr auto kNone = std::numeric_limits<double>::quiet_NaN();
+  if (!has_labels()) return {kNone, {}};
+  const auto text = cell();
+  const bool unknown = is_missing(text) || (is_usual_mark(text) && (options_.model_features() || options_.positive()));
+  if (unknown && options_.model_features()) return {kNone, text};
+  if (unknown) fail(column_, "a label", shown(text) + "; labels cannot be missing");
+  if (options_.positive()) return {is_positive(text) ? 1.0 : 0.0, text};
+  double value = 0;
+  if (parse_number(text, value) != Number::valid) fail_number(text);
+  return {value, text};
+}
+
+float CsvReader::feature() {
   const auto text = cell();
   double value = 0;
-  const auto parsed = parse(text, value);
-  if (parsed != Number::valid) {
-    fail(column_, parsed == Number::not_finite ? "a finite number" : "a number", shown(text));
-  }
-  return value;
-}
-
-float CsvReader::number_as_float() {
-  const auto value = number();
+  const bool is_number = parse_number(text, value) == Number::valid;
+  if ((!is_number || !missing_numbers_.empty()) && is_missing(text)) return std::numeric_limits<float>::quiet_NaN();
+  if (!is_number) fail_number(text);
   if (std::abs(value) > std::numeric_limits<float>::max()) {
     fail(column_, "a number within the range of float32", c10::str(value));
   }
@@ -178,6 +312,29 @@ float CsvReader::number_as_float() {
 void CsvReader::fail(int64_t column, const std::string& expected, const std::string& got) const {
   TORCH_CHECK(false, function_, ": ", path_, line_number_ > 0 ? c10::str(", line ", line_number_) : "",
               column > 0 ? c10::str(", column ", column) : "", ": expected ", expected, ", got ", got);
+}
+
+void CsvReader::fail_number(std::string_view text) const {
+  double number;
+  const bool is_finite = parse_number(text, number) != Number::not_finite;
+  fail(column_, is_finite ? "a number" : "a finite number", shown(text) + advice(text));
+}
+
+/// What may help where a cell is no number, or nothing.
+std::string CsvReader::advice(std::string_view text) const {
+  if (has_decimal_comma(text)) return "; write numbers with a decimal point";
+  if (column_ == label_column_) {
+    if (is_usual_mark(text)) return "; labels cannot be missing";
+    double number;
+    if (parse_number(text, number) == Number::not_finite) return "";
+    return "; CsvOptions::positive names the positive class of labels that are text";
+  }
+  if (is_usual_mark(text)) return "; CsvOptions::missing names marks of missing values";
+  if (!has_labels() && column_ == layout_.ids + 1) {
+    return c10::str("; ", columns_, " columns are read as ", features(), " features without labels");
+  }
+  if (line_number_ == 1 && !options_.header()) return "; CsvOptions::header tells whether the first row holds names";
+  return "";
 }
 
 std::string CsvReader::shown(std::string_view text) {

@@ -39,6 +39,9 @@ void append_names(std::string& text, const char* what, const std::vector<std::st
   text += ")";
 }
 
+/// A HopfieldLayer's stored patterns, whose number set_patterns() changes.
+const std::string kMemory = "lookup_weights";
+
 std::string describe(const LoadReport& report, const TensorDict& current, const TensorDict& given) {
   std::string text;
   append_names(text, "missing", report.missing, detail::quote);
@@ -46,6 +49,15 @@ std::string describe(const LoadReport& report, const TensorDict& current, const 
   append_names(text, "mismatched", report.mismatched, [&](const std::string& name) {
     return detail::quote(name) + ": expected " + describe(current[name]) + ", got " + describe(given[name]);
   });
+  const auto is_memory = [](const std::string& name) {
+    return name.size() >= kMemory.size() && name.compare(name.size() - kMemory.size(), kMemory.size(), kMemory) == 0;
+  };
+  const auto& names = report.mismatched;
+  if (std::any_of(names.begin(), names.end(), is_memory)) {
+    text +=
+        "; a HopfieldLayer holds as many stored patterns as its option quantity says: set that to the number of the "
+        "file's, or call set_patterns() with as many before loading";
+  }
   return text;
 }
 

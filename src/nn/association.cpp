@@ -8,8 +8,6 @@
 #include <cmath>
 #include <ostream>
 
-#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::nn: ", __VA_ARGS__)
-
 namespace hopfield::nn {
 namespace {
 
@@ -199,31 +197,47 @@ at::Tensor AssociationCoreImpl::project(const at::Tensor& patterns, const Projec
 }
 
 at::Tensor AssociationCoreImpl::project_state(const at::Tensor& state) const {
-  return normalize(project(state, state_projection())).expand({-1, settings.num_heads, -1, -1});
+  const auto projected = normalize(project(state, state_projection()));  // [N or 1, H or 1, L, d], [total_L, H or 1, d]
+  auto shape = std::vector<int64_t>(projected.dim(), -1);
+  shape[1] = settings.num_heads;
+  return projected.expand(shape);
+}
+
+at::Tensor AssociationCoreImpl::append_to_bias(const at::Tensor& key_bias,
+                                               const std::vector<int64_t>& bag_sizes) const {
+  const auto appended = appended_rows();
+  if (!key_bias.defined() || appended == 0) return key_bias;
+  std::vector<at::Tensor> pieces;
+  for (const auto& bag : key_bias.split_with_sizes(bag_sizes))
+    pieces.push_back(at::constant_pad_nd(bag, {0, appended}));
+  return pieces.empty() ? key_bias : at::cat(pieces);
 }
 
 RetrieveInput AssociationCoreImpl::retrieve_input(const Projected& projected, const AssociationInput& patterns,
-                                                  const at::Tensor& offsets, const AssociationMasks& masks) const {
+                                                  const Offsets& offsets, const Masks& masks) const {
   const auto batch = batch_size(patterns, offsets);
-  const auto heads = settings.num_heads;
+  const bool ragged = offsets.stored.defined();
   std::vector<int64_t> sizes;
-  if (offsets.defined() && appended_rows() > 0) sizes = bag_sizes(offsets, patterns.stored.size(0));
+  if (ragged && appended_rows() > 0) sizes = bag_sizes(offsets.stored, patterns.stored.size(0));
 
   RetrieveInput input;
   // Queries shared by the batch or by the heads are projected once; expand() repeats them without copying.
-  input.state = projected.state.expand({batch, -1, -1, -1});
+  input.state = offsets.state.defined() ? projected.state : projected.state.expand({batch, -1, -1, -1});
+  input.state_offsets = offsets.state;
   input.stored = append(projected.stored, bias_k, sizes);
   input.projection = append(projected.values, bias_v, sizes);
-  if (offsets.defined()) {
-    input.offsets = offsets + at::arange(offsets.numel(), offsets.options()) * appended_rows();
+  if (ragged) {
+    check_ragged_masks(masks, patterns.stored.size(0), settings.layer);
+    input.masks.key_bias = append_to_bias(masks.key_bias, sizes);
+    input.offsets = offsets.stored + at::arange(offsets.stored.numel(), offsets.stored.options()) * appended_rows();
   } else {
-    set_masks(input, masks, batch, heads, appended_rows());
+    set_masks(input, masks, batch, settings.num_heads, appended_rows(), settings.layer);
   }
   return input;
 }
 
-AssociationResult AssociationCoreImpl::forward(const AssociationInput& patterns, const at::Tensor& offsets,
-                                               const AssociationMasks& masks, const AssociationRequest& request) {
+AssociationResult AssociationCoreImpl::forward(const AssociationInput& patterns, const Offsets& offsets,
+                                               const Masks& masks, const AssociationRequest& request) {
   const Projected projected{project_state(patterns.state), normalize(project(patterns.stored, stored_projection())),
                             project_values(patterns.projection)};
   return associate(projected, patterns, offsets, masks, request);
@@ -236,8 +250,7 @@ bool AssociationCoreImpl::projects_together() const {
 }
 
 AssociationResult AssociationCoreImpl::forward_together(const at::Tensor& patterns, const InputNorms& norms,
-                                                        const AssociationMasks& masks,
-                                                        const AssociationRequest& request) {
+                                                        const Masks& masks, const AssociationRequest& request) {
   std::vector<at::Tensor> weights, biases;
   const Projection projections[] = {state_projection(), stored_projection(), value_projection()};
   const InputNorms::Affine* affine[] = {&norms.state, &norms.stored, &norms.projection};
@@ -260,7 +273,7 @@ AssociationResult AssociationCoreImpl::forward_together(const at::Tensor& patter
 }
 
 AssociationResult AssociationCoreImpl::associate(const Projected& projected, const AssociationInput& patterns,
-                                                 const at::Tensor& offsets, const AssociationMasks& masks,
+                                                 const Offsets& offsets, const Masks& masks,
                                                  const AssociationRequest& request) {
   const auto input = retrieve_input(projected, patterns, offsets, masks);
   const auto r = retrieve(input, RetrieveOptions(settings)
@@ -269,8 +282,9 @@ AssociationResult AssociationCoreImpl::associate(const Projected& projected, con
                                      .generator(generator_)
                                      .with_energy(request.energy())
                                      .with_scores(request.association()));
-  const auto merged = r.output.transpose(1, 2).flatten(2);  // [N, L, heads * pattern_size]
-  return finish(merged, r, offsets, patterns.stored.size(0), appended_rows());
+  // [N, L, heads * pattern_size], [total_L, heads * pattern_size]
+  const auto merged = offsets.state.defined() ? r.output.flatten(1) : r.output.transpose(1, 2).flatten(2);
+  return finish(merged, r, offsets.stored, patterns.stored.size(0), appended_rows());
 }
 
 AssociationResult AssociationCoreImpl::finish(const at::Tensor& merged, const RetrieveResult& r,

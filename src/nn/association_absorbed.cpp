@@ -32,7 +32,7 @@ bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) 
 }
 
 AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instances, const at::Tensor& state,
-                                                        const at::Tensor& offsets, const AssociationMasks& masks,
+                                                        const at::Tensor& offsets, const Masks& masks,
                                                         const InputNorms& norms, const AssociationRequest& request) {
   const auto heads = settings.num_heads, hidden = *sizes_.hidden, pattern = *sizes_.pattern, width = sizes_.stored;
   const auto keys = stored_projection(), own_values = value_projection();
@@ -53,14 +53,15 @@ AssociationResult AssociationCoreImpl::forward_absorbed(const at::Tensor& instan
   input.weight = key_weight.view({heads, hidden, width});
   if (key_bias.defined()) input.bias = key_bias.view({heads, hidden});
   input.normalize_eps = norms.eps;
-  if (!offsets.defined()) {
+  if (offsets.defined()) {
+    check_ragged_masks(masks, instances.size(0), settings.layer);
+    input.masks.key_bias = masks.key_bias;
+  } else {
     RetrieveInput shapes;
     shapes.state = input.state;
     shapes.stored = instances.unsqueeze(1);
-    set_masks(shapes, masks, instances.size(0), heads, 0);
-    input.association_mask = shapes.association_mask;
-    input.padding_mask = shapes.padding_mask;
-    input.key_bias = shapes.key_bias;
+    set_masks(shapes, masks, instances.size(0), heads, 0, settings.layer);
+    input.masks = shapes.masks;
   }
   const auto r = pool(input, RetrieveOptions(settings)
                                  .beta(beta())

@@ -1,4 +1,5 @@
 #include "nn/activation.h"
+#include "nn/association_internal.h"
 #include <hopfield/nn/hopfield.h>
 
 #include <ATen/ATen.h>
@@ -13,26 +14,51 @@ torch::nn::LayerNorm make_norm(int64_t size, bool affine, double eps) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({size}).elementwise_affine(affine).eps(eps));
 }
 
-at::Tensor apply_norm(torch::nn::LayerNorm& norm, const at::Tensor& patterns, const char* name) {
+at::Tensor apply_norm(torch::nn::LayerNorm& norm, const at::Tensor& patterns, const char* name,
+                      const std::string& layer) {
   if (!norm) return patterns;
   const auto size = norm->options.normalized_shape().front();
-  TORCH_CHECK(patterns.size(-1) == size, "hopfield::nn::Hopfield: expected ", name, " to have size ", size,
-              " for its LayerNorm, got ", patterns.sizes(), "; switch the norm off, or set the option of its size");
+  TORCH_CHECK(patterns.size(-1) == size, layer, ": expected ", name, " to have size ", size, " for its LayerNorm, got ",
+              patterns.sizes(), "; switch the norm off, or set the option of its size");
   return norm->forward(patterns);
 }
 
 /// Instances that no query may attend to, as zeros: NaN there must not reach the parameters' gradients. Shared patterns
 /// are touched only where they are excluded for the whole batch.
-at::Tensor without_excluded(const at::Tensor& patterns, const AssociationMasks& masks) {
+at::Tensor without_excluded(const at::Tensor& patterns, const Masks& masks) {
   at::Tensor excluded;
-  if (const auto& padding = masks.stored_pattern_padding_mask; padding.defined()) excluded = padding.to(at::kBool);
+  if (const auto& padding = masks.padding_mask; padding.defined()) excluded = padding.to(at::kBool);
   if (masks.key_bias.defined()) {
     const auto infinite = at::isneginf(masks.key_bias);
     excluded = excluded.defined() ? excluded.logical_or(infinite) : infinite;
   }
-  if (!excluded.defined() || excluded.dim() != 2 || excluded.size(1) != patterns.size(1)) return patterns;
+  if (!excluded.defined()) return patterns;
+  if (patterns.dim() == 2 && excluded.sizes() == patterns.sizes().slice(0, 1)) {
+    return patterns.masked_fill(excluded.unsqueeze(-1), 0.0);  // ragged
+  }
+  if (patterns.dim() != 3 || excluded.dim() != 2 || excluded.size(1) != patterns.size(1)) return patterns;
   if (excluded.size(0) != patterns.size(0)) excluded = excluded.all(0, /*keepdim=*/true);
   return patterns.masked_fill(excluded.unsqueeze(-1), 0.0);
+}
+
+/// With a projection, which is by default the stored patterns.
+AssociationInput complete(AssociationInput input) {
+  if (!input.projection.defined()) input.projection = input.stored;
+  return input;
+}
+
+bool is_one_sequence(const AssociationInput& input) {
+  return input.state.defined() && input.state.dim() == 2 && input.stored.defined() && input.stored.dim() == 2 &&
+         input.projection.dim() == 2;
+}
+
+/// Tensors that were the same are the same afterwards: one product may project them together.
+AssociationInput with_batch(const AssociationInput& input, int64_t dimension) {
+  const auto stored = input.stored.unsqueeze(dimension);
+  const auto widen = [&](const at::Tensor& tensor) {
+    return tensor.is_same(input.stored) ? stored : tensor.unsqueeze(dimension);
+  };
+  return {widen(input.state), stored, widen(input.projection)};
 }
 
 template <typename T>
@@ -100,7 +126,7 @@ void HopfieldImpl::reset() {
   association_core = register_module("association_core", AssociationCore(s));
   set_generator(generator);
   const auto size_of = [&](const std::optional<int64_t>& own, const char* norm) {
-    TORCH_CHECK(own || s.input_size, "hopfield::nn::Hopfield: expected input_size to be given for ", norm,
+    TORCH_CHECK(own || s.input_size, s.layer, ": expected input_size to be given for ", norm,
                 "; set it, or switch the norm off");
     return own ? *own : *s.input_size;
   };
@@ -122,7 +148,7 @@ void HopfieldImpl::reset() {
   }
   activation_ = nullptr;
   if (s.association_activation) {
-    activation_ = elementwise_function(*s.association_activation, "hopfield::nn::Hopfield", "association_activation");
+    activation_ = elementwise_function(*s.association_activation, s.layer.c_str(), "association_activation");
   }
 }
 
@@ -135,39 +161,40 @@ void HopfieldImpl::reset_parameters() {
 
 AssociationInput HopfieldImpl::batch_first(const AssociationInput& input) const {
   if (options.batch_first()) return input;
-  return {input.stored.transpose(0, 1), input.state.transpose(0, 1), input.projection.transpose(0, 1)};
+  const auto stored = input.stored.transpose(0, 1);
+  const bool is_stored = input.projection.is_same(input.stored);
+  return {input.state.is_same(input.stored) ? stored : input.state.transpose(0, 1), stored,
+          is_stored ? stored : input.projection.transpose(0, 1)};
 }
 
-AssociationInput HopfieldImpl::normalize(const AssociationInput& input, const AssociationMasks& masks) {
-  auto stored = input.stored, projection = input.projection;
-  if (stored.dim() == 3) {
-    stored = without_excluded(stored, masks);
-    projection = projection.is_same(input.stored) ? stored : without_excluded(projection, masks);
-  }
-  return {apply_norm(norm_stored_pattern, stored, "stored"), apply_norm(norm_state_pattern, input.state, "state"),
-          apply_norm(norm_pattern_projection, projection, "projection")};
+AssociationInput HopfieldImpl::normalize(const AssociationInput& input, const Masks& masks) {
+  const auto stored = without_excluded(input.stored, masks);
+  const auto projection = input.projection.is_same(input.stored) ? stored : without_excluded(input.projection, masks);
+  const auto& layer = options.settings().layer;
+  return {apply_norm(norm_state_pattern, input.state, "state", layer),
+          apply_norm(norm_stored_pattern, stored, "stored", layer),
+          apply_norm(norm_pattern_projection, projection, "projection", layer)};
 }
 
-at::Tensor HopfieldImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
+at::Tensor HopfieldImpl::forward(const at::Tensor& input, const at::Tensor& padding_mask,
                                  const at::Tensor& association_mask) {
   auto state = input;
-  if (input.defined() && input.dim() == 3 && stored_pattern_padding_mask.defined()) {
+  if (input.defined() && padding_mask.defined() && padding_mask.dim() <= 2) {
     // Padding instances are states too here. They stay, as long as they are numbers.
-    const auto padding = options.batch_first() ? stored_pattern_padding_mask : stored_pattern_padding_mask.t();
-    if (padding.sizes() == input.sizes().slice(0, 2)) {
+    const auto padding = (options.batch_first() ? padding_mask : padding_mask.t()).to(at::kBool);
+    if (input.dim() >= 2 && padding.sizes() == input.sizes().slice(0, input.dim() - 1)) {
       const auto unusable = at::isfinite(input.detach()).all(-1).logical_not().logical_and(padding);
       state = input.masked_fill(unusable.unsqueeze(-1), 0.0);
     }
   }
-  return associate({input, state, input}, {stored_pattern_padding_mask, association_mask, {}}).output;
+  return associate({state, input}, {padding_mask, association_mask}).output;
 }
 
 /// One LayerNorm and one product serve all three roles. Padding instances are states too, and their zeroes as stored
 /// patterns are not: masks keep the roles apart.
-bool HopfieldImpl::projects_together(const AssociationInput& input, const AssociationMasks& masks) const {
+bool HopfieldImpl::projects_together(const AssociationInput& input, const Masks& masks) const {
   const auto& s = options.settings();
-  const bool masked =
-      masks.stored_pattern_padding_mask.defined() || masks.association_mask.defined() || masks.key_bias.defined();
+  const bool masked = masks.padding_mask.defined() || masks.association_mask.defined() || masks.key_bias.defined();
   const bool same_norms = s.normalize_stored_pattern == s.normalize_state_pattern &&
                           s.normalize_stored_pattern == s.normalize_pattern_projection &&
                           s.normalize_stored_pattern_eps == s.normalize_state_pattern_eps &&
@@ -178,7 +205,7 @@ bool HopfieldImpl::projects_together(const AssociationInput& input, const Associ
          association_core->projects_together();
 }
 
-AssociationResult HopfieldImpl::associate_with_itself(const at::Tensor& patterns, const AssociationMasks& masks,
+AssociationResult HopfieldImpl::associate_with_itself(const at::Tensor& patterns, const Masks& masks,
                                                       const AssociationRequest& request) {
   AssociationCoreImpl::InputNorms norms;
   auto normalized = patterns;
@@ -191,8 +218,13 @@ AssociationResult HopfieldImpl::associate_with_itself(const at::Tensor& patterns
   return association_core->forward_together(normalized, norms, masks, request);
 }
 
-AssociationResult HopfieldImpl::associate(const AssociationInput& input, const AssociationMasks& masks,
+AssociationResult HopfieldImpl::associate(const AssociationInput& given, const Masks& masks,
                                           const AssociationRequest& request) {
+  const auto input = complete(given);
+  if (is_one_sequence(input)) {
+    const int64_t dimension = options.batch_first() ? 0 : 1;
+    return without_batch(associate(with_batch(input, dimension), with_batch(masks), request), dimension);
+  }
   association_core->check_patterns(input, {});
   const auto patterns = batch_first(input);
   auto result = projects_together(input, masks)
@@ -202,19 +234,23 @@ AssociationResult HopfieldImpl::associate(const AssociationInput& input, const A
   return result;
 }
 
-AssociationResult HopfieldImpl::associate_bags(const AssociationInput& input, const at::Tensor& offsets,
+AssociationResult HopfieldImpl::associate_bags(const AssociationInput& given, const at::Tensor& state_offsets,
+                                               const at::Tensor& offsets, const Masks& masks,
                                                const AssociationRequest& request) {
-  association_core->check_patterns(input, offsets);
-  auto result = association_core->forward(normalize(input, {}), offsets, {}, request);
+  TORCH_CHECK(offsets.defined(), options.settings().layer,
+              ": expected offsets of the stored patterns [N + 1], got none; padded patterns go to associate()");
+  const auto input = complete(given);
+  association_core->check_patterns(input, {state_offsets, offsets});
+  auto result = association_core->forward(normalize(input, masks), {state_offsets, offsets}, masks, request);
   result.output = activate(result.output);
   return result;
 }
 
 AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances, const at::Tensor& state,
-                                                    const at::Tensor& offsets, const AssociationMasks& masks,
+                                                    const at::Tensor& offsets, const Masks& masks,
                                                     const AssociationRequest& request) {
-  AssociationInput input{instances, state, instances};
-  association_core->check_patterns(input, offsets);
+  AssociationInput input{state, instances, instances};
+  association_core->check_patterns(input, {{}, offsets});
   if (!offsets.defined()) input = batch_first(input);
   AssociationCoreImpl::InputNorms norms;
   if (norm_stored_pattern) {
@@ -222,19 +258,24 @@ AssociationResult HopfieldImpl::associate_instances(const at::Tensor& instances,
     norms.stored = {norm_stored_pattern->weight, norm_stored_pattern->bias};
     norms.projection = {norm_pattern_projection->weight, norm_pattern_projection->bias};
   }
-  auto result = association_core->forward_absorbed(input.stored, apply_norm(norm_state_pattern, input.state, "state"),
-                                                   offsets, masks, norms, request);
+  auto result = association_core->forward_absorbed(
+      input.stored, apply_norm(norm_state_pattern, input.state, "state", options.settings().layer), offsets, masks,
+      norms, request);
   result.output = activate(offsets.defined() || options.batch_first() ? result.output : result.output.transpose(0, 1));
   return result;
 }
 
-at::Tensor HopfieldImpl::get_association_matrix(const AssociationInput& input, const AssociationMasks& masks) {
+at::Tensor HopfieldImpl::get_association_matrix(const AssociationInput& input, const Masks& masks) {
   at::NoGradGuard no_grad;
   return associate(input, masks, AssociationRequest().with_association()).association;
 }
 
-at::Tensor HopfieldImpl::get_projected_pattern_matrix(const AssociationInput& input) {
+at::Tensor HopfieldImpl::get_projected_pattern_matrix(const AssociationInput& given) {
   at::NoGradGuard no_grad;
+  const auto input = complete(given);
+  if (is_one_sequence(input)) {
+    return get_projected_pattern_matrix(with_batch(input, options.batch_first() ? 0 : 1)).squeeze(0);
+  }
   association_core->check_patterns(input, {});
   const auto patterns = normalize(batch_first(input), {});
   const auto values = association_core->projected_patterns(patterns.projection);

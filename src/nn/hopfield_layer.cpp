@@ -1,3 +1,4 @@
+#include "nn/association_internal.h"
 #include <hopfield/nn/hopfield_layer.h>
 
 #include <ATen/ATen.h>
@@ -13,7 +14,9 @@ void HopfieldLayerImpl::reset() {
   const auto& s = options.settings();
   TORCH_CHECK(s.quantity > 0, "hopfield::nn::HopfieldLayer: expected quantity to be positive, got ", s.quantity);
   const auto generator = hopfield ? hopfield->association_core->copy_generator() : at::Generator();
-  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(s)));
+  AssociationSettings association = s;
+  association.layer = "hopfield::nn::HopfieldLayer";
+  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(association)));
   set_generator(generator);
   const auto& core = hopfield->association_core;
   const auto stored_width = core->all_static() || !s.stored_pattern_size ? s.input_size : s.stored_pattern_size;
@@ -37,16 +40,20 @@ void HopfieldLayerImpl::reset_parameters() {
 }
 
 AssociationInput HopfieldLayerImpl::with_lookups(const at::Tensor& state) const {
-  return {lookup_weights, state, target_weights.defined() ? target_weights : lookup_weights};
+  return {state, lookup_weights, target_weights.defined() ? target_weights : lookup_weights};
 }
 
-at::Tensor HopfieldLayerImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
+at::Tensor HopfieldLayerImpl::forward(const at::Tensor& input, const at::Tensor& padding_mask,
                                       const at::Tensor& association_mask) {
-  return associate(input, {stored_pattern_padding_mask, association_mask, {}}).output;
+  return associate(input, {padding_mask, association_mask}).output;
 }
 
-AssociationResult HopfieldLayerImpl::associate(const at::Tensor& state, const AssociationMasks& masks,
+AssociationResult HopfieldLayerImpl::associate(const at::Tensor& state, const Masks& masks,
                                                const AssociationRequest& request) {
+  if (state.defined() && state.dim() == 2) {  // without a batch
+    const int64_t dimension = options.batch_first() ? 0 : 1;
+    return without_batch(associate(state.unsqueeze(dimension), with_batch(masks), request), dimension);
+  }
   return hopfield->associate(with_lookups(state), masks, request);
 }
 
@@ -76,11 +83,15 @@ void HopfieldLayerImpl::set_patterns(const at::Tensor& patterns, const at::Tenso
   options.quantity(patterns.size(0));
 }
 
-at::Tensor HopfieldLayerImpl::get_association_matrix(const at::Tensor& state, const AssociationMasks& masks) {
-  return hopfield->get_association_matrix(with_lookups(state), masks);
+at::Tensor HopfieldLayerImpl::get_association_matrix(const at::Tensor& state, const Masks& masks) {
+  const at::NoGradGuard no_grad;
+  return associate(state, masks, AssociationRequest().with_association()).association;
 }
 
 at::Tensor HopfieldLayerImpl::get_projected_pattern_matrix(const at::Tensor& state) {
+  if (state.defined() && state.dim() == 2) {
+    return get_projected_pattern_matrix(state.unsqueeze(options.batch_first() ? 0 : 1)).squeeze(0);
+  }
   return hopfield->get_projected_pattern_matrix(with_lookups(state));
 }
 

@@ -1,3 +1,4 @@
+#include "nn/association_internal.h"
 #include <hopfield/nn/hopfield_pooling.h>
 
 #include <ATen/ATen.h>
@@ -15,7 +16,9 @@ void HopfieldPoolingImpl::reset() {
   TORCH_CHECK(s.input_size,
               "hopfield::nn::HopfieldPooling: expected input_size to be given: state patterns have that width");
   const auto generator = hopfield ? hopfield->association_core->copy_generator() : at::Generator();
-  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(s)));
+  AssociationSettings association = s;
+  association.layer = "hopfield::nn::HopfieldPooling";
+  hopfield = register_module("hopfield", Hopfield(HopfieldOptions(association)));
   set_generator(generator);
   const auto hidden = hopfield->association_core->hidden_size();
   const auto width = s.state_pattern_as_static && hidden ? *hidden : *s.input_size;
@@ -31,7 +34,7 @@ void HopfieldPoolingImpl::reset_parameters() {
 }
 
 AssociationInput HopfieldPoolingImpl::with_state(const PoolingInput& input) const {
-  return {input.stored, pooling_weights, input.projection.defined() ? input.projection : input.stored};
+  return {pooling_weights, input.stored, input.projection.defined() ? input.projection : input.stored};
 }
 
 bool HopfieldPoolingImpl::absorbs(const AssociationInput& patterns, const AssociationRequest& request) const {
@@ -39,13 +42,20 @@ bool HopfieldPoolingImpl::absorbs(const AssociationInput& patterns, const Associ
          hopfield->association_core->absorbs(options.quantity(), patterns.stored);
 }
 
-at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask,
+at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& padding_mask,
                                         const at::Tensor& association_mask) {
-  return associate({input, {}}, {stored_pattern_padding_mask, association_mask, {}}).output;
+  return associate({input}, {padding_mask, association_mask}).output;
 }
 
-AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const AssociationMasks& masks,
+AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const Masks& masks,
                                                  const AssociationRequest& request) {
+  if (input.stored.defined() && input.stored.dim() == 2) {  // one bag
+    const int64_t dimension = options.batch_first() ? 0 : 1;
+    const auto widen = [&](const at::Tensor& patterns) {
+      return patterns.defined() ? patterns.unsqueeze(dimension) : patterns;
+    };
+    return without_batch(associate({widen(input.stored), widen(input.projection)}, with_batch(masks), request), 0);
+  }
   const auto patterns = with_state(input);
   auto result = absorbs(patterns, request)
                     ? hopfield->associate_instances(patterns.stored, patterns.state, {}, masks, request)
@@ -59,31 +69,37 @@ at::Tensor HopfieldPoolingImpl::pool_bags(const BagBatch& bags, const at::Tensor
 }
 
 AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, const at::Tensor& projection,
-                                                      const AssociationRequest& request) {
+                                                      const Masks& masks, const AssociationRequest& request) {
   TORCH_CHECK(bags.offsets.defined(),
               "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
               "padded bags go to forward()");
   auto patterns = with_state({bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
   auto result = absorbs(patterns, request)
-                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, {}, request)
-                    : hopfield->associate_bags(patterns, bags.offsets, request);
+                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, masks, request)
+                    : hopfield->associate_bags(patterns, {}, bags.offsets, masks, request);
   result.output = result.output.flatten(1);
   return result;
 }
 
 InstanceScores HopfieldPoolingImpl::instance_scores(const BagBatch& bags, const at::Tensor& projection) {
   at::NoGradGuard no_grad;
-  const auto result = associate_bags(bags, projection, AssociationRequest().with_association());
+  const auto result = associate_bags(bags, projection, {}, AssociationRequest().with_association());
   return {result.scores, result.association};
 }
 
-at::Tensor HopfieldPoolingImpl::get_association_matrix(const PoolingInput& input, const AssociationMasks& masks) {
+at::Tensor HopfieldPoolingImpl::get_association_matrix(const PoolingInput& input, const Masks& masks) {
   const at::NoGradGuard no_grad;
   return associate(input, masks, AssociationRequest().with_association()).association;
 }
 
 at::Tensor HopfieldPoolingImpl::get_projected_pattern_matrix(const PoolingInput& input) {
+  if (input.stored.defined() && input.stored.dim() == 2) {
+    const int64_t dimension = options.batch_first() ? 0 : 1;
+    const auto& projection = input.projection.defined() ? input.projection : input.stored;
+    return get_projected_pattern_matrix({input.stored.unsqueeze(dimension), projection.unsqueeze(dimension)})
+        .squeeze(0);
+  }
   return hopfield->get_projected_pattern_matrix(with_state(input));
 }
 

@@ -119,7 +119,7 @@ at::Tensor HopfieldDecoderLayerImpl::forward(const at::Tensor& tgt, const at::Te
   const auto own = hopfield_association_self->forward(tgt, tgt_key_padding_mask, tgt_mask);
   auto x = norm_residual_self->forward(tgt + dropout_hopfield_association_self->forward(own));
   const auto crossed =
-      hopfield_association_cross->associate({memory, x, memory}, {memory_key_padding_mask, memory_mask, {}}).output;
+      hopfield_association_cross->associate({x, memory}, {memory_key_padding_mask, memory_mask}).output;
   x = norm_residual_cross->forward(x + dropout_hopfield_association_cross->forward(crossed));
   return norm_output->forward(x + feedforward_.forward(x));
 }

@@ -16,14 +16,22 @@ template <typename Input, typename Settings>
 auto tensors_of(Input& input, Settings& settings) {
   using Pointer = decltype(&input.state);
   if constexpr (std::is_same_v<std::remove_const_t<Input>, PoolInput>) {
-    return std::array<Pointer, 9>{&input.instances, &input.state,        &input.weight,
-                                  &input.bias,      &settings.beta,      &input.association_mask,
-                                  &input.key_bias,  &input.padding_mask, &input.offsets};
+    return std::array<Pointer, 9>{&input.instances,      &input.state,
+                                  &input.weight,         &input.bias,
+                                  &settings.beta,        &input.masks.association_mask,
+                                  &input.masks.key_bias, &input.masks.padding_mask,
+                                  &input.offsets};
   } else {
     static_assert(std::is_same_v<std::remove_const_t<Input>, RetrieveInput>);
-    return std::array<Pointer, 8>{&input.state,        &input.stored,           &input.projection,
-                                  &settings.beta,      &input.association_mask, &input.key_bias,
-                                  &input.padding_mask, &input.offsets};
+    return std::array<Pointer, 9>{&input.state,
+                                  &input.stored,
+                                  &input.projection,
+                                  &settings.beta,
+                                  &input.masks.association_mask,
+                                  &input.masks.key_bias,
+                                  &input.masks.padding_mask,
+                                  &input.offsets,
+                                  &input.state_offsets};
   }
 }
 

@@ -102,11 +102,11 @@ void CpuCall::set_iteration(const RetrieveSettings& settings) {
 /// Padding and key bias together are one number for each key; where patterns are shared by a batch that masks them
 /// differently, they join the mask of single scores.
 void CpuCall::set_masks(const RetrieveInput& input) {
-  at::Tensor pair = input.association_mask;
-  if (input.key_bias.defined()) key_bias_ = input.key_bias.detach().to(at::kFloat);
-  if (input.padding_mask.defined()) {
+  at::Tensor pair = input.masks.association_mask;
+  if (input.masks.key_bias.defined()) key_bias_ = input.masks.key_bias.detach().to(at::kFloat);
+  if (input.masks.padding_mask.defined()) {
     if (!key_bias_.defined()) key_bias_ = at::zeros({1}, at::kFloat);
-    key_bias_ = at::where(input.padding_mask, -kInfinity, key_bias_);
+    key_bias_ = at::where(input.masks.padding_mask, -kInfinity, key_bias_);
   }
   if (key_bias_.defined() && p_.offsets == nullptr && p_.batch_shared && key_bias_.size(0) > 1) {
     if (!pair.defined()) {

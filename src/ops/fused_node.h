@@ -6,6 +6,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace hopfield::detail {
@@ -67,7 +68,7 @@ class FusedNode : public torch::autograd::Function<FusedNode<Op>> {
     const auto& settings = kept->settings;
     const bool keeps = keeps_states(settings, kept->input.state);
     auto r = Op::forward(kept->input, settings, kept->seed, keeps ? &kept->saved : nullptr);
-    kept->saved.steps = r.steps;
+    kept->saved.steps = r.steps.clone();  // the result is the caller's to change
     Tensors saved;
     for (auto* tensor : kept->tensors()) saved.push_back(std::exchange(*tensor, at::Tensor()));
     ctx->save_for_backward(std::move(saved));
@@ -95,6 +96,9 @@ class FusedNode : public torch::autograd::Function<FusedNode<Op>> {
     Result incoming;
     size_t next = 0;
     for (const auto member : Op::differentiable) incoming.*member = gradients[next++];
+    // Kernels would lose the tangents of gradients that come in, and cannot read what vmap has batched.
+    const bool transformed = std::any_of(gradients.begin(), gradients.end(), is_transformed);
+    const at::AutoGradMode grad_mode(at::GradMode::is_enabled() || transformed);
     const auto found = at::GradMode::is_enabled() ? Op::differentiable_backward(kept, incoming)
                                                   : Op::backward(std::move(kept), incoming, wants);
     Tensors result;

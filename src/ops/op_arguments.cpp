@@ -75,11 +75,10 @@ RetrieveSettings read_settings(const char* function, const OpSettings& settings)
   return s;
 }
 
-uint64_t dropout_seed(const RetrieveSettings& settings, const OptionalTensor& given) {
+uint64_t dropout_seed(const char* function, const RetrieveSettings& settings, const OptionalTensor& given) {
   if (settings.dropout == 0) return 0;
-  TORCH_CHECK(!given || (given->numel() == 1 && given->scalar_type() == at::kLong),
-              "hopfield: expected seed to be one int64 number, got ", given->sizes(), " of type ",
-              given->scalar_type());
+  TORCH_CHECK(!given || (given->numel() == 1 && given->scalar_type() == at::kLong), function,
+              ": expected seed to be one int64 number, got ", given->sizes(), " of type ", given->scalar_type());
   return given ? static_cast<uint64_t>(given->item<int64_t>()) : draw_seed(settings.generator);
 }
 

@@ -12,6 +12,10 @@ using OptionalTensor = std::optional<at::Tensor>;
 OptionalTensor given(const at::Tensor& tensor);
 at::Tensor or_undefined(const OptionalTensor& tensor);
 
+/// The masks that the dispatcher's ops share, as they stand in their schemas.
+constexpr auto kMasksSchema =
+    "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False";
+
 /// The settings that the dispatcher's ops share, as they stand in their schemas. Further ones stand behind them, and
 /// last, for recorded calls, `seed`: the dropout mask's, one int64 number, in place of one that the generator draws.
 constexpr auto kSettingsSchema =
@@ -39,7 +43,7 @@ OpSettings write_settings(const RetrieveSettings& settings);
 RetrieveSettings read_settings(const char* function, const OpSettings& settings);
 
 /// The seed of the call's dropout mask: the one that is given, or one that is drawn; 0 without dropout.
-uint64_t dropout_seed(const RetrieveSettings& settings, const OptionalTensor& given);
+uint64_t dropout_seed(const char* function, const RetrieveSettings& settings, const OptionalTensor& given);
 
 /// Numbers on the CPU, on the device of the patterns without waiting for it. Those on a device are left there.
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta);

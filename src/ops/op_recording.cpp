@@ -169,8 +169,10 @@ void backward_kernel(const c10::OperatorHandle& handle, Stack* stack) {
   for (size_t i = 0; i < found.size(); ++i) {
     // A recording relies on contiguous gradients of their own.
     found[i] = found[i].defined() ? found[i].contiguous() : at::zeros_like(leaves[i], {}, at::MemoryFormat::Contiguous);
-    for (const auto& gradient : gradients) {
-      if (found[i].is_alias_of(gradient)) found[i] = found[i].clone();
+    const auto is_alias = [&](const at::Tensor& other) { return found[i].is_alias_of(other); };
+    if (std::any_of(gradients.begin(), gradients.end(), is_alias) ||
+        std::any_of(found.begin(), found.begin() + i, is_alias)) {
+      found[i] = found[i].clone();
     }
   }
   torch::jit::push(*stack, std::move(found));
@@ -207,6 +209,13 @@ void define_op(torch::Library& library, const std::string& name, const std::stri
                                                  torch::CppFunction::makeFromBoxedFunction<backward_kernel>()));
   library.impl(backward.c_str(),
                torch::dispatch(c10::DispatchKey::Meta, torch::CppFunction::makeFromBoxedFunction<backward_meta>()));
+}
+
+std::optional<at::Tensor> recorded_on(c10::Device device, const std::optional<at::Tensor>& tensor) {
+  if (!tensor || !tensor->defined() || tensor->device() == device || device.is_meta() || tensor->is_meta()) {
+    return tensor;
+  }
+  return tensor->to(device);
 }
 
 Stack record(const c10::OperatorHandle& op, Stack arguments) {

@@ -7,13 +7,14 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 
 namespace hopfield::detail {
 
-/// The dispatcher comes to an op at up to three places.
+/// An op has kernels for three groups of dispatch keys.
 enum class Stage {
   autograd,  ///< a call by the user, unless in inference mode: chooses how it is served and differentiated
   backend,   ///< below autograd: inference mode, and calls of recorded graphs when these are run
@@ -34,6 +35,9 @@ bool is_recorded_call(const Input& input, const RetrieveSettings& settings) {
 void define_op(torch::Library& library, const std::string& name, const std::string& arguments,
                const std::string& results);
 
+/// A tensor that may be on the CPU beside patterns on a GPU, moved to these: recordings know one device for each node.
+std::optional<at::Tensor> recorded_on(c10::Device device, const std::optional<at::Tensor>& tensor);
+
 /// Calls an op so that a recording has it as one node, and its backward pass as another: the op
 /// <name>_backward, which makes the forward pass again. Nothing is decided here that depends on numbers, device or
 /// lengths; the backend's stage does so when the recording is run.
@@ -51,8 +55,8 @@ Outputs record(const c10::OperatorHandle& op, const Arguments&... arguments) {
   return outputs;
 }
 
-/// Gives results the strides that the meta stage tells, whoever made them: output and state [N, H, L, width] have heads
-/// next to widths, so that layers merge them without a copy, everything else is contiguous.
+/// Gives results the strides that the Meta kernel reports, whoever made them: output and state [N, H, L, width] have
+/// heads next to widths, so that layers merge them without a copy, everything else is contiguous.
 void make_regular(RetrieveResult& result);
 void make_regular(PoolResult& result);
 

@@ -22,21 +22,20 @@ using detail::or_undefined;
 using detail::Stage;
 
 // The dispatcher's view of the op: PoolInput, RetrieveSettings and PoolResult, member by member.
-const std::string kArguments = c10::str(
-    "Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
-    "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, float? normalize_eps=None, ",
-    detail::kSettingsSchema, ", bool with_scores=False, Tensor? seed=None");
+const std::string kArguments = c10::str("Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, ",
+                                        detail::kMasksSchema, ", Tensor? offsets=None, float? normalize_eps=None, ",
+                                        detail::kSettingsSchema, ", bool with_scores=False, Tensor? seed=None");
 constexpr auto kResults =
-    "Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+    "Tensor output, Tensor state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
     "Tensor mass, Tensor scores";
 
 using Outputs =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using Signature = Outputs(const at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
-                          const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                          std::optional<double>, const OptionalTensor&, at::IntArrayRef, at::ArrayRef<double>, int64_t,
-                          c10::string_view, c10::string_view, int64_t, c10::string_view, double,
-                          const std::optional<at::Generator>&, bool, const OptionalTensor&);
+                          const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, bool,
+                          const OptionalTensor&, std::optional<double>, const OptionalTensor&, at::IntArrayRef,
+                          at::ArrayRef<double>, int64_t, c10::string_view, c10::string_view, int64_t, c10::string_view,
+                          double, const std::optional<at::Generator>&, bool, const OptionalTensor&);
 
 const auto& op_handle() {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "").typed<Signature>();
@@ -59,9 +58,11 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
                                            {"state", &input.state},
                                            {"weight", &input.weight},
                                            {"bias", &input.bias},
-                                           {"association_mask", &input.association_mask},
-                                           {"padding_mask", &input.padding_mask},
-                                           {"key_bias", &input.key_bias}});
+                                           {"association_mask", &input.masks.association_mask},
+                                           {"padding_mask", &input.masks.padding_mask},
+                                           {"key_bias", &input.masks.key_bias},
+                                           {"offsets", &input.offsets},
+                                           {"beta", &settings.beta}});
   const bool ragged = input.offsets.defined();
   const auto& y = input.instances;
   HOPFIELD_CHECK(y.dim() == (ragged ? 2 : 3), "expected instances of shape ",
@@ -91,11 +92,10 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
   RetrieveInput call;
   call.state = input.state;
   call.offsets = input.offsets;
-  call.association_mask = input.association_mask;
-  call.padding_mask = input.padding_mask;
-  call.key_bias = input.key_bias;
+  call.masks = input.masks;
   const auto keys = y.sym_size(ragged ? 0 : 1);
-  detail::check_beyond_patterns(call, settings, {4, bags, heads, input.state.sym_size(2), keys, depth, ragged});
+  detail::check_beyond_patterns(call, settings,
+                                {"hopfield::pool", 4, bags, heads, input.state.sym_size(2), keys, depth, ragged});
 }
 
 /// One sentence against the fused kernels; or nothing, and then instances that nothing may attend to are finite.
@@ -134,7 +134,7 @@ PoolResult run(const PoolInput& input, RetrieveSettings settings, const Optional
   HOPFIELD_CHECK(!reason || settings.backend != Backend::fused,
                  "expected a call that the fused kernels serve, since backend is fused, but ", reason.value_or(""),
                  "; use backend automatic");
-  const auto seed = detail::dropout_seed(settings, given_seed);
+  const auto seed = detail::dropout_seed("hopfield::pool", settings, given_seed);
   if (settings.backend != Backend::composite && !reason) {
     call.offsets = detail::offsets_on(call.instances.device(), call.offsets);
     return detail::pool_fused(call, settings, seed);
@@ -148,20 +148,19 @@ Outputs as_outputs(const PoolResult& r) {
 
 template <Stage stage>
 Outputs pool_kernel(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& weight,
-                    const OptionalTensor& bias, const OptionalTensor& offsets, const OptionalTensor& association_mask,
-                    const OptionalTensor& padding_mask, const OptionalTensor& key_bias,
-                    std::optional<double> normalize_eps, const OptionalTensor& beta, at::IntArrayRef update_steps_max,
-                    at::ArrayRef<double> update_steps_eps, int64_t update_steps_cap, c10::string_view stop_rule,
-                    c10::string_view gradient, int64_t gradient_steps, c10::string_view backend, double dropout,
-                    const std::optional<at::Generator>& generator, bool with_scores, const OptionalTensor& seed) {
-  const PoolInput input{instances,
-                        or_undefined(offsets),
-                        state,
+                    const OptionalTensor& bias, const OptionalTensor& padding_mask,
+                    const OptionalTensor& association_mask, const OptionalTensor& key_bias, bool is_causal,
+                    const OptionalTensor& offsets, std::optional<double> normalize_eps, const OptionalTensor& beta,
+                    at::IntArrayRef update_steps_max, at::ArrayRef<double> update_steps_eps, int64_t update_steps_cap,
+                    c10::string_view stop_rule, c10::string_view gradient, int64_t gradient_steps,
+                    c10::string_view backend, double dropout, const std::optional<at::Generator>& generator,
+                    bool with_scores, const OptionalTensor& seed) {
+  const PoolInput input{state,
+                        instances,
                         weight,
                         or_undefined(bias),
-                        or_undefined(association_mask),
-                        or_undefined(padding_mask),
-                        or_undefined(key_bias),
+                        {or_undefined(padding_mask), or_undefined(association_mask), or_undefined(key_bias), is_causal},
+                        or_undefined(offsets),
                         normalize_eps};
   auto settings =
       detail::read_settings("hopfield::pool", {beta, update_steps_max, update_steps_eps, update_steps_cap, stop_rule,
@@ -169,9 +168,11 @@ Outputs pool_kernel(const at::Tensor& instances, const at::Tensor& state, const 
   settings.with_scores = with_scores;
   if constexpr (stage == Stage::autograd) {
     if (!detail::is_recorded_call(input, settings)) return as_outputs(run(input, settings, seed));
-    return detail::record<Outputs>(op_handle(), instances, state, weight, bias, offsets, association_mask, padding_mask,
-                                   key_bias, normalize_eps, beta, update_steps_max, update_steps_eps, update_steps_cap,
-                                   stop_rule, gradient, gradient_steps, backend, dropout, generator, with_scores, seed);
+    const auto on_device = [&](const OptionalTensor& tensor) { return detail::recorded_on(state.device(), tensor); };
+    return detail::record<Outputs>(op_handle(), instances, state, weight, bias, padding_mask, association_mask,
+                                   key_bias, is_causal, on_device(offsets), normalize_eps, on_device(beta),
+                                   update_steps_max, update_steps_eps, update_steps_cap, stop_rule, gradient,
+                                   gradient_steps, backend, dropout, generator, with_scores, seed);
   } else if constexpr (stage == Stage::backend) {
     const at::NoGradGuard no_grad;
     auto r = run(input, settings, seed);
@@ -200,12 +201,11 @@ RetrieveInput as_retrieve_input(const PoolInput& input) {
   call.state = input.state.expand_symint({bags, -1, -1, -1});
   call.stored = input.instances.unsqueeze(1);
   call.offsets = input.offsets;
-  call.association_mask = input.association_mask;
-  if (auto& mask = call.association_mask; mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(0).unsqueeze(0);
-  call.padding_mask = input.padding_mask;
-  call.key_bias = input.key_bias;
+  call.masks = input.masks;
+  if (auto& mask = call.masks.association_mask; mask.defined() && mask.dim() == 2)
+    mask = mask.unsqueeze(0).unsqueeze(0);
   if (!ragged) {
-    for (auto* keys : {&call.padding_mask, &call.key_bias}) {
+    for (auto* keys : {&call.masks.padding_mask, &call.masks.key_bias}) {
       if (keys->defined() && keys->dim() == 2) *keys = keys->unsqueeze(1).unsqueeze(1);
     }
   }
@@ -219,10 +219,10 @@ PoolResult pool(const PoolInput& input, const RetrieveOptions& options) {
   const auto s = detail::write_settings(options.settings());
   PoolResult r;
   std::tie(r.output, r.state, r.logsumexp, r.steps, r.residual, r.converged, r.mass, r.scores) = op_handle().call(
-      input.instances, input.state, input.weight, given(input.bias), given(input.offsets),
-      given(input.association_mask), given(input.padding_mask), given(input.key_bias), input.normalize_eps, s.beta,
-      s.update_steps_max, s.update_steps_eps, s.update_steps_cap, s.stop_rule, s.gradient, s.gradient_steps, s.backend,
-      s.dropout, s.generator, options.settings().with_scores, std::nullopt);
+      input.instances, input.state, input.weight, given(input.bias), given(input.masks.padding_mask),
+      given(input.masks.association_mask), given(input.masks.key_bias), input.masks.is_causal, given(input.offsets),
+      input.normalize_eps, s.beta, s.update_steps_max, s.update_steps_eps, s.update_steps_cap, s.stop_rule, s.gradient,
+      s.gradient_steps, s.backend, s.dropout, s.generator, options.settings().with_scores, std::nullopt);
   return r;
 }
 

@@ -78,7 +78,7 @@ class Call {
 
  private:
   void set_key_bias(const PoolInput& input, const at::TensorOptions& floats) {
-    key_bias_ = joined_key_bias(input.key_bias, input.padding_mask, floats);
+    key_bias_ = joined_key_bias(input.masks.key_bias, input.masks.padding_mask, floats);
     if (!key_bias_.defined()) return;
     if (!input.offsets.defined()) key_bias_ = key_bias_.expand({call.bags, input.instances.size(1)});
     key_bias_ = key_bias_.reshape({-1}).contiguous();
@@ -96,7 +96,7 @@ std::optional<std::string> reason_against(const PoolInput& input, const Retrieve
   shape.width = input.weight.size(2);
   shape.type = element_type(input.instances);
   if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
-  if (input.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
+  if (input.masks.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
   if (settings.stop_rule == StopRule::per_head && makes_updates(settings))
     return "the GPU's pooling has the stop rule per_query alone";
   return std::nullopt;
@@ -149,7 +149,7 @@ PoolResult forward(const PoolInput& input, const RetrieveSettings& settings, uin
   const auto error = cuda::pool_forward(c, outputs, workspace.data_ptr(), context.stream());
   TORCH_CHECK(error.empty(), "hopfield::pool: ", error);
   if (saved != nullptr) saved->mass = r.mass.clone();
-  // Results are the caller's, to be changed in place if he likes.
+  // The caller may change results in place.
   r.output = output.to(input.instances.scalar_type(), /*non_blocking=*/false, /*copy=*/saved != nullptr);
   r.state = state.to(input.instances.scalar_type());
   r.converged = converged.to(at::kBool);

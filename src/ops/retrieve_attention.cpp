@@ -36,8 +36,8 @@ Reason updates(const Call& call) {
 // LibTorch's kernels are wrong for some masks (memory-efficient beyond 65536 keys, cuDNN's query gradient).
 Reason masked_or_ragged(const Call& call) {
   const auto& in = call.input;
-  const bool plain =
-      !in.offsets.defined() && !in.association_mask.defined() && !in.padding_mask.defined() && !in.key_bias.defined();
+  const bool plain = !in.offsets.defined() && !in.masks.association_mask.defined() &&
+                     !in.masks.padding_mask.defined() && !in.masks.key_bias.defined();
   if (plain) return std::nullopt;
   return "LibTorch's attention is not trusted with masks, biases and ragged patterns";
 }

@@ -18,7 +18,8 @@ struct FusedCall {
                                           wants_gradient(input.projection) || wants_gradient(settings.beta));
   }
   bool is_masked() const {
-    return input.association_mask.defined() || input.padding_mask.defined() || input.key_bias.defined();
+    return input.masks.association_mask.defined() || input.masks.padding_mask.defined() ||
+           input.masks.key_bias.defined();
   }
 };
 
@@ -33,7 +34,7 @@ Reason no_kernel_for_type(const FusedCall& call) {
 }
 
 Reason gradient_of_masks(const FusedCall& call) {
-  for (const auto* tensor : {&call.input.association_mask, &call.input.key_bias}) {
+  for (const auto* tensor : {&call.input.masks.association_mask, &call.input.masks.key_bias}) {
     if (at::GradMode::is_enabled() && wants_gradient(*tensor)) {
       return "a mask or key bias asks for a gradient";
     }
@@ -45,6 +46,13 @@ Reason wanted_results(const FusedCall& call) {
   if (call.settings.with_scores && call.needs_gradient()) return "scores are asked for that have a gradient";
   if (call.settings.with_energy && call.input.offsets.defined()) return "energies of ragged patterns are asked for";
   return std::nullopt;
+}
+
+Reason ragged_queries(const FusedCall& call) {
+  if (!call.input.state_offsets.defined()) return std::nullopt;
+  if (!call.input.state.is_cpu()) return "ragged queries (state_offsets) go through the composite except on the CPU";
+  if (call.settings.stop_rule != StopRule::per_head || !makes_updates(call.settings)) return std::nullopt;
+  return "the rule per_head compares associations, which the padding behind ragged queries would enter";
 }
 
 Reason differently_shared(const FusedCall& call) {
@@ -64,13 +72,13 @@ bool all_finite(const at::Tensor& tensor) {
 
 /// [N or 1, H or 1, L or 1, S], ragged [total, 1], true where nothing may attend; undefined: everything may.
 at::Tensor excluded_keys(const RetrieveInput& input) {
-  at::Tensor excluded = input.padding_mask;
+  at::Tensor excluded = input.masks.padding_mask;
   const auto add = [&](const at::Tensor& more) { excluded = excluded.defined() ? excluded.bitwise_or(more) : more; };
-  if (const auto& bias = input.key_bias; bias.defined()) {
+  if (const auto& bias = input.masks.key_bias; bias.defined()) {
     const auto infinite = at::isneginf(bias.detach());
     add(input.offsets.defined() ? infinite.unsqueeze(-1) : infinite);
   }
-  if (const auto& mask = input.association_mask; mask.defined()) {
+  if (const auto& mask = input.masks.association_mask; mask.defined()) {
     add(mask.scalar_type() == at::kBool ? mask : at::isneginf(mask.detach()));
   }
   return excluded;
@@ -93,7 +101,7 @@ RegisterRetrievePasses::RegisterRetrievePasses(c10::DeviceType device, const Ret
 
 Reason reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings) {
   const FusedCall call{input, settings};
-  for (const auto predicate : {transformed, gradient_of_masks, wanted_results, differently_shared}) {
+  for (const auto predicate : {transformed, gradient_of_masks, wanted_results, ragged_queries, differently_shared}) {
     if (auto reason = predicate(call)) return reason;
   }
   return std::nullopt;

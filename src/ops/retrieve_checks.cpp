@@ -11,7 +11,7 @@
 #include <string>
 
 // One sentence for each wrong call: which argument, what was expected, what came.
-#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, "hopfield::retrieve: ", __VA_ARGS__)
+#define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, sizes.function, ": ", __VA_ARGS__)
 
 namespace hopfield::detail {
 namespace {
@@ -30,17 +30,30 @@ const char* pattern_shape(int64_t dimensions, bool ragged) {
 
 CallSizes check_state(const RetrieveInput& input) {
   const auto& state = input.state;
+  CallSizes sizes{};
+  sizes.function = "hopfield::retrieve";
+  sizes.ragged = input.offsets.defined();
+  const bool ragged_queries = input.state_offsets.defined();
+  HOPFIELD_CHECK(!ragged_queries || sizes.ragged,
+                 "expected offsets of the stored patterns together with state_offsets, got none; a sequence that "
+                 "attends to itself has the same offsets twice");
+  if (ragged_queries) {
+    HOPFIELD_CHECK(state.defined() && (state.dim() == 2 || state.dim() == 3),
+                   "expected state to have 3 dimensions [total_L, H, d], or 2, together with state_offsets, got ",
+                   describe(state));
+  }
   HOPFIELD_CHECK(state.defined() && state.dim() >= 2 && state.dim() <= 4,
-                 "expected state to have 4 dimensions [N, H, L, d], or 3 or 2, got ", describe(state));
+                 "expected state to have 4 dimensions [N, H, L, d], or 3 or 2, got ", describe(state),
+                 state.defined() && state.dim() == 1 ? "; one query is state.unsqueeze(0)" : "");
   HOPFIELD_CHECK(at::isFloatingType(state.scalar_type()), "expected state to have a floating-point type, got ",
                  describe(state));
-  CallSizes sizes{};
-  sizes.dimensions = state.dim();
-  sizes.batch = state.dim() >= 3 ? state.sym_size(0) : c10::SymInt(1);
-  sizes.heads = state.dim() == 4 ? state.sym_size(1) : c10::SymInt(1);
-  sizes.queries = state.sym_size(-2);
+  sizes.dimensions = state.dim() + (ragged_queries ? 1 : 0);
+  sizes.batch = ragged_queries     ? input.state_offsets.sym_numel() - 1
+                : state.dim() >= 3 ? state.sym_size(0)
+                                   : c10::SymInt(1);
+  sizes.heads = sizes.dimensions == 4 ? state.sym_size(1) : c10::SymInt(1);
+  sizes.queries = ragged_queries ? state.sym_size(0) : state.sym_size(-2);
   sizes.depth = state.sym_size(-1);
-  sizes.ragged = input.offsets.defined();
   HOPFIELD_CHECK(!sizes.ragged || sizes.dimensions >= 3,
                  "expected state to have a batch dimension when offsets are given, got ", describe(state));
   return sizes;
@@ -68,8 +81,11 @@ void check_patterns(const at::Tensor& patterns, const char* name, const CallSize
 }
 
 void check_masks(const RetrieveInput& input, const CallSizes& sizes) {
-  const auto& mask = input.association_mask;
+  const auto& mask = input.masks.association_mask;
   const auto device = input.state.device();
+  HOPFIELD_CHECK(!input.masks.is_causal,
+                 "expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
+                 "[L, S] that is true above the diagonal");
   if (mask.defined()) {
     HOPFIELD_CHECK(!sizes.ragged, "expected no association_mask together with offsets, got ", describe(mask),
                    "; use key_bias, or pad the bags");
@@ -98,17 +114,17 @@ void check_masks(const RetrieveInput& input, const CallSizes& sizes) {
     HOPFIELD_CHECK(tensor.device() == device, "expected ", name, " to be on the device of state, ", device, ", got ",
                    tensor.device());
   };
-  if (input.padding_mask.defined()) {
+  if (input.masks.padding_mask.defined()) {
     HOPFIELD_CHECK(!sizes.ragged, "expected no padding_mask together with offsets: ragged bags have no padding, got ",
-                   describe(input.padding_mask));
-    HOPFIELD_CHECK(input.padding_mask.scalar_type() == at::kBool,
-                   "expected padding_mask to be bool (true: excluded), got ", describe(input.padding_mask));
-    check_key_shape(input.padding_mask, "padding_mask", false);
+                   describe(input.masks.padding_mask));
+    HOPFIELD_CHECK(input.masks.padding_mask.scalar_type() == at::kBool,
+                   "expected padding_mask to be bool (true: excluded), got ", describe(input.masks.padding_mask));
+    check_key_shape(input.masks.padding_mask, "padding_mask", false);
   }
-  if (input.key_bias.defined()) {
-    HOPFIELD_CHECK(at::isFloatingType(input.key_bias.scalar_type()),
-                   "expected key_bias to have a floating-point type, got ", describe(input.key_bias));
-    check_key_shape(input.key_bias, "key_bias", true);
+  if (input.masks.key_bias.defined()) {
+    HOPFIELD_CHECK(at::isFloatingType(input.masks.key_bias.scalar_type()),
+                   "expected key_bias to have a floating-point type, got ", describe(input.masks.key_bias));
+    check_key_shape(input.masks.key_bias, "key_bias", true);
   }
 }
 
@@ -131,7 +147,7 @@ void check_beta(const at::Tensor& beta, const CallSizes& sizes, const at::Tensor
 }
 
 void check_settings(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
-  check_iteration("hopfield::retrieve", settings, sizes.heads);
+  check_iteration(sizes.function, settings, sizes.heads);
   HOPFIELD_CHECK(settings.dropout >= 0 && settings.dropout <= 1, "expected dropout to be between 0 and 1, got ",
                  settings.dropout);
   HOPFIELD_CHECK(!settings.generator.defined() || settings.generator.device().is_cpu(),
@@ -140,7 +156,7 @@ void check_settings(const RetrieveInput& input, const RetrieveSettings& settings
   check_beta(settings.beta, sizes, input.state, settings.with_energy);
 }
 
-void check_dropout(const RetrieveInput& input, const RetrieveSettings& settings) {
+void check_dropout(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
   for (const auto* tensor : tensors_of(input, settings)) {
     HOPFIELD_CHECK(!is_batched(*tensor), "expected no dropout under vmap, got ", settings.dropout,
                    ": all of its batch would drop the same entries; set dropout to 0, or give the op the batch as a "
@@ -149,7 +165,7 @@ void check_dropout(const RetrieveInput& input, const RetrieveSettings& settings)
 }
 
 /// What would have to wait for the device, or would be drawn once for all replays.
-void check_capture(const RetrieveInput& input, const RetrieveSettings& settings) {
+void check_capture(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
   const auto& steps = settings.update_steps_max.values();
   HOPFIELD_CHECK(std::none_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; }),
                  "expected a number of updates while a CUDA graph is being captured, got until_converged, which reads "
@@ -165,21 +181,27 @@ void check_capture(const RetrieveInput& input, const RetrieveSettings& settings)
                    "; move it there before");
   };
   if (input.offsets.defined()) check_place(input.offsets, "offsets");
+  HOPFIELD_CHECK(!input.state_offsets.defined(),
+                 "expected dense queries while a CUDA graph is being captured, got "
+                 "state_offsets, which are read on the host; pad the queries");
   // Without a gradient its numbers go into the graph.
   if (settings.beta.defined() && settings.beta.requires_grad()) check_place(settings.beta, "a beta with a gradient");
 }
 
 /// Offsets on a device are read back, but not for a graph, whose replays may find others.
-void check_offsets(const RetrieveInput& input, const CallSizes& sizes) {
-  const auto& offsets = input.offsets;
-  HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false),
-                 "expected offsets to be 1-dimensional integers [N + 1], got ", describe(offsets));
-  HOPFIELD_CHECK(offsets.sym_size(0) == sizes.batch + 1, "expected offsets to have ", sizes.batch + 1,
-                 " entries, one more than state's batch size, got ", offsets.sym_sizes());
-  HOPFIELD_CHECK(!is_batched(offsets), "expected the same offsets for all of vmap's batch, got ", describe(offsets),
+void check_offsets(const at::Tensor& offsets, const char* name, const c10::SymInt& total, const at::Tensor& state,
+                   const CallSizes& sizes) {
+  HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false), "expected ",
+                 name, " to be 1-dimensional integers [N + 1], got ", describe(offsets));
+  HOPFIELD_CHECK(offsets.sym_size(0) == sizes.batch + 1, "expected ", name, " to have ", sizes.batch + 1,
+                 " entries, one more than the batch size, got ", offsets.sym_sizes(),
+                 offsets.sym_size(0) == sizes.batch
+                     ? "; lengths become offsets by at::cat({at::zeros({1}, at::kLong), lengths.cumsum(0)})"
+                     : "");
+  HOPFIELD_CHECK(!is_batched(offsets), "expected the same ", name, " for all of vmap's batch, got ", describe(offsets),
                  " batched: sizes of bags are sizes of tensors; concatenate the bags of the batch instead");
-  const auto keys = sizes.keys.maybe_as_int();
-  if (keys && has_values(offsets) && !is_capturing(input.state)) bag_sizes(host_numbers(offsets, at::kLong), *keys);
+  const auto rows = total.maybe_as_int();
+  if (rows && has_values(offsets) && !is_capturing(state)) bag_sizes(host_numbers(offsets, at::kLong), *rows);
 }
 
 }  // namespace
@@ -226,7 +248,7 @@ void check_layouts(const char* function, std::initializer_list<std::pair<const c
     if (!tensor->defined()) continue;
     TORCH_CHECK(!tensor->is_nested() && tensor->layout() == at::kStrided, function, ": expected ", name,
                 " to be a dense tensor, got ", tensor->is_nested() ? "a nested one" : c10::str(tensor->layout()),
-                "; ragged patterns are given with offsets");
+                "; ragged patterns are concatenated, with offsets [N + 1] that say where each bag begins");
   }
 }
 
@@ -234,9 +256,12 @@ void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings
   check_layouts("hopfield::retrieve", {{"state", &input.state},
                                        {"stored", &input.stored},
                                        {"projection", &input.projection},
-                                       {"association_mask", &input.association_mask},
-                                       {"padding_mask", &input.padding_mask},
-                                       {"key_bias", &input.key_bias}});
+                                       {"association_mask", &input.masks.association_mask},
+                                       {"padding_mask", &input.masks.padding_mask},
+                                       {"key_bias", &input.masks.key_bias},
+                                       {"offsets", &input.offsets},
+                                       {"state_offsets", &input.state_offsets},
+                                       {"beta", &settings.beta}});
   auto sizes = check_state(input);
   check_patterns(input.stored, "stored", sizes, input.state);
   HOPFIELD_CHECK(input.stored.sym_size(-1) == sizes.depth, "expected stored to have ", sizes.depth,
@@ -252,11 +277,17 @@ void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings
 }
 
 void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
-  if (sizes.ragged) check_offsets(input, sizes);
+  if (sizes.ragged) check_offsets(input.offsets, "offsets", sizes.keys, input.state, sizes);
+  if (input.state_offsets.defined()) {
+    check_offsets(input.state_offsets, "state_offsets", sizes.queries, input.state, sizes);
+    HOPFIELD_CHECK(!settings.with_scores,
+                   "expected no scores of ragged queries to be asked for, got with_scores: each "
+                   "bag would have another shape; pad the queries");
+  }
   check_masks(input, sizes);
   check_settings(input, settings, sizes);
-  if (settings.dropout > 0) check_dropout(input, settings);
-  if (is_capturing(input.state)) check_capture(input, settings);
+  if (settings.dropout > 0) check_dropout(input, settings, sizes);
+  if (is_capturing(input.state)) check_capture(input, settings, sizes);
 }
 
 RetrieveInput with_all_dimensions(RetrieveInput input) {
@@ -270,12 +301,12 @@ RetrieveInput with_all_dimensions(RetrieveInput input) {
   add_missing(input.state, false);
   add_missing(input.stored, ragged);
   add_missing(input.projection, ragged);
-  if (auto& mask = input.association_mask; mask.defined()) {
+  if (auto& mask = input.masks.association_mask; mask.defined()) {
     if (mask.dim() == 3) mask = mask.unsqueeze(1);
     if (mask.dim() == 2) mask = mask.unsqueeze(0).unsqueeze(0);
   }
   if (!ragged) {
-    for (auto* keys : {&input.padding_mask, &input.key_bias}) {
+    for (auto* keys : {&input.masks.padding_mask, &input.masks.key_bias}) {
       if (!keys->defined()) continue;
       if (keys->dim() == 1) *keys = keys->unsqueeze(0);
       *keys = keys->unsqueeze(1).unsqueeze(1);

@@ -80,9 +80,9 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
     problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(depth, 1))), at::kDouble);
   }
 
-  at::Tensor excluded = input.padding_mask, bias;
-  if (input.key_bias.defined()) bias = input.key_bias.to(dtype);
-  if (const auto& mask = input.association_mask; mask.defined()) {
+  at::Tensor excluded = input.masks.padding_mask, bias;
+  if (input.masks.key_bias.defined()) bias = input.masks.key_bias.to(dtype);
+  if (const auto& mask = input.masks.association_mask; mask.defined()) {
     if (mask.scalar_type() == at::kBool) {
       excluded = excluded.defined() ? excluded.bitwise_or(mask) : mask;
     } else {
@@ -129,8 +129,9 @@ class Iteration {
     has_threshold_ = std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
     lockstep_ = !has_threshold_ && steps_max.size() == 1 && !problem.mask.dead.defined();
     TORCH_CHECK(!until_converged_ || problem.has_values,
-                "hopfield::retrieve: expected a fixed number of update steps under vmap, and where a mode records "
-                "operations, got until_converged, which reads values to decide when to stop; set update_steps_max");
+                "hopfield::retrieve: expected a fixed number of update steps under vmap, under a "
+                "TorchDispatchMode and under torch.func inside torch.compile, got until_converged, which reads values "
+                "to decide when to stop; set update_steps_max");
     // Leaving the loop early costs a look at the values, which on a GPU waits for them: there, only now and then.
     constexpr int64_t kNowAndThen = 16;
     if (problem.has_values)
@@ -263,11 +264,12 @@ Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings
 
 /// J = beta K^T (diag p - p p^T) K.
 struct WeightedJacobian : UpdateJacobian {
-  at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& given) const override {
-    const auto &stored = given[0], &beta = given[1], &weights = given[2];
-    const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
-    const auto centred = weights * (along - (weights * along).sum(-1, /*keepdim=*/true));
-    return beta * core::shared_matmul(centred, stored);
+  Product product(const std::vector<at::Tensor>& given) const override {
+    return [stored = given[0], beta = given[1], weights = given[2]](const at::Tensor& v) {
+      const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
+      const auto centred = weights * (along - (weights * along).sum(-1, /*keepdim=*/true));
+      return beta * core::shared_matmul(centred, stored);
+    };
   }
 };
 
@@ -306,7 +308,8 @@ Solution solve_with_gradient(const Problem& problem, const RetrieveSettings& set
   return solve(problem, settings);
 }
 
-/// Dense patterns; `first_n` is the position of the first batch element among the bags, for the dropout mask.
+}  // namespace
+
 RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
                               int64_t first_n) {
   const auto problem = make_problem(input, settings);
@@ -340,78 +343,6 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
   }
   if (settings.with_scores) result.scores = scores;
   return result;
-}
-
-/// Bags one after the other: each as if it came alone, whatever the others are.
-RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
-  const auto bags = static_cast<int64_t>(sizes.size());
-  if (bags == 0) {
-    RetrieveInput empty{input.state, input.stored.transpose(0, 1).unsqueeze(0).narrow(2, 0, 0), {}, {}, {}, {}, {}};
-    if (input.projection.defined()) empty.projection = input.projection.transpose(0, 1).unsqueeze(0).narrow(2, 0, 0);
-    auto result = retrieve_dense(empty, settings, seed, 0);
-    if (settings.with_scores) result.scores = result.scores.reshape({0, input.state.size(1), input.state.size(2)});
-    return result;
-  }
-  // One split for all bags: narrow() would build a gradient of full size for each.
-  const auto stored = input.stored.split_with_sizes(sizes);
-  const auto projection = input.projection.defined() ? input.projection.split_with_sizes(sizes) : stored;
-  const auto key_bias = input.key_bias.defined() ? input.key_bias.split_with_sizes(sizes) : std::vector<at::Tensor>();
-  const auto states = input.state.split(1);
-  std::vector<RetrieveResult> parts;
-  parts.reserve(bags);
-  for (int64_t n = 0; n < bags; ++n) {
-    RetrieveInput bag;
-    bag.state = states[n];
-    bag.stored = stored[n].transpose(0, 1).unsqueeze(0);  // [1, H or 1, S, d]
-    if (input.projection.defined()) bag.projection = projection[n].transpose(0, 1).unsqueeze(0);
-    if (input.key_bias.defined()) bag.key_bias = key_bias[n].view({1, 1, 1, -1});
-    parts.push_back(retrieve_dense(bag, settings, seed, n));
-    if (settings.with_scores) parts.back().scores = parts.back().scores[0].permute({2, 0, 1});  // [S, H, L]
-  }
-  RetrieveResult result;
-  for (auto member :
-       {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
-        &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy, &RetrieveResult::scores}) {
-    if (!(parts.front().*member).defined()) continue;
-    std::vector<at::Tensor> pieces;
-    pieces.reserve(bags);
-    for (const auto& part : parts) pieces.push_back(part.*member);
-    result.*member = at::cat(pieces);
-  }
-  return result;
-}
-
-/// The per_head rule looks at all bags at once: padded, they are one dense call.
-RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
-  RetrieveInput padded;
-  padded.state = input.state;
-  padded.stored = pad_bags(input.stored, sizes).transpose(1, 2);  // [N, H or 1, S, d]
-  if (input.projection.defined()) padded.projection = pad_bags(input.projection, sizes).transpose(1, 2);
-  const auto padding = padding_mask_of(sizes, input.state.device());  // [N, S]
-  padded.padding_mask = padding.unsqueeze(1).unsqueeze(1);
-  if (input.key_bias.defined()) padded.key_bias = pad_bags(input.key_bias, sizes).unsqueeze(1).unsqueeze(1);
-  auto result = retrieve_dense(padded, settings, seed, 0);
-  if (settings.with_scores) {
-    const auto rows = padding.bitwise_not().nonzero();  // [total, 2]: bag and position, in the order of the bags
-    result.scores = result.scores.permute({0, 3, 1, 2}).index({rows.select(1, 0), rows.select(1, 1)});
-  }
-  return result;
-}
-
-}  // namespace
-
-RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  if (!input.offsets.defined()) return retrieve_dense(input, settings, seed, 0);
-  TORCH_CHECK(!is_capturing(input.state),
-              "hopfield::retrieve: expected dense patterns where plain LibTorch operations retrieve while a CUDA graph "
-              "is being captured, got ragged ones, whose offsets these read; pad the bags with a padding_mask");
-  TORCH_CHECK(has_values(input.offsets),
-              "hopfield::retrieve: expected dense patterns where torch.func transforms a call inside of torch.compile, "
-              "got ragged ones, whose offsets have no values there; pad the bags with a padding_mask");
-  return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
-                                                   : retrieve_bags_padded(input, settings, seed);
 }
 
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,

@@ -95,7 +95,7 @@ class Call {
  private:
   void set_patterns(const RetrieveInput& input) {
     auto patterns = input;
-    if (input.association_mask.defined()) {
+    if (input.masks.association_mask.defined()) {
       // Keys that masks of single scores hide from all queries are read all the same, and 0 * NaN is NaN.
       patterns = with_hidden_nonfinite_zeroed(input);
       if (input.projection.defined()) {
@@ -116,16 +116,16 @@ class Call {
   /// Padding and key bias together are one number for each key; where patterns are shared by a batch that masks them
   /// differently, they keep the batch's rows apart.
   void set_masks(const RetrieveInput& input) {
-    key_bias_ = joined_key_bias(input.key_bias, input.padding_mask, floats_);
+    key_bias_ = joined_key_bias(input.masks.key_bias, input.masks.padding_mask, floats_);
     if (key_bias_.defined()) {
       key_bias_ = (call.offsets != nullptr ? key_bias_ : key_bias_.flatten(1)).contiguous();
       call.key_bias = float_pointer(key_bias_);
       call.key_bias_batch = call.offsets != nullptr || key_bias_.size(0) == 1 ? 0 : call.keys;
     }
-    if (!input.association_mask.defined()) return;
+    if (!input.masks.association_mask.defined()) return;
     using Kind = cuda::ScoreMask::Kind;
-    const bool boolean = input.association_mask.scalar_type() == at::kBool;
-    mask_ = boolean ? input.association_mask : input.association_mask.detach().to(at::kFloat);
+    const bool boolean = input.masks.association_mask.scalar_type() == at::kBool;
+    mask_ = boolean ? input.masks.association_mask : input.masks.association_mask.detach().to(at::kFloat);
     call.mask = {boolean ? Kind::boolean : Kind::float32,
                  mask_.data_ptr(),
                  stride_of(mask_, 0),

@@ -65,21 +65,22 @@ struct FusedJacobian : UpdateJacobian {
     for (auto* tensor : tensors_of(input, settings)) tensors.push_back(std::exchange(*tensor, at::Tensor()));
   }
 
-  at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& given) const override {
+  Product product(const std::vector<at::Tensor>& given) const override {
     auto call = input;
     auto options = settings;
     size_t i = 0;
     for (auto* tensor : tensors_of(call, options)) *tensor = given[i++];
-    const auto& passes = passes_for(call);
-    if (!saved.steps.defined()) saved.steps = passes.forward(call, options, 0, &saved).steps;
-    RetrieveResult incoming;
-    incoming.output = v;
-    return passes.backward(call, options, 0, saved, incoming, {false, false}).state;
+    Saved saved;  // of the association at xi
+    saved.steps = passes_for(call).forward(call, options, 0, &saved).steps;
+    return [call, options, saved](const at::Tensor& v) {
+      RetrieveResult incoming;
+      incoming.output = v;
+      return passes_for(call).backward(call, options, 0, saved, incoming, {false, false}).state;
+    };
   }
 
   RetrieveInput input;
   RetrieveSettings settings;
-  mutable Saved saved;  // of the association at xi, made when the first product wants it
 };
 
 /// The states without a gradient, then one update that has one: the solver passes it on. In float32, since conjugate

@@ -1,4 +1,5 @@
 #include "ops/retrieve_internal.h"
+#include "ops/transforms.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -17,8 +18,7 @@ at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).su
 /// (I - J) u = g by conjugate gradients, every row [N, H, L] a system of its own. J = beta K^T (diag p - p p^T) K is
 /// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u =
 /// g: the gradient of one update.
-at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const UpdateJacobian& jacobian,
-                                        const variable_list& tensors) {
+at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const UpdateJacobian::Product& jacobian) {
   const double precision = gradient.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
                                                                  : std::numeric_limits<float>::epsilon();
   auto solution = at::zeros_like(gradient);
@@ -30,7 +30,7 @@ at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const Update
   auto failed = at::zeros_like(active);
   const auto most = 2 * gradient.size(-1) + 10;
   for (int64_t i = 0; i < most && active.any().item<bool>(); ++i) {
-    const auto image = direction - jacobian.times(direction, tensors);
+    const auto image = direction - jacobian(direction);
     const auto curvature = row_dot(direction, image);
     failed = failed.bitwise_or(active.bitwise_and(curvature.gt(0).bitwise_not()));
     active = active.bitwise_and(failed.bitwise_not());
@@ -53,7 +53,7 @@ class ImplicitState : public torch::autograd::Function<ImplicitState> {
     (void)refined;
     auto saved = std::exchange(jacobian->tensors, {});
     saved.push_back(query);
-    saved.push_back(converged);
+    saved.push_back(converged.clone());  // the result is the caller's to change
     context->save_for_backward(std::move(saved));
     context->saved_data["jacobian"] = c10::IValue::make_capsule(jacobian);
     return fixed_point.clone();
@@ -70,7 +70,10 @@ class ImplicitState : public torch::autograd::Function<ImplicitState> {
     const auto converged = saved.back(), query = saved[saved.size() - 2];
     saved.resize(saved.size() - 2);
     const auto& gradient = gradients[0];
-    const auto solved = solve_by_conjugate_gradients(gradient, *jacobian, saved);
+    TORCH_CHECK(!is_transformed(gradient),
+                "hopfield::retrieve: expected no implicit gradient where torch.func or forward-mode differentiation "
+                "transforms what comes in from the loss, since its solver reads numbers; use the unrolled gradient");
+    const auto solved = solve_by_conjugate_gradients(gradient, jacobian->product(saved));
     return {at::where(converged, solved, gradient), at::zeros_like(query), {}, {}, {}};
   }
 };

@@ -4,6 +4,7 @@
 
 #include <torch/custom_class.h>
 
+#include <functional>
 #include <initializer_list>
 #include <utility>
 
@@ -21,7 +22,8 @@ bool makes_updates(const IterationSettings& settings);
 /// Sizes of a call with any number of dimensions. Where a call is recorded for any length (torch.compile,
 /// torch.export), they are no numbers yet.
 struct CallSizes {
-  int64_t dimensions;  ///< of the state
+  const char* function;  ///< begins the messages
+  int64_t dimensions;    ///< of the state, were it dense
   c10::SymInt batch, heads, queries, keys, depth;
   bool ragged;
 };
@@ -33,7 +35,7 @@ void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& s
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 
 /// Fills in the missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones
-/// where they are shared. Needs a checked input.
+/// where they are shared. Needs a checked input, whose queries are dense or padded.
 RetrieveInput with_all_dimensions(RetrieveInput input);
 
 /// Drops them again from a result of patterns that had `dimensions`.
@@ -58,6 +60,11 @@ RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input);
 /// @param seed  of the dropout mask
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
 
+/// The same for dense patterns. `first_n` is the position of the first batch element among the bags, for the dropout
+/// mask.
+RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
+                              int64_t first_n);
+
 /// The energy of dense states, from what a retrieval gave.
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
                            const at::Tensor& logsumexp);
@@ -71,8 +78,9 @@ uint64_t draw_seed(const at::Generator& generator);
 
 /// J, the Jacobian of one update at a fixed point.
 struct UpdateJacobian : torch::CustomClassHolder {
-  /// J v of rows [N, H, L, d].
-  virtual at::Tensor times(const at::Tensor& v, const std::vector<at::Tensor>& tensors) const = 0;
+  /// The product v -> J v of rows [N, H, L, d], for one solution of the system.
+  using Product = std::function<at::Tensor(const at::Tensor&)>;
+  virtual Product product(const std::vector<at::Tensor>& tensors) const = 0;
 
   std::vector<at::Tensor> tensors;  ///< what it is made of; autograd keeps them, and hands them back
 };

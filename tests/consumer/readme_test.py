@@ -1,12 +1,13 @@
-"""The CMake lines of README.md, taken from there and followed to the letter. See stranger.py."""
+"""The program and the CMake lines of README.md, taken from there and followed to the letter. See stranger.py."""
 
 import shlex
-import shutil
 import subprocess
 import sys
 
 import stranger
 
+PROGRAM = r"```cpp\n([^`]*int main\(\)[^`]*)```"
+OUTPUT = r"It prints\n\n```\n(.*?)```"
 CMAKE = r"```cmake\n(.*?)```"
 COMMAND = r"`(cmake -DCMAKE_PREFIX_PATH=[^`]*)`"
 
@@ -34,7 +35,7 @@ class Readme(stranger.Case):
         prefix = self.root / "prefix"
         stranger.install(prefix)
         folder = self.project("add_executable(my_program main.cpp)\n" + stranger.readme(CMAKE))
-        shutil.copy(stranger.PROGRAM.parent / "main.cpp", folder)
+        stranger.write(folder / "main.cpp", stranger.readme(PROGRAM))
         (folder / "build").mkdir()
         # The command with the folders that a reader adds.
         line = stranger.readme(COMMAND).replace("PREFIX;", f"{prefix};")
@@ -45,7 +46,17 @@ class Readme(stranger.Case):
         self.build(folder)
         result = self.run_command([folder / "build/my_program"], {}, folder)
         self.assertEqual(result.returncode, 0, result.stdout)
-        self.assertRegex(result.stdout, r"^hopfield [0-9.]+: \[3, 4\]$")
+        self.assertEqual(result.stdout, stranger.readme(OUTPUT))
+
+    def test_the_compiler_says_what_to_write(self):
+        program = self.root / "main.cpp"
+        stranger.write(program, "#include <hopfield/ops/retrieve.h>\nauto options = hopfield::RetrieveOptions(8.0);\n")
+        include = self.torch / "include"
+        folders = [stranger.given.source / "include", include, include / "torch/csrc/api/include"]
+        flags = [f"-I{folder}" for folder in folders]
+        result = self.run_command([stranger.given.cxx, "-std=c++17", "-fsyntax-only", *flags, program], {}, self.root)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("write RetrieveOptions().beta(8.0) or RetrieveOptions().fixed_steps(3)", result.stdout)
 
 
 if __name__ == "__main__":

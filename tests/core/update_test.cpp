@@ -2,6 +2,7 @@
 #include "support/naive.h"
 #include <hopfield/core/energy.h>
 #include <hopfield/core/update.h>
+#include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>
 
@@ -100,10 +101,27 @@ TEST(Energy, CountsLivePatternsOnly) {
   const auto beta = at::scalar_tensor(2.0, at::kDouble);
   auto excluded = at::zeros({1, 1, 1, 5}, at::kBool);
   excluded[0][0][0].slice(0, 3).fill_(true);
-  const auto masked = energy(state, stored, beta, make_mask(stored, {}, excluded));
+  const auto masked = energy(state, stored, beta, {{}, excluded});
   EXPECT_LT(max_difference(masked, energy(state, stored.slice(2, 0, 3), beta)), 1e-13);
   const auto nothing = stored.slice(2, 0, 0);
-  EXPECT_EQ(energy(state, nothing, beta, make_mask(nothing)).min().item<double>(), kInfinity);
+  EXPECT_EQ(energy(state, nothing, beta).min().item<double>(), kInfinity);
+}
+
+TEST(Energy, TakesTheMasksThatRetrieveTakes) {
+  const auto state = randn({2, 3, 4, 5}, 1), stored = randn({2, 3, 6, 5}, 2), beta = at::full({}, 0.8, at::kDouble);
+  auto padding = at::zeros({2, 6}, at::kBool);
+  padding[1].slice(0, 4).fill_(true);
+  const auto bias = randn({2, 6}, 3), added = randn({4, 6}, 4);
+  const Masks masks{padding, added, bias};
+  const auto r = retrieve({state, stored, {}, masks}, RetrieveOptions().beta(beta).with_energy());
+  EXPECT_LT(max_difference(energy(state, stored, beta, masks), r.energy), 1e-12);
+  const auto update = retrieve({state, stored, {}, masks}, RetrieveOptions().beta(beta)).output;
+  EXPECT_LT(max_difference(energy_gradient(state, stored, beta, masks), state - update), 1e-12);
+  const auto one = energy(state[0][0], stored[0][0], beta, {padding[0], {}, bias[0]});
+  EXPECT_LT(max_difference(one, energy(state, stored, beta, {padding, {}, bias})[0][0]), 1e-12);
+  Masks causal;
+  causal.is_causal = true;
+  EXPECT_THROW(energy(state, stored, beta, causal), c10::Error);
 }
 
 TEST(Energy, PassesGradcheck) {

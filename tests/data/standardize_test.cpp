@@ -86,6 +86,35 @@ TEST(Standardizer, LetsNonFiniteValuesOfNewInstancesShow) {
   EXPECT_EQ(result[0][1].item<double>(), 0);
 }
 
+TEST(Standardizer, WithMissingValuesTakesTheOthers) {
+  const auto nan = std::nan("");
+  const auto instances = torch::tensor({{1.0, nan, 7.0, nan}, {3.0, 4.0, nan, nan}, {nan, 8.0, 7.0, nan}}, at::kDouble);
+  const auto standardizer = Standardizer::fit_with_missing(instances);
+  EXPECT_TRUE(standardizer.mean.equal(torch::tensor({2.0, 6.0, 7.0, 0.0}, at::kDouble)));
+  EXPECT_TRUE(standardizer.scale.equal(torch::tensor({1.0, 2.0, 1.0, static_cast<double>(INFINITY)}, at::kDouble)));
+  EXPECT_TRUE(standardizer.apply_with_missing(instances).equal(
+      torch::tensor({{-1.0, 0.0, 0.0, 0.0}, {1.0, -1.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}}, at::kDouble)));
+  // A feature that the training part lacks carries nothing.
+  EXPECT_TRUE(standardizer.apply_with_missing(torch::tensor({{2.0, 6.0, 9.0, 1e6}}))
+                  .equal(torch::tensor({{0.0, 0.0, 2.0, 0.0}}, at::kDouble).to(at::kFloat)));
+  EXPECT_TRUE(std::isnan(standardizer.apply(instances)[0][1].item<double>()));
+}
+
+TEST(Standardizer, WithoutMissingValuesIsTheSame) {
+  const auto instances = torch::randn({50, 7}, seeded(), at::kFloat) * torch::logspace(-20, 20, 7, 10.0, at::kFloat);
+  const auto one = Standardizer::fit(instances), other = Standardizer::fit_with_missing(instances);
+  EXPECT_TRUE(one.mean.equal(other.mean));
+  EXPECT_TRUE(one.scale.equal(other.scale));
+  EXPECT_TRUE(one.apply(instances).equal(other.apply_with_missing(instances)));
+  const std::vector<Bag> bags{{instances, 1}};
+  EXPECT_TRUE(Standardizer::fit_with_missing(bags).apply_with_missing(bags)[0].instances.equal(one.apply(instances)));
+  EXPECT_THAT(message_of([] {
+                Standardizer::fit_with_missing(torch::full({2, 2}, INFINITY));
+              }),
+              HasSubstr("hopfield::data::Standardizer::fit_with_missing: expected finite instances or NaN"));
+  EXPECT_THAT(message_of([] { Standardizer::fit_with_missing(torch::ones({0, 2})); }), HasSubstr("at least one"));
+}
+
 TEST(Standardizer, RefusesWhatItCannotUse) {
   const auto fit = [&](const at::Tensor& instances) { return message_of([&] { Standardizer::fit(instances); }); };
   const std::string shape =

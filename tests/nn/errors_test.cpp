@@ -109,11 +109,7 @@ TEST(LayerErrors, WrongInputsAreNamed) {
   const BagBatch bags{at::zeros({6, 8}), at::tensor({0, 2, 6}, at::kLong), {}};
   const std::vector<WrongCall> calls{
       {"undefined", [&] { layer->forward(at::Tensor()); }, {"state", "[N, rows, size]", "undefined"}},
-      {"rank 2",
-       [&] {
-         layer->forward(at::zeros({4, 8}));
-       },
-       {"3 dimensions [N, rows, size]", "[4, 8]"}},
+      {"rank 1", [&] { layer->forward(at::zeros({8})); }, {"3 dimensions [N, rows, size]", "[8]"}},
       {"rank 4",
        [&] {
          layer->forward(at::zeros({1, 2, 4, 8}));
@@ -131,12 +127,12 @@ TEST(LayerErrors, WrongInputsAreNamed) {
        [&] {
          layer->forward(x, mask({2, 5}));
        },
-       {"stored_pattern_padding_mask", "[2, 4]", "[2, 5]"}},
+       {"padding_mask", "[2, 4]", "[2, 5]"}},
       {"padding type",
        [&] {
          layer->forward(x, at::zeros({2, 4}));
        },
-       {"stored_pattern_padding_mask", "bool", "Float"}},
+       {"padding_mask", "bool", "Float"}},
       {"mask shape",
        [&] {
          layer->forward(x, {}, mask({4, 5}));
@@ -154,7 +150,7 @@ TEST(LayerErrors, WrongInputsAreNamed) {
        {"association_mask", "bool", "Long"}},
       {"batches differ",
        [&] {
-         layer->associate({at::zeros({3, 4, 8}), x, at::zeros({3, 4, 8})});
+         layer->associate({x, at::zeros({3, 4, 8})});
        },
        {"batch size", "3, 2 and 3"}},
       {"projection rows",
@@ -162,11 +158,7 @@ TEST(LayerErrors, WrongInputsAreNamed) {
          layer->associate({x, x, at::zeros({2, 3, 8})});
        },
        {"projection", "4", "3"}},
-      {"projection missing",
-       [&] {
-         layer->associate({x, x, {}});
-       },
-       {"projection", "undefined"}},
+      {"stored missing", [&] { layer->associate({x}); }, {"stored", "undefined"}},
       {"key bias shape",
        [&] {
          layer->associate({x, x, x}, {{}, {}, at::zeros({2, 3})});
@@ -181,7 +173,7 @@ TEST(LayerErrors, WrongInputsAreNamed) {
        [&] {
          pool->forward(x, mask({4, 2}));
        },
-       {"stored_pattern_padding_mask", "[2, 4]"}},
+       {"padding_mask", "[2, 4]"}},
       {"bags of another width",
        [&] {
          pool->pool_bags({at::zeros({6, 7}), bags.offsets, {}});
@@ -216,7 +208,7 @@ TEST(LayerErrors, WrongInputsAreNamed) {
        [&] {
          lookup->forward(x, mask({2, 4}));
        },
-       {"stored_pattern_padding_mask", "[2, 5]"}},
+       {"padding_mask", "[2, 5]"}},
       {"patterns of another width",
        [&] {
          lookup->set_patterns(at::zeros({5, 7}));

@@ -23,7 +23,7 @@ TEST(HopfieldLayer, EqualsAssociationWithItsLookups) {
     const auto x = randn({3, 4, 8}, 1);
     const auto expand = [](const at::Tensor& w) { return w.expand({3, -1, -1}).contiguous(); };
     const auto expected = layer->hopfield
-                              ->associate({expand(layer->lookup_weights), x,
+                              ->associate({x, expand(layer->lookup_weights),
                                            expand(separated ? layer->target_weights : layer->lookup_weights)})
                               .output;
     EXPECT_LT(max_difference(layer->forward(x), expected), 1e-14);

@@ -116,8 +116,8 @@ TEST(HopfieldPooling, EmptyBagsGiveTheOutputBias) {
   EXPECT_LT(max_difference(padded[0], bias), 1e-15);
   for (const auto type : {at::kDouble, at::kFloat}) {  // by projected patterns, and by absorbed ones
     pool->to(type);
-    AssociationMasks masks;
-    masks.stored_pattern_padding_mask = at::zeros({2, 0}, at::kBool);
+    Masks masks;
+    masks.padding_mask = at::zeros({2, 0}, at::kBool);
     masks.key_bias = at::zeros({2, 0}, type);
     const auto masked = pool->associate({at::zeros({2, 0, 8}, type), {}}, masks).output;
     EXPECT_LT(max_difference(masked[1].to(at::kDouble), bias), 1e-7) << type;

@@ -47,7 +47,7 @@ TEST(Hopfield, AssociatesSetsOfDifferentSizesAndWidths) {
                         .output_size(9)
                         .num_heads(3)
                         .update_steps_max(1));
-  const auto r = layer->associate({randn({3, 6, 6}, 1), randn({3, 4, 8}, 2), randn({3, 6, 10}, 3)}, {},
+  const auto r = layer->associate({randn({3, 4, 8}, 2), randn({3, 6, 6}, 1), randn({3, 6, 10}, 3)}, {},
                                   AssociationRequest().with_energy().with_association());
   EXPECT_EQ(r.output.sizes(), at::IntArrayRef({3, 4, 9}));
   EXPECT_EQ(r.state.sizes(), at::IntArrayRef({3, 3, 4, 5}));
@@ -59,12 +59,12 @@ TEST(Hopfield, AssociatesSetsOfDifferentSizesAndWidths) {
 TEST(Hopfield, BatchConstantPatternsEqualRepeatedOnes) {
   auto layer = make(HopfieldOptions(8).num_heads(2).update_steps_max(2));
   const auto stored = randn({1, 6, 8}, 1), state = randn({3, 4, 8}, 2), values = randn({1, 6, 8}, 3);
-  const auto shared = layer->associate({stored, state, values}).output;
+  const auto shared = layer->associate({state, stored, values}).output;
   const auto repeated =
-      layer->associate({stored.expand({3, -1, -1}).contiguous(), state, values.expand({3, -1, -1}).contiguous()})
+      layer->associate({state, stored.expand({3, -1, -1}).contiguous(), values.expand({3, -1, -1}).contiguous()})
           .output;
   EXPECT_LT(max_difference(shared, repeated), 1e-13);
-  const auto one_state = layer->associate({repeated, state.slice(0, 0, 1), repeated}).output;
+  const auto one_state = layer->associate({state.slice(0, 0, 1), repeated}).output;
   EXPECT_EQ(one_state.size(0), 3);
 }
 
@@ -115,11 +115,10 @@ TEST(Hopfield, FullyMaskedRowsGiveTheOutputBias) {
 TEST(Hopfield, KeyBiasCountsKeysSeveralTimes) {
   auto layer = make(HopfieldOptions(8).num_heads(2).update_steps_max(1));
   const auto stored = randn({1, 3, 8}, 1), state = randn({1, 4, 8}, 2);
-  AssociationMasks masks;
+  Masks masks;
   masks.key_bias = at::tensor({std::log(2.0), 0.0, -INFINITY}, at::kDouble).unsqueeze(0);
   const auto repeated = at::cat({stored.slice(1, 0, 1), stored.slice(1, 0, 2)}, 1);
-  EXPECT_LT(max_difference(layer->associate({stored, state, stored}, masks).output,
-                           layer->associate({repeated, state, repeated}).output),
+  EXPECT_LT(max_difference(layer->associate({state, stored}, masks).output, layer->associate({state, repeated}).output),
             1e-13);
 }
 
@@ -134,7 +133,7 @@ TEST(Hopfield, AppendedPatternsWidenTheMatricesInOrder) {
   const auto x = randn({2, 5, 8}, 1);
   auto mask = at::zeros({5, 5}, at::kBool);
   mask.fill_(true);
-  const nn::AssociationMasks masks{{}, mask, {}};
+  const Masks masks{{}, mask, {}};
   const auto p = layer->get_association_matrix({x, x, x}, masks);
   EXPECT_EQ(p.sizes(), at::IntArrayRef({2, 2, 5, 7}));
   EXPECT_EQ(p.slice(-1, 0, 5).sum().item<double>(), 0) << "only the appended patterns are open";
@@ -172,9 +171,9 @@ TEST(Hopfield, AllStaticIsRetrieveItself) {
   Hopfield layer(HopfieldOptions().all_static().scaling(3.0).fixed_steps(2).num_heads(2));
   EXPECT_TRUE(layer->parameters().empty());
   const auto stored = randn({2, 6, 5}, 1), state = randn({2, 3, 5}, 2), values = randn({2, 6, 4}, 3);
-  const auto out = layer->associate({stored, state, values}).output;
+  const auto out = layer->associate({state, stored, values}).output;
   const auto expected =
-      retrieve(RetrieveInput{state, stored, values, {}, {}, {}, {}}, RetrieveOptions().beta(3.0).fixed_steps(2)).output;
+      retrieve(RetrieveInput{state, stored, values}, RetrieveOptions().beta(3.0).fixed_steps(2)).output;
   EXPECT_LT(max_difference(out, at::cat({expected, expected}, -1)), 1e-14) << "both heads see the same patterns";
 }
 

@@ -146,7 +146,7 @@ TEST(Modules, ResultsMayBeChangedAndParametersStay) {
     };
     const auto everything = AssociationRequest().with_association();
     change(pool->associate({bags, {}}, {}, everything));
-    change(pool->associate_bags(BagBatch::from({{bags[0], 1}, {bags[1], 0}}), {}, everything));
+    change(pool->associate_bags(BagBatch::from({{bags[0], 1}, {bags[1], 0}}), {}, {}, everything));
     change(layer->associate(bags, {}, everything));
     change(association->associate({bags, bags, bags}, {}, everything));
     pool->get_projected_pattern_matrix({bags, {}}).add_(1);

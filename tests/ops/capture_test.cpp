@@ -31,9 +31,7 @@ using PoolCapture = Capture;
 
 at::Tensor floats(at::IntArrayRef shape, uint64_t seed) { return randn(shape, seed).to(at::kFloat); }
 
-PoolInput pool_input() {
-  return {floats({2, 7, 6}, 1), {}, floats({2, 2, 3, 4}, 2), floats({2, 4, 6}, 3), {}, {}, {}, {}, {}};
-}
+PoolInput pool_input() { return {floats({2, 2, 3, 4}, 2), floats({2, 7, 6}, 1), floats({2, 4, 6}, 3)}; }
 PoolInput ragged_pool_input() {
   auto in = pool_input();
   in.instances = floats({9, 6}, 1);
@@ -100,7 +98,7 @@ TEST_F(Capture, HoldsForRetrieve) {
                 {"CUDA graph", "until_converged"}});
   expect_error(
       {"dropout", [&] { retrieve(state, stored, RetrieveOptions().dropout(0.5)); }, {"CUDA graph", "dropout"}});
-  const RetrieveInput ragged{state, floats({9, 2, 4}, 3), {}, at::tensor({0, 4, 9}), {}, {}, {}};
+  const RetrieveInput ragged{state, floats({9, 2, 4}, 3), {}, {}, at::tensor({0, 4, 9})};
   expect_error({"ragged composite",
                 [&] { retrieve(ragged, RetrieveOptions().backend(Backend::composite)); },
                 {"CUDA graph", "dense", "padding_mask"}});

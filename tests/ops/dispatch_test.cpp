@@ -1,3 +1,4 @@
+#include "support/member.h"
 #include "support/naive.h"
 #include "support/retrieve_case.h"
 #include <hopfield/ops/pool.h>
@@ -21,13 +22,14 @@ TEST(Dispatch, SchemaIsFrozen) {
   register_ops();
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::retrieve", "");
   EXPECT_EQ(c10::str(op.schema()),
-            "hopfield::retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, Tensor? offsets=None, "
-            "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, Tensor? beta=None, "
+            "hopfield::retrieve(Tensor state, Tensor stored, Tensor? projection=None, *, "
+            "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False, "
+            "Tensor? offsets=None, Tensor? state_offsets=None, Tensor? beta=None, "
             "int[1] update_steps_max=[0], float[1] update_steps_eps=[0.0001], int update_steps_cap=256, "
             "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
             "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False, "
             "Tensor? seed=None) -> "
-            "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+            "(Tensor output, Tensor state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor energy, Tensor scores)");
 }
 
@@ -35,13 +37,13 @@ TEST(Dispatch, PoolsSchemaIsFrozen) {
   register_ops();
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("hopfield::pool", "");
   EXPECT_EQ(c10::str(op.schema()),
-            "hopfield::pool(Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, Tensor? offsets=None, "
-            "Tensor? association_mask=None, Tensor? padding_mask=None, Tensor? key_bias=None, "
-            "float? normalize_eps=None, Tensor? beta=None, int[1] update_steps_max=[0], "
+            "hopfield::pool(Tensor instances, Tensor state, Tensor weight, Tensor? bias=None, *, "
+            "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False, "
+            "Tensor? offsets=None, float? normalize_eps=None, Tensor? beta=None, int[1] update_steps_max=[0], "
             "float[1] update_steps_eps=[0.0001], int update_steps_cap=256, str stop_rule=\"per_query\", "
             "str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", float dropout=0., "
             "Generator? generator=None, bool with_scores=False, Tensor? seed=None) -> "
-            "(Tensor output, Tensor final_state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
+            "(Tensor output, Tensor state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor mass, Tensor scores)");
 }
 
@@ -61,7 +63,7 @@ TEST(Dispatch, BoxedCallsGiveTheSame) {
   EXPECT_TRUE(bitwise_equal(retrieved.front().toTensor(), retrieve(state, stored).output));
   const auto instances = randn({2, 7, 6}, 3), weight = randn({2, 4, 6}, 4);
   const auto pooled = call_boxed("hopfield::pool", {instances, state, weight});
-  const auto expected = pool({instances, {}, state, weight, {}, {}, {}, {}, {}});
+  const auto expected = pool({state, instances, weight});
   EXPECT_TRUE(bitwise_equal(pooled.front().toTensor(), expected.output));
   EXPECT_TRUE(bitwise_equal(pooled[6].toTensor(), expected.mass));
 }
@@ -70,8 +72,8 @@ TEST(Dispatch, BoxedCallsGiveTheSame) {
 TEST(Dispatch, PoolTakesAllItsArguments) {
   const auto bags = at::tensor({int64_t{0}, int64_t{4}, int64_t{9}});
   const auto key_bias = randn({9}, 5);
-  const PoolInput input{randn({9, 6}, 1), bags, randn({1, 2, 3, 4}, 2), randn({2, 4, 6}, 3), randn({2, 4}, 4), {}, {},
-                        key_bias,         1e-3};
+  const PoolInput input{
+      randn({1, 2, 3, 4}, 2), randn({9, 6}, 1), randn({2, 4, 6}, 3), randn({2, 4}, 4), {{}, {}, key_bias}, bags, 1e-3};
   const auto options = [] {
     return RetrieveOptions().beta({0.5, 2.0}).update_steps_max({1, 5}).update_steps_eps({0.0, 0.3}).with_scores();
   };
@@ -79,7 +81,7 @@ TEST(Dispatch, PoolTakesAllItsArguments) {
   const auto y = at::layer_norm(input.instances, {6}, {}, {}, 1e-3);
   const auto keys = at::einsum("si,hki->shk", {y, input.weight}) + input.bias;
   const auto expected =
-      retrieve({input.state.expand({2, -1, -1, -1}), keys, y.unsqueeze(1), bags, {}, {}, key_bias}, options());
+      retrieve({input.state.expand({2, -1, -1, -1}), keys, y.unsqueeze(1), {{}, {}, key_bias}, bags}, options());
   EXPECT_LT(max_difference(r.output, expected.output), 1e-12);
   EXPECT_LT(max_difference(r.scores, expected.scores), 1e-12);
   EXPECT_LT(max_difference(r.residual, expected.residual), 1e-12);
@@ -103,10 +105,10 @@ TEST(Dispatch, AutocastLowersWhatPoolComputesWith) {
   const auto y = randn({2, 7, 6}, 1).to(at::kFloat), state = randn({1, 2, 3, 4}, 2).to(at::kFloat),
              bias = randn({2, 4}, 4).to(at::kFloat);
   const auto weight = randn({2, 4, 6}, 3).to(at::kFloat).requires_grad_(true);
-  const auto expected = pool({low(y), {}, low(state), low(weight), low(bias), {}, {}, {}, {}}).output;
+  const auto expected = pool({low(state), low(y), low(weight), low(bias)}).output;
   at::autocast::set_autocast_enabled(at::kCPU, true);
   at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-  const auto r = pool({y, {}, state, weight, bias, {}, {}, {}, {}});
+  const auto r = pool({state, y, weight, bias});
   at::autocast::clear_cache();
   at::autocast::set_autocast_enabled(at::kCPU, false);
   EXPECT_TRUE(bitwise_equal(r.output, expected));
@@ -136,15 +138,18 @@ TEST(Dispatch, LeavesInputsAlone) {
   for (const auto layout : kLayouts) {
     const auto c = make_case(layout, MaskKind::everything, true, 3);
     const auto copy = [](const at::Tensor& x) { return x.defined() ? x.clone() : x; };
-    const RetrieveInput before{copy(c.input.state),   copy(c.input.stored),           copy(c.input.projection),
-                               copy(c.input.offsets), copy(c.input.association_mask), copy(c.input.padding_mask),
-                               copy(c.input.key_bias)};
+    const RetrieveInput before{
+        copy(c.input.state),
+        copy(c.input.stored),
+        copy(c.input.projection),
+        {copy(c.input.masks.padding_mask), copy(c.input.masks.association_mask), copy(c.input.masks.key_bias)},
+        copy(c.input.offsets)};
     retrieve(c.input, RetrieveOptions().update_steps_max(3).with_energy().with_scores());
-    for (const auto member :
-         {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection, &RetrieveInput::association_mask,
-          &RetrieveInput::padding_mask, &RetrieveInput::key_bias}) {
-      if ((before.*member).defined()) {
-        EXPECT_TRUE(bitwise_equal(before.*member, c.input.*member));
+    for (const auto& member :
+         Members<RetrieveInput>{&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection,
+                                &Masks::association_mask, &Masks::padding_mask, &Masks::key_bias}) {
+      if (member(before).defined()) {
+        EXPECT_TRUE(bitwise_equal(member(before), member(c.input)));
       }
     }
   }

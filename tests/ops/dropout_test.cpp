@@ -42,22 +42,22 @@ TEST(Dropout, DropsTheFinalAssociationOnlyAndKeepsItsMean) {
              ones = at::ones({1, 1, 4096, 1}, at::kDouble);
   for (const double p : {0.1, 0.5, 0.9}) {
     const auto options = RetrieveOptions().beta(0.0).fixed_steps(2);
-    const auto r = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}},
-                            RetrieveOptions(options).dropout(p).generator(generator()));
-    const auto without = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}}, options);
+    const auto r =
+        retrieve(RetrieveInput{state, stored, ones}, RetrieveOptions(options).dropout(p).generator(generator()));
+    const auto without = retrieve(RetrieveInput{state, stored, ones}, options);
     EXPECT_TRUE(bitwise_equal(r.state, without.state));
     EXPECT_TRUE(bitwise_equal(r.logsumexp, without.logsumexp));
     // beta 0: every weight is 1/4096, so the output counts what stayed.
     EXPECT_NEAR(r.output.mean().item<double>() * (1 - p), 1 - p, 0.01);
     EXPECT_GT(r.output.std().item<double>(), 0);
   }
-  const auto all = retrieve(RetrieveInput{state, stored, ones, {}, {}, {}, {}}, RetrieveOptions().dropout(1.0));
+  const auto all = retrieve(RetrieveInput{state, stored, ones}, RetrieveOptions().dropout(1.0));
   EXPECT_EQ(all.output.abs().sum().item<double>(), 0);
 }
 
 TEST(Dropout, PaddedAndRaggedBagsShareOneMask) {
   const auto c = make_case(Layout::ragged, MaskKind::none, true, 11, {4, 2, 2, 9, 4, 3});
-  RetrieveInput padded{c.state, c.stored, c.projection, {}, {}, c.bias.select(1, 0).select(1, 0).isneginf(), {}};
+  RetrieveInput padded{c.state, c.stored, c.projection, {c.bias.select(1, 0).select(1, 0).isneginf()}};
   const auto options = [] { return RetrieveOptions().fixed_steps(1).dropout(0.5).generator(generator()); };
   EXPECT_LT(max_difference(retrieve(c.input, options()).output, retrieve(padded, options()).output), 1e-13);
 }

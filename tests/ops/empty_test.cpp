@@ -43,11 +43,11 @@ constexpr Masks kMasks[] = {{"no mask", false, false, false, false, false},
 
 template <typename Input>
 void set_masks(Input& input, const Masks& masks, const Sizes& s) {
-  if (masks.padding) input.padding_mask = flags({s.batch, s.keys}, 11);
-  if (masks.key_bias) input.key_bias = floats({s.batch, s.keys}, 12);
-  if (masks.shared_key_bias) input.key_bias = floats({1, s.keys}, 12);
-  if (masks.boolean) input.association_mask = flags({s.batch, s.heads, s.queries, s.keys}, 13);
-  if (masks.floating) input.association_mask = floats({s.batch, 1, s.queries, s.keys}, 14);
+  if (masks.padding) input.masks.padding_mask = flags({s.batch, s.keys}, 11);
+  if (masks.key_bias) input.masks.key_bias = floats({s.batch, s.keys}, 12);
+  if (masks.shared_key_bias) input.masks.key_bias = floats({1, s.keys}, 12);
+  if (masks.boolean) input.masks.association_mask = flags({s.batch, s.heads, s.queries, s.keys}, 13);
+  if (masks.floating) input.masks.association_mask = floats({s.batch, 1, s.queries, s.keys}, 14);
 }
 
 /// Value and gradients; the loss is their sum.
@@ -145,7 +145,7 @@ TEST(Empty, RaggedBatchesOfEmptyBagsHaveKeyBiases) {
           in.state = floats({bags, 2, 3, 4}, 1).requires_grad_(true);
           in.stored = floats({0, 2, 4}, 2).requires_grad_(true);
           in.offsets = offsets;
-          in.key_bias = floats({0}, 3);
+          in.masks.key_bias = floats({0}, 3);
           return everything(retrieve(in, options), {in.state, in.stored});
         },
         true);
@@ -156,7 +156,7 @@ TEST(Empty, RaggedBatchesOfEmptyBagsHaveKeyBiases) {
           in.state = floats({1, 2, 3, 4}, 2).requires_grad_(true);
           in.weight = floats({2, 4, 6}, 3).requires_grad_(true);
           in.offsets = offsets;
-          in.key_bias = floats({0}, 4);
+          in.masks.key_bias = floats({0}, 4);
           return everything(pool(in, options), {in.instances, in.state, in.weight});
         },
         true);

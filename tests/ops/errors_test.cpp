@@ -1,5 +1,6 @@
 #include "support/errors.h"
 
+#include "support/member.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>
@@ -16,7 +17,7 @@ at::Tensor floats(at::IntArrayRef sizes) { return at::zeros(sizes); }
 at::Tensor bools(at::IntArrayRef sizes) { return at::zeros(sizes, at::kBool); }
 
 /// A sound call [N 2, H 3, L 4, S 5, d 6], to be spoiled.
-RetrieveInput sound() { return {floats({2, 3, 4, 6}), floats({2, 3, 5, 6}), {}, {}, {}, {}, {}}; }
+RetrieveInput sound() { return {floats({2, 3, 4, 6}), floats({2, 3, 5, 6})}; }
 
 RetrieveInput with(std::function<void(RetrieveInput&)> change) {
   auto input = sound();
@@ -28,8 +29,8 @@ std::function<void()> call(std::function<void(RetrieveInput&)> change, RetrieveO
   return [=] { retrieve(with(change), options); };
 }
 
-std::function<void()> set(at::Tensor RetrieveInput::*argument, const at::Tensor& value) {
-  return call([=](RetrieveInput& input) { input.*argument = value; });
+std::function<void()> set(testing::Member<RetrieveInput> argument, const at::Tensor& value) {
+  return call([=](RetrieveInput& input) { argument(input) = value; });
 }
 
 std::function<void()> call(RetrieveOptions options) {
@@ -77,25 +78,29 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
        {"projection", "Float", "Half"}},
       {"projection of another batch", set(&I::projection, floats({3, 3, 5, 6})), {"projection", "batch size 2"}},
       {"mask of a wrong size",
-       set(&I::association_mask, bools({4, 6})),
+       set(&Masks::association_mask, bools({4, 6})),
        {"association_mask", "[L, S] = [4, 5]", "[4, 6]"}},
-      {"mask of rank 3", set(&I::association_mask, bools({2, 4, 5})), {"association_mask", "[2, 4, 5]"}},
-      {"mask of rank 1", set(&I::association_mask, bools({5})), {"association_mask", "[5]"}},
-      {"mask of other heads", set(&I::association_mask, bools({2, 2, 4, 5})), {"association_mask", "[2, 2, 4, 5]"}},
-      {"integer mask", set(&I::association_mask, bools({4, 5}).to(at::kLong)), {"association_mask", "bool", "Long"}},
+      {"mask of rank 3", set(&Masks::association_mask, bools({2, 4, 5})), {"association_mask", "[2, 4, 5]"}},
+      {"mask of rank 1", set(&Masks::association_mask, bools({5})), {"association_mask", "[5]"}},
+      {"mask of other heads", set(&Masks::association_mask, bools({2, 2, 4, 5})), {"association_mask", "[2, 2, 4, 5]"}},
+      {"integer mask",
+       set(&Masks::association_mask, bools({4, 5}).to(at::kLong)),
+       {"association_mask", "bool", "Long"}},
       {"mask on another device",
        call([=](I& i) {
-         i.association_mask = at::zeros({4, 5}, meta);
+         i.masks.association_mask = at::zeros({4, 5}, meta);
        }),
        {"association_mask", "device", "meta"}},
-      {"padding of a wrong size", set(&I::padding_mask, bools({2, 4})), {"padding_mask", "[N, S] = [2, 5]", "[2, 4]"}},
-      {"padding of rank 1", set(&I::padding_mask, bools({5})), {"padding_mask", "[N, S]"}},
-      {"float padding", set(&I::padding_mask, floats({2, 5})), {"padding_mask", "bool", "Float"}},
-      {"key bias of a wrong size", set(&I::key_bias, floats({2, 6})), {"key_bias", "[2, 6]"}},
-      {"bool key bias", set(&I::key_bias, bools({2, 5})), {"key_bias", "floating-point", "Bool"}},
+      {"padding of a wrong size",
+       set(&Masks::padding_mask, bools({2, 4})),
+       {"padding_mask", "[N, S] = [2, 5]", "[2, 4]"}},
+      {"padding of rank 1", set(&Masks::padding_mask, bools({5})), {"padding_mask", "[N, S]"}},
+      {"float padding", set(&Masks::padding_mask, floats({2, 5})), {"padding_mask", "bool", "Float"}},
+      {"key bias of a wrong size", set(&Masks::key_bias, floats({2, 6})), {"key_bias", "[2, 6]"}},
+      {"bool key bias", set(&Masks::key_bias, bools({2, 5})), {"key_bias", "floating-point", "Bool"}},
       {"offsets for rank 2",
        [] {
-         retrieve(I{floats({4, 6}), floats({5, 6}), {}, at::tensor({0, 5}), {}, {}, {}});
+         retrieve(I{floats({4, 6}), floats({5, 6}), {}, {}, at::tensor({0, 5})});
        },
        {"batch dimension", "offsets"}},
       {"ragged stored of rank 4",
@@ -129,14 +134,14 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
        call([](I& i) {
          i.stored = floats({5, 3, 6});
          i.offsets = at::tensor({0, 2, 5});
-         i.association_mask = bools({4, 5});
+         i.masks.association_mask = bools({4, 5});
        }),
        {"no association_mask", "offsets"}},
       {"padding and offsets",
        call([](I& i) {
          i.stored = floats({5, 3, 6});
          i.offsets = at::tensor({0, 2, 5});
-         i.padding_mask = bools({2, 5});
+         i.masks.padding_mask = bools({2, 5});
        }),
        {"no padding_mask", "offsets"}},
       {"NaN beta", call(RetrieveOptions().beta(kNaN)), {"beta", "finite", "nan"}},
@@ -188,7 +193,7 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
        [=] {
          RetrieveInput i;
          i.state = i.stored = at::ones({2, 2});
-         i.association_mask = at::ones({2, 2}).to_sparse();
+         i.masks.association_mask = at::ones({2, 2}).to_sparse();
          retrieve(i);
        },
        {"association_mask", "dense", "Sparse"}},

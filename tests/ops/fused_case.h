@@ -57,11 +57,11 @@ inline at::Tensor cast(const at::Tensor& tensor, at::ScalarType type) {
 
 inline Results run(const Sample& sample, at::ScalarType type, Backend backend, bool with_gradient = true) {
   RetrieveInput input = sample.input;
-  for (auto* tensor : {&input.state, &input.stored, &input.projection, &input.offsets, &input.padding_mask}) {
+  for (auto* tensor : {&input.state, &input.stored, &input.projection, &input.offsets, &input.masks.padding_mask}) {
     *tensor = cast(*tensor, type);
   }
   const bool is_short = type == at::kBFloat16 || type == at::kHalf;
-  for (auto* mask : {&input.association_mask, &input.key_bias}) {
+  for (auto* mask : {&input.masks.association_mask, &input.masks.key_bias}) {
     *mask = cast(*mask, is_short ? at::kFloat : type);
     if (mask->defined()) *mask = mask->detach();
   }
@@ -137,7 +137,7 @@ inline Sample rounded_to(const Sample& sample, at::ScalarType type) {
   for (auto* tensor : {&result.input.state, &result.input.stored, &result.input.projection}) {
     if (tensor->defined()) *tensor = tensor->to(type).to(at::kDouble);
   }
-  for (auto* mask : {&result.input.association_mask, &result.input.key_bias}) {
+  for (auto* mask : {&result.input.masks.association_mask, &result.input.masks.key_bias}) {
     if (mask->defined() && mask->scalar_type() == at::kDouble) *mask = mask->to(at::kFloat).to(at::kDouble);
   }
   return result;
@@ -152,9 +152,10 @@ inline Sample varied(const Sample& sample, double amount, uint64_t seed) {
   vary(result.input.state);
   vary(result.input.stored);
   vary(result.input.projection);
-  vary(result.input.key_bias);
-  if (result.input.association_mask.defined() && result.input.association_mask.scalar_type() == at::kDouble) {
-    vary(result.input.association_mask);
+  vary(result.input.masks.key_bias);
+  if (result.input.masks.association_mask.defined() &&
+      result.input.masks.association_mask.scalar_type() == at::kDouble) {
+    vary(result.input.masks.association_mask);
   }
   result.noise = amount;
   result.noise_seed = seed;

@@ -92,7 +92,7 @@ TEST(Fused, GivesTheSameBitsForAnyMemoryLayout) {
     const auto results = [&](const std::vector<size_t>& layouts) {
       std::vector<at::Tensor> leaves;
       for (size_t i = 0; i < 3; ++i) leaves.push_back(all[i][layouts[i]].detach().requires_grad_(true));
-      const auto r = retrieve({leaves[0], leaves[1], leaves[2], {}, all[3][layouts[3]], {}, {}},
+      const auto r = retrieve({leaves[0], leaves[1], leaves[2], {{}, all[3][layouts[3]]}},
                               RetrieveOptions().fixed_steps(1).backend(Backend::fused));
       auto found = torch::autograd::grad({r.output}, leaves, {all[4][layouts[4]]});
       found.push_back(r.output.detach());
@@ -143,7 +143,7 @@ TEST(Fused, CountsBeyondThirtyTwoBits) {
     if (!far_state.tensor.defined() || !far_stored.tensor.defined()) GTEST_SKIP() << "no address space for 240 GiB";
     const auto run_on = [](const at::Tensor& x, const at::Tensor& y) {
       const auto a = x.detach().requires_grad_(true), b = y.detach().requires_grad_(true);
-      const auto r = retrieve({a, b, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(2).backend(Backend::fused));
+      const auto r = retrieve({a, b}, RetrieveOptions().fixed_steps(2).backend(Backend::fused));
       auto results = torch::autograd::grad({r.output.sum()}, {a, b});
       results.push_back(r.output.detach());
       return results;
@@ -163,10 +163,8 @@ TEST(Fused, TakesEverySizeOfZero) {
     const auto values = at::ones({shape.batch, shape.heads, shape.keys, shape.width}).requires_grad_(true);
     for (const int64_t steps : {0, 2}) {
       const auto options = RetrieveOptions().fixed_steps(steps);
-      const auto fused =
-          retrieve({state, stored, values, {}, {}, {}, {}}, RetrieveOptions(options).backend(Backend::fused));
-      const auto plain =
-          retrieve({state, stored, values, {}, {}, {}, {}}, RetrieveOptions(options).backend(Backend::composite));
+      const auto fused = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::fused));
+      const auto plain = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::composite));
       EXPECT_EQ(fused.output.sizes(), plain.output.sizes());
       EXPECT_LT(testing::max_difference(fused.output.to(at::kDouble), plain.output.to(at::kDouble)), 1e-6);
       EXPECT_LT(testing::max_difference(fused.logsumexp.to(at::kDouble), plain.logsumexp.to(at::kDouble)), 1e-6);
@@ -184,21 +182,19 @@ TEST(Fused, TakesEverySizeOfZero) {
 
 TEST(Fused, SaysWhyNot) {
   const auto x = at::randn({1, 1, 3, 8}), y = at::randn({1, 1, 5, 8});
-  const auto reason = [&](const RetrieveOptions& options) {
-    return why_not_fused({x, y, {}, {}, {}, {}, {}}, options);
-  };
+  const auto reason = [&](const RetrieveOptions& options) { return why_not_fused({x, y}, options); };
   EXPECT_FALSE(reason(RetrieveOptions().fixed_steps(3)));
   EXPECT_FALSE(reason(RetrieveOptions().until_converged()));
   EXPECT_FALSE(reason(RetrieveOptions().fixed_steps(3).stop_rule(StopRule::per_head)));
   EXPECT_FALSE(reason(RetrieveOptions().with_scores()));
-  EXPECT_TRUE(why_not_fused({x.to(at::kDouble), y.to(at::kDouble), {}, {}, {}, {}, {}}));
+  EXPECT_TRUE(why_not_fused({x.to(at::kDouble), y.to(at::kDouble)}));
   auto spoilt = y.clone();
   spoilt[0][0][4].fill_(kInfinity);
   auto padding = at::zeros({1, 5}, at::kBool);
   padding[0][4] = true;
-  EXPECT_FALSE(why_not_fused({x, spoilt, {}, {}, {}, padding, {}}));
-  EXPECT_TRUE(why_not_fused({x, spoilt, {}, {}, {}, padding.bitwise_not(), {}}));
-  EXPECT_TRUE(at::isfinite(retrieve({x, spoilt, {}, {}, {}, padding, {}}).output).all().item<bool>());
+  EXPECT_FALSE(why_not_fused({x, spoilt, {}, {padding}}));
+  EXPECT_TRUE(why_not_fused({x, spoilt, {}, {padding.bitwise_not()}}));
+  EXPECT_TRUE(at::isfinite(retrieve({x, spoilt, {}, {padding}}).output).all().item<bool>());
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ TEST(FusedOnDevice, CanBeDifferentiatedTwice) {
   const auto second = [&](Backend backend) {
     const auto state = sample.input.state.to(test_device(), at::kFloat).requires_grad_(true);
     const auto stored = sample.input.stored.to(test_device(), at::kFloat).requires_grad_(true);
-    const auto r = retrieve({state, stored, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(2).backend(backend));
+    const auto r = retrieve({state, stored}, RetrieveOptions().fixed_steps(2).backend(backend));
     const auto first = torch::autograd::grad({r.output.pow(2).sum()}, {state, stored}, {}, true, true);
     return torch::autograd::grad({first[0].pow(2).sum() + first[1].pow(2).sum()}, {state, stored});
   };
@@ -84,8 +84,7 @@ TEST(FusedOnDevice, CanBeDifferentiatedTwice) {
 TEST(FusedOnDevice, NoticesTensorsChangedBetweenForwardAndBackward) {
   const auto state = at::randn({1, 1, 3, 8}, test_device()).requires_grad_(true),
              stored = at::randn({1, 1, 5, 8}, test_device());
-  const auto r =
-      retrieve({state, stored, {}, {}, {}, {}, {}}, RetrieveOptions().fixed_steps(1).backend(Backend::fused));
+  const auto r = retrieve({state, stored}, RetrieveOptions().fixed_steps(1).backend(Backend::fused));
   stored.add_(1.0);
   EXPECT_THROW(r.output.sum().backward(), c10::Error);
 }
@@ -97,9 +96,9 @@ TEST(FusedOnDevice, EnergyFallsWithEveryUpdate) {
   padding.slice(1, 30).fill_(true);
   at::Tensor before;
   for (int64_t steps = 0; steps < 12; ++steps) {
-    const auto r = retrieve({state, stored, {}, {}, {}, padding, {}},
+    const auto r = retrieve({state, stored, {}, {padding}},
                             RetrieveOptions().beta(0.7).fixed_steps(steps).with_energy().backend(Backend::fused));
-    const auto live = retrieve({state, stored.slice(2, 0, 30), {}, {}, {}, {}, {}},
+    const auto live = retrieve({state, stored.slice(2, 0, 30)},
                                RetrieveOptions().beta(0.7).fixed_steps(steps).with_energy().backend(Backend::fused));
     EXPECT_LT((r.energy - live.energy).abs().max().item<double>(), 1e-4);
     if (before.defined()) {
@@ -116,7 +115,7 @@ TEST(FusedOnDevice, MeasuresTheChangeOfAssociations) {
         const auto input = make_case(layout, mask, true, 21, {3, 2, 5, 700, 16, 16}).input;
         auto floats = input;
         if (input.offsets.defined()) floats.offsets = input.offsets.to(test_device());
-        for (auto* tensor : {&floats.state, &floats.stored, &floats.projection, &floats.key_bias}) {
+        for (auto* tensor : {&floats.state, &floats.stored, &floats.projection, &floats.masks.key_bias}) {
           if (tensor->defined()) *tensor = tensor->to(test_device(), at::kFloat);
         }
         for (const int64_t steps : {1, 2, 4, 7}) {

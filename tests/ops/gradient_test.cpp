@@ -1,4 +1,5 @@
 #include "support/gradcheck.h"
+#include "support/member.h"
 #include "support/naive.h"
 #include "support/retrieve_case.h"
 #include <hopfield/ops/retrieve.h>
@@ -25,12 +26,13 @@ struct Differentiable {
 
 /// Excluded entries of float masks are not differentiated: they are constants.
 Differentiable differentiate(const RetrieveCase& c, const at::Tensor& beta, const RetrieveOptions& options) {
-  std::vector<at::Tensor RetrieveInput::*> members;
+  Members<RetrieveInput> members;
   Differentiable d;
   d.inputs.push_back(beta);
-  for (const auto member : {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection,
-                            &RetrieveInput::association_mask, &RetrieveInput::key_bias}) {
-    const auto& tensor = c.input.*member;
+  for (const auto& member :
+       Members<RetrieveInput>{&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection,
+                              &Masks::association_mask, &Masks::key_bias}) {
+    const auto& tensor = member(c.input);
     if (!tensor.defined() || !at::isFloatingType(tensor.scalar_type())) continue;
     members.push_back(member);
     d.inputs.push_back(tensor.masked_fill(at::isneginf(tensor), 0));
@@ -38,8 +40,8 @@ Differentiable differentiate(const RetrieveCase& c, const at::Tensor& beta, cons
   d.function = [=](const std::vector<at::Tensor>& x) {
     auto input = c.input;
     for (size_t i = 0; i < members.size(); ++i) {
-      const auto excluded = at::isneginf(c.input.*members[i]);
-      input.*members[i] = x[i + 1].masked_fill(excluded, -std::numeric_limits<double>::infinity());
+      const auto excluded = at::isneginf(members[i](c.input));
+      members[i](input) = x[i + 1].masked_fill(excluded, -std::numeric_limits<double>::infinity());
     }
     const auto r = retrieve(input, RetrieveOptions(options).beta(x[0]));
     return std::vector<at::Tensor>{r.output, r.state, r.logsumexp, r.energy, r.scores};
@@ -181,7 +183,7 @@ TEST(LastGradient, CutsEachRowWhereItStopped) {
         std::vector<at::Tensor> leaves{start.clone().requires_grad_(true), c.input.stored.clone().requires_grad_(true),
                                        c.input.projection.clone().requires_grad_(true),
                                        beta.clone().requires_grad_(true)};
-        const auto r = retrieve(RetrieveInput{leaves[0], leaves[1], leaves[2], {}, {}, {}, {}},
+        const auto r = retrieve(RetrieveInput{leaves[0], leaves[1], leaves[2]},
                                 RetrieveOptions().beta(leaves[3]).fixed_steps(std::min<int64_t>(t, 2)));
         const auto g =
             torch::autograd::grad({(r.output[n][h][l] * weight[n][h][l]).sum()}, leaves, {}, false, false, true);

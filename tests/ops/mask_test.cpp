@@ -1,3 +1,4 @@
+#include "support/member.h"
 #include "support/naive.h"
 #include "support/retrieve_case.h"
 #include <hopfield/ops/retrieve.h>
@@ -51,11 +52,11 @@ TEST(Masks, ExcludedKeysMayHoldAnything) {
               hidden.select(1, 2).fill_(true);
               if (everything) hidden[1].fill_(true);
               if (mask == MaskKind::boolean) {
-                input.association_mask = input.association_mask.logical_or(hidden.view({3, 1, 1, 5}));
+                input.masks.association_mask = input.masks.association_mask.logical_or(hidden.view({3, 1, 1, 5}));
               } else if (mask == MaskKind::padding) {
-                input.padding_mask = input.padding_mask.logical_or(hidden);
+                input.masks.padding_mask = input.masks.padding_mask.logical_or(hidden);
               } else {
-                input.key_bias = input.key_bias.masked_fill(hidden, -kInfinity);
+                input.masks.key_bias = input.masks.key_bias.masked_fill(hidden, -kInfinity);
               }
               const auto clean = run(input, steps(count));
               auto poisoned = input;
@@ -90,8 +91,8 @@ TEST(Masks, RowsWithoutKeysAreZeroWithZeroGradientAndNeighboursUnchanged) {
   for (const int64_t count : {0, 2}) {
     const auto open = run(c.input, steps(count));
     auto input = c.input;
-    input.association_mask = at::zeros({3, 2, 2, 5}, at::kBool);
-    input.association_mask[1][0][1].fill_(true);
+    input.masks.association_mask = at::zeros({3, 2, 2, 5}, at::kBool);
+    input.masks.association_mask[1][0][1].fill_(true);
     const auto e = run(input, steps(count));
     auto others = at::ones({3, 2, 2}, at::kBool);
     others[1][0][1] = false;
@@ -114,8 +115,8 @@ TEST(Masks, LiveNonFinitePatternsShowInTheirOwnRowsOnly) {
       for (const bool in_values : {false, true}) {
         auto c = make_case(Layout::dense, MaskKind::none, true, 6);
         auto input = c.input;
-        input.association_mask = at::zeros({3, 2, 2, 5}, at::kBool);
-        input.association_mask.select(2, 0).select(-1, 3).fill_(true);  // query 0 never sees key 3, query 1 does
+        input.masks.association_mask = at::zeros({3, 2, 2, 5}, at::kBool);
+        input.masks.association_mask.select(2, 0).select(-1, 3).fill_(true);  // query 0 never sees key 3, query 1 does
         const auto clean = retrieve(input, steps(count));
         auto& target = in_values ? input.projection : input.stored;
         target = target.clone();
@@ -144,7 +145,7 @@ TEST(Masks, VeryNegativeNumbersAreNotInfinity) {
     for (const double low : {-10.0, -1e4, -1e10, static_cast<double>(std::numeric_limits<float>::lowest())}) {
       auto mask = at::zeros({3, 3}, at::kFloat);
       mask.select(1, 1).fill_(low);
-      const auto masked = retrieve(RetrieveInput{x, x, {}, {}, mask, {}, {}}, steps(2));
+      const auto masked = retrieve(RetrieveInput{x, x, {}, {{}, mask}}, steps(2));
       EXPECT_TRUE(at::isfinite(masked.output).all().item<bool>()) << low << " " << dtype;
       if (low > -1e4) continue;
       const auto without = retrieve(x, at::cat({x.slice(2, 0, 1), x.slice(2, 2, 3)}, 2), steps(2));
@@ -184,11 +185,11 @@ TEST(Layouts, GiveTheSameNumbers) {
                                    x.transpose(2, 3).contiguous().transpose(2, 3),
                                    at::cat({x, x}, 1).slice(1, 0, x.size(1)), strided, padded};
   };
-  for (const auto member :
-       {&RetrieveInput::state, &RetrieveInput::stored, &RetrieveInput::projection, &RetrieveInput::association_mask}) {
-    for (const auto& layout : other_layouts(c.input.*member)) {
+  for (const auto& member : Members<RetrieveInput>{&RetrieveInput::state, &RetrieveInput::stored,
+                                                   &RetrieveInput::projection, &Masks::association_mask}) {
+    for (const auto& layout : other_layouts(member(c.input))) {
       auto input = c.input;
-      input.*member = layout;
+      member(input) = layout;
       const auto r = retrieve(input, steps(2));
       EXPECT_LT(max_difference(r.output, expected.result.output), 1e-13);
     }

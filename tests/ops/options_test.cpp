@@ -15,6 +15,7 @@ namespace hopfield {
 namespace {
 
 using testing::expect_close;
+using testing::expect_close_results;
 using testing::randn;
 using testing::test_device;
 
@@ -97,15 +98,15 @@ std::vector<InputCase<Input>> masked(const Input& plain) {
     all.push_back({name, plain});
     change(all.back().input);
   };
-  add("padding", [](Input& in) { in.padding_mask = excluded_keys(); });
-  add("key bias", [](Input& in) { in.key_bias = bias_of_keys({kBatch, kKeys}); });
-  add("shared key bias", [](Input& in) { in.key_bias = bias_of_keys({1, kKeys}); });
-  add("excluded scores", [](Input& in) { in.association_mask = excluded_scores(); });
-  add("added scores", [](Input& in) { in.association_mask = randn({1, kHeads, 1, kKeys}, 33); });
+  add("padding", [](Input& in) { in.masks.padding_mask = excluded_keys(); });
+  add("key bias", [](Input& in) { in.masks.key_bias = bias_of_keys({kBatch, kKeys}); });
+  add("shared key bias", [](Input& in) { in.masks.key_bias = bias_of_keys({1, kKeys}); });
+  add("excluded scores", [](Input& in) { in.masks.association_mask = excluded_scores(); });
+  add("added scores", [](Input& in) { in.masks.association_mask = randn({1, kHeads, 1, kKeys}, 33); });
   add("all", [](Input& in) {
-    in.padding_mask = excluded_keys();
-    in.key_bias = bias_of_keys({kBatch, kKeys});
-    in.association_mask = randn({kBatch, 1, kQueries, kKeys}, 33);
+    in.masks.padding_mask = excluded_keys();
+    in.masks.key_bias = bias_of_keys({kBatch, kKeys});
+    in.masks.association_mask = randn({kBatch, 1, kQueries, kKeys}, 33);
   });
   return all;
 }
@@ -129,14 +130,14 @@ std::vector<InputCase<RetrieveInput>> retrieve_inputs() {
   auto shared = valued;
   shared.stored = randn({1, kHeads, kKeys, kDepth}, 4);
   shared.projection = randn({1, kHeads, kKeys, kWidth}, 5);
-  shared.padding_mask = excluded_keys();
+  shared.masks.padding_mask = excluded_keys();
   all.push_back({"shared by the batch", shared});
   auto ragged = dense;
   ragged.stored = randn({kKeys, kHeads, kDepth}, 6);
   ragged.offsets = offsets();
   all.push_back({"ragged", ragged});
   ragged.projection = randn({kKeys, 1, kWidth}, 7);
-  ragged.key_bias = bias_of_keys({kKeys});
+  ragged.masks.key_bias = bias_of_keys({kKeys});
   all.push_back({"ragged, values, key bias", ragged});
   return all;
 }
@@ -164,7 +165,7 @@ std::vector<InputCase<PoolInput>> pool_inputs() {
   all.push_back({"ragged", ragged});
   ragged.bias = normed.bias;
   ragged.normalize_eps = 0.05;
-  ragged.key_bias = bias_of_keys({kKeys});
+  ragged.masks.key_bias = bias_of_keys({kKeys});
   all.push_back({"ragged, bias, norm, key bias", ragged});
   return all;
 }
@@ -204,7 +205,7 @@ Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) 
     *tensor = tensor->detach().to(test_device(), type).requires_grad_(true);
     leaves.push_back(*tensor);
   }
-  for (auto* tensor : {&in.association_mask, &in.padding_mask, &in.key_bias}) {
+  for (auto* tensor : {&in.masks.association_mask, &in.masks.padding_mask, &in.masks.key_bias}) {
     if (tensor->defined()) *tensor = tensor->to(test_device(), tensor->scalar_type() == at::kBool ? at::kBool : type);
   }
   if (options.beta().defined() && options.beta().requires_grad()) leaves.push_back(options.beta());
@@ -227,23 +228,9 @@ Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) 
   return r;
 }
 
-void compare(const RetrieveResult& fused, const RetrieveResult& plain) {
-  if (!plain.output.defined()) return;
-  ASSERT_TRUE(fused.steps.cpu().equal(plain.steps.cpu())) << fused.steps << plain.steps;
-  // Without a threshold, whether two consecutive states are equal is a matter of rounding.
-  const auto is_decided = plain.residual.cpu() > 1e-6;
-  EXPECT_TRUE(fused.converged.cpu().logical_and(is_decided).equal(plain.converged.cpu().logical_and(is_decided)));
-  expect_close(fused.output, plain.output, "output");
-  expect_close(fused.state, plain.state, "state");
-  expect_close(fused.logsumexp, plain.logsumexp, "logsumexp");
-  expect_close(fused.residual, plain.residual, "residual");
-  expect_close(fused.energy, plain.energy, "energy");
-  expect_close(fused.scores, plain.scores, "scores");
-}
-
 void compare(const Results& fused, const Results& plain) {
-  compare(fused.differentiated, plain.differentiated);
-  compare(fused.inspected, plain.inspected);
+  expect_close_results(fused.differentiated, plain.differentiated);
+  if (plain.inspected.output.defined()) expect_close_results(fused.inspected, plain.inspected);
   expect_close(fused.mass, plain.mass, "mass");
   for (size_t i = 0; i < plain.gradients.size(); ++i) {
     const auto& gradient = fused.gradients[i];
@@ -299,7 +286,7 @@ TEST(OpOptions, OfRetrieve) { compare_all(retrieve_inputs()); }
 TEST(OpOptions, OfPool) { compare_all(pool_inputs()); }
 
 TEST(OpOptions, OfTheImplicitGradient) {
-  int64_t met = 0;
+  int64_t met = 0, compared = 0;
   for (const auto& [input_name, input] : retrieve_inputs()) {
     for (const bool trained_beta : {false, true}) {
       if (++met % kEvery != 0) continue;
@@ -308,10 +295,12 @@ TEST(OpOptions, OfTheImplicitGradient) {
       options.beta(at::tensor({0.2, 0.35}, at::kDouble).requires_grad_(trained_beta));
       const auto floats = in_floats(input);
       if (why_not_fused(floats, RetrieveOptions(options).backend(Backend::fused))) continue;
+      ++compared;
       compare(run(floats, RetrieveOptions(options).backend(Backend::fused), at::kFloat, false),
               run(floats, RetrieveOptions(options).backend(Backend::composite), at::kDouble, false));
     }
   }
+  EXPECT_GT(compared, 15 / kEvery);
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ PoolInput dense_input(at::Device device = at::kCUDA, at::ScalarType type = at::k
   in.state = on(device, {1, 2, 3, 8}, 2, type);
   in.weight = on(device, {2, 8, 40}, 3, type);
   in.bias = on(device, {2, 8}, 4, type);
-  in.padding_mask = on(device, {3, 1500}, 5) > 1.0;
-  in.key_bias = on(device, {1, 1500}, 6);
+  in.masks.padding_mask = on(device, {3, 1500}, 5) > 1.0;
+  in.masks.key_bias = on(device, {1, 1500}, 6);
   in.normalize_eps = 1e-5;
   return in;
 }
@@ -44,7 +44,7 @@ PoolInput ragged_input(at::Device offsets_on = at::kCUDA, at::ScalarType type = 
   auto in = dense_input(at::kCUDA, type);
   in.instances = on(at::kCUDA, {4000, 40}, 1, type);
   in.offsets = at::tensor({int64_t{0}, int64_t{7}, int64_t{7}, int64_t{2500}, int64_t{4000}}).to(offsets_on);
-  in.padding_mask = in.key_bias = at::Tensor();
+  in.masks.padding_mask = in.masks.key_bias = at::Tensor();
   return in;
 }
 
@@ -163,7 +163,7 @@ std::unique_ptr<at::cuda::CUDAGraph> capture(const std::function<void()>& work) 
 void fill_anew(PoolInput& in, uint64_t seed) {
   const at::NoGradGuard no_grad;
   for (auto* leaf : leaves_of(in)) leaf->copy_(randn(leaf->sizes(), seed++));
-  if (in.padding_mask.defined()) in.padding_mask.copy_(randn(in.padding_mask.sizes(), seed) > 0.0);
+  if (in.masks.padding_mask.defined()) in.masks.padding_mask.copy_(randn(in.masks.padding_mask.sizes(), seed) > 0.0);
   if (in.offsets.defined())
     in.offsets.copy_(at::tensor({int64_t{0}, int64_t{1000}, int64_t{1025}, int64_t{1025}, int64_t{4000}}));
 }

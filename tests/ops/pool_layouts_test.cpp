@@ -2,6 +2,7 @@
 // these with the kernels of the device at hand, another with the GPU's kernels on the CPU.
 
 #include "support/device.h"
+#include "support/member.h"
 #include "support/naive.h"
 #include <hopfield/ops/pool.h>
 
@@ -19,8 +20,8 @@ namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
-using testing::runs_the_gpus_kernels;
 using testing::randn;
+using testing::runs_the_gpus_kernels;
 using testing::test_device;
 
 at::Tensor floats(at::IntArrayRef shape, uint64_t seed) { return randn(shape, seed).to(test_device(), at::kFloat); }
@@ -31,8 +32,8 @@ PoolInput dense_input() {
   in.state = floats({3, 2, 3, 5}, 2);
   in.weight = floats({2, 5, 20}, 3) / 4;
   in.bias = floats({2, 5}, 4);
-  in.padding_mask = floats({3, 40}, 5) > 0.8;
-  in.key_bias = floats({3, 40}, 6);
+  in.masks.padding_mask = floats({3, 40}, 5) > 0.8;
+  in.masks.key_bias = floats({3, 40}, 6);
   in.normalize_eps = 1e-5;
   return in;
 }
@@ -41,8 +42,8 @@ PoolInput ragged_input() {
   auto in = dense_input();
   in.instances = floats({70, 20}, 1);
   in.offsets = at::tensor({int64_t{0}, int64_t{25}, int64_t{25}, int64_t{70}});
-  in.padding_mask = at::Tensor();
-  in.key_bias = floats({70}, 6);
+  in.masks.padding_mask = at::Tensor();
+  in.masks.key_bias = floats({70}, 6);
   return in;
 }
 
@@ -108,13 +109,14 @@ const std::vector<NamedLayout> kLayouts{{"transposed", transposed},
 TEST(PoolLayouts, ChangeNoBits) {
   for (const auto& plain : {dense_input(), ragged_input()}) {
     const auto expected = everything(plain, two_updates());
-    for (const auto member : {&PoolInput::instances, &PoolInput::offsets, &PoolInput::state, &PoolInput::weight,
-                              &PoolInput::bias, &PoolInput::padding_mask, &PoolInput::key_bias}) {
-      if (!(plain.*member).defined()) continue;
+    for (const auto& member :
+         testing::Members<PoolInput>{&PoolInput::instances, &PoolInput::offsets, &PoolInput::state, &PoolInput::weight,
+                                     &PoolInput::bias, &Masks::padding_mask, &Masks::key_bias}) {
+      if (!member(plain).defined()) continue;
       for (const auto& layout : kLayouts) {
-        SCOPED_TRACE(c10::str(layout.name, " ", (plain.*member).sizes()));
+        SCOPED_TRACE(c10::str(layout.name, " ", member(plain).sizes()));
         auto in = plain;
-        in.*member = layout.apply(plain.*member);
+        member(in) = layout.apply(member(plain));
         expect_same_bits(everything(in, two_updates()), expected);
       }
     }
@@ -152,7 +154,7 @@ TEST(PoolLayouts, OfSummedResultsChangeNoBits) {
 TEST(PoolLayouts, ExpandedTensorsChangeNoBits) {
   const auto bare = [] {
     auto in = dense_input();
-    in.padding_mask = at::Tensor();
+    in.masks.padding_mask = at::Tensor();
     return in;
   };
   auto expanded = bare(), copied = bare();
@@ -160,15 +162,15 @@ TEST(PoolLayouts, ExpandedTensorsChangeNoBits) {
   expanded.state = floats({1, 1, 3, 5}, 2).expand({3, 2, -1, -1});
   expanded.weight = floats({1, 5, 20}, 3).expand({2, -1, -1});
   expanded.bias = floats({2, 1}, 4).expand({-1, 5});
-  expanded.key_bias = floats({1, 40}, 6).expand({3, -1});
-  for (const auto member :
-       {&PoolInput::instances, &PoolInput::state, &PoolInput::weight, &PoolInput::bias, &PoolInput::key_bias}) {
-    copied.*member = (expanded.*member).contiguous();
+  expanded.masks.key_bias = floats({1, 40}, 6).expand({3, -1});
+  for (const auto& member : testing::Members<PoolInput>{&PoolInput::instances, &PoolInput::state, &PoolInput::weight,
+                                                        &PoolInput::bias, &Masks::key_bias}) {
+    member(copied) = member(expanded).contiguous();
   }
   expect_same_bits(everything(expanded, two_updates()), everything(copied, two_updates()));
   // Shared by the batch in the op's own way: one row.
   auto shared = copied;
-  shared.key_bias = expanded.key_bias.narrow(0, 0, 1);
+  shared.masks.key_bias = expanded.masks.key_bias.narrow(0, 0, 1);
   expect_same_bits(everything(shared, two_updates()), everything(copied, two_updates()));
 }
 

@@ -21,12 +21,12 @@ namespace {
 
 using testing::bitwise_equal;
 using testing::expect_error;
+using ::testing::HasSubstr;
 using testing::max_difference;
-using testing::runs_the_gpus_kernels;
 using testing::randn;
+using testing::runs_the_gpus_kernels;
 using testing::test_device;
 using testing::WrongCall;
-using ::testing::HasSubstr;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -53,14 +53,14 @@ Sample draw(uint64_t seed) {
     in.offsets = at::tensor(offsets, at::kLong);
     in.instances = randn({offsets.back(), width}, seed + 1) + shift;
     if (random() % 3 == 0) {
-      in.key_bias = randn({offsets.back()}, seed + 2);
-      in.key_bias.slice(0, 0, 1).fill_(-kInfinity);
+      in.masks.key_bias = randn({offsets.back()}, seed + 2);
+      in.masks.key_bias.slice(0, 0, 1).fill_(-kInfinity);
     }
   } else {
     in.instances = randn({bags, most, width}, seed + 1) + shift;
-    if (random() % 3 == 0) in.padding_mask = randn({bags, most}, seed + 3) > 0.5;
-    if (random() % 4 == 0) in.association_mask = randn({1, heads, queries, most}, seed + 4) > 1.0;
-    if (random() % 4 == 0) in.key_bias = randn({1, most}, seed + 5);
+    if (random() % 3 == 0) in.masks.padding_mask = randn({bags, most}, seed + 3) > 0.5;
+    if (random() % 4 == 0) in.masks.association_mask = randn({1, heads, queries, most}, seed + 4) > 1.0;
+    if (random() % 4 == 0) in.masks.key_bias = randn({1, most}, seed + 5);
   }
   in.state = randn({random() % 2 == 0 ? 1 : bags, heads, queries, depth}, seed + 6);
   in.weight = randn({heads, depth, width}, seed + 7) / std::sqrt(static_cast<double>(width));
@@ -85,10 +85,10 @@ PoolInput placed(PoolInput input, at::ScalarType type, at::Device device) {
   for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
     if (tensor->defined()) *tensor = tensor->to(device, type);
   }
-  if (input.key_bias.defined()) {
-    input.key_bias = input.key_bias.to(device, type == at::kDouble ? at::kDouble : at::kFloat);
+  if (input.masks.key_bias.defined()) {
+    input.masks.key_bias = input.masks.key_bias.to(device, type == at::kDouble ? at::kDouble : at::kFloat);
   }
-  for (auto* mask : {&input.association_mask, &input.padding_mask}) {
+  for (auto* mask : {&input.masks.association_mask, &input.masks.padding_mask}) {
     if (mask->defined()) *mask = mask->to(device);
   }
   return input;
@@ -149,7 +149,7 @@ double relative_error(const at::Tensor& found, const at::Tensor& reference) {
 bool is_refused(const Sample& sample) {
   const auto rule = sample.options.stop_rule();
   return runs_the_gpus_kernels() &&
-         (sample.input.association_mask.defined() ||
+         (sample.input.masks.association_mask.defined() ||
           (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0));
 }
 
@@ -228,7 +228,7 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
   const auto y = at::layer_norm(in.instances, {32}, {}, {}, 1e-5);
   const auto keys = at::linear(y, in.weight.reshape({16, 32}), in.bias.reshape({16})).unflatten(-1, {2, 8});
   const auto values = y.unsqueeze(1);
-  const auto r = retrieve({in.state.expand({3, -1, -1, -1}), keys, values, in.offsets, {}, {}, {}}, s.options);
+  const auto r = retrieve({in.state.expand({3, -1, -1, -1}), keys, values, {}, in.offsets}, s.options);
   const auto p = pool(in, s.options);
   EXPECT_LT(max_difference(p.output, r.output), 1e-12);
   EXPECT_LT(max_difference(p.logsumexp, r.logsumexp), 1e-12);
@@ -285,9 +285,8 @@ TEST(Pool, GivesTheSameBitsForAnyThreadsAndForABagAlone) {
 
 TEST(Pool, CanBeDifferentiatedTwice) {
   const auto second = [](Backend backend) {
-    auto in = placed(
-        {randn({2, 6, 4}, 1), {}, randn({1, 1, 2, 3}, 2), randn({1, 3, 4}, 3), randn({1, 3}, 4), {}, {}, {}, 1e-5},
-        at::kFloat, test_device());
+    auto in = placed({randn({1, 1, 2, 3}, 2), randn({2, 6, 4}, 1), randn({1, 3, 4}, 3), randn({1, 3}, 4), {}, {}, 1e-5},
+                     at::kFloat, test_device());
     in.instances.requires_grad_(true);
     in.weight.requires_grad_(true);
     const auto r = pool(in, RetrieveOptions().fixed_steps(2).backend(backend));
@@ -302,17 +301,10 @@ TEST(Pool, CanBeDifferentiatedTwice) {
 }
 
 TEST(Pool, HiddenInstancesMayHoldAnything) {
-  auto in = placed({randn({2, 6, 4}, 1),
-                    {},
-                    randn({1, 1, 2, 3}, 2),
-                    randn({1, 3, 4}, 3),
-                    {},
-                    {},
-                    at::zeros({2, 6}, at::kBool),
-                    {},
-                    1e-5},
-                   at::kFloat, test_device());
-  in.padding_mask.slice(1, 4).fill_(true);
+  auto in = placed(
+      {randn({1, 1, 2, 3}, 2), randn({2, 6, 4}, 1), randn({1, 3, 4}, 3), {}, {at::zeros({2, 6}, at::kBool)}, {}, 1e-5},
+      at::kFloat, test_device());
+  in.masks.padding_mask.slice(1, 4).fill_(true);
   in.weight.requires_grad_(true);
   for (const auto backend : {Backend::automatic, Backend::composite}) {
     const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
@@ -334,12 +326,11 @@ TEST(Pool, HiddenInstancesMayHoldAnything) {
   }
 }
 
-TEST(Pool, AssociationMasksMayBeSharedByBatchAndHeads) {
-  auto in = placed(
-      {randn({2, 6, 4}, 1), {}, randn({1, 1, 2, 3}, 2), randn({1, 3, 4}, 3), {}, randn({2, 6}, 4) > 0.5, {}, {}, {}},
-      at::kFloat, test_device());
+TEST(Pool, MasksMayBeSharedByBatchAndHeads) {
+  auto in = placed({randn({1, 1, 2, 3}, 2), randn({2, 6, 4}, 1), randn({1, 3, 4}, 3), {}, {{}, randn({2, 6}, 4) > 0.5}},
+                   at::kFloat, test_device());
   auto expanded = in;
-  expanded.association_mask = in.association_mask.expand({2, 1, -1, -1});
+  expanded.masks.association_mask = in.masks.association_mask.expand({2, 1, -1, -1});
   for (const auto backend : {Backend::automatic, Backend::composite}) {
     const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
     EXPECT_LT((pool(in, options).output - pool(expanded, options).output).abs().max().item<double>(), 1e-6);
@@ -348,8 +339,7 @@ TEST(Pool, AssociationMasksMayBeSharedByBatchAndHeads) {
 
 TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
   const auto sound = [] {
-    return PoolInput{
-        at::zeros({2, 5, 4}), {}, at::zeros({1, 3, 2, 6}), at::zeros({3, 6, 4}), at::zeros({3, 6}), {}, {}, {}, {}};
+    return PoolInput{at::zeros({1, 3, 2, 6}), at::zeros({2, 5, 4}), at::zeros({3, 6, 4}), at::zeros({3, 6})};
   };
   const auto call = [&](std::function<void(PoolInput&)> change, RetrieveOptions options = {}) {
     auto input = sound();
@@ -402,7 +392,7 @@ TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
                               {"eps", call([](I& i) { i.normalize_eps = -1.0; }), {"normalize_eps", "-1"}},
                               {"padding",
                                call([](I& i) {
-                                 i.padding_mask = at::zeros({2, 4}, at::kBool);
+                                 i.masks.padding_mask = at::zeros({2, 4}, at::kBool);
                                }),
                                {"padding_mask", "[2, 5]", "[2, 4]"}},
                               {"offsets",

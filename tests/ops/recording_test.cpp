@@ -62,8 +62,8 @@ TEST(Recording, KnowsTheFormOfAllResultsOfRetrieve) {
           auto in = make_case(layout, mask, true, 3).input;
           for (auto* patterns : {&in.state, &in.stored, &in.projection}) *patterns = patterns->to(type);
           const auto expected = results_of(retrieve(in, options));
-          for (auto* tensor : {&in.state, &in.stored, &in.projection, &in.offsets, &in.association_mask,
-                               &in.padding_mask, &in.key_bias}) {
+          for (auto* tensor : {&in.state, &in.stored, &in.projection, &in.offsets, &in.masks.association_mask,
+                               &in.masks.padding_mask, &in.masks.key_bias}) {
             *tensor = on_meta(*tensor);
           }
           auto there = options;
@@ -85,14 +85,12 @@ TEST(Recording, KnowsTheFormOfResultsOfFewerDimensions) {
 }
 
 PoolInput ragged_bags(at::ScalarType type) {
-  return {randn({9, 6}, 1).to(type),
-          at::tensor({0, 4, 9}, at::kLong),
-          randn({1, 2, 3, 4}, 2).to(type),
+  return {randn({1, 2, 3, 4}, 2).to(type),
+          randn({9, 6}, 1).to(type),
           randn({2, 4, 6}, 3).to(type),
           randn({2, 4}, 4).to(type),
-          {},
-          {},
-          randn({9}, 5),
+          {{}, {}, randn({9}, 5)},
+          at::tensor({0, 4, 9}, at::kLong),
           1e-3};
 }
 
@@ -100,7 +98,7 @@ PoolInput dense_bags(at::ScalarType type) {
   auto in = ragged_bags(type);
   in.instances = randn({2, 5, 6}, 1).to(type);
   in.offsets = at::Tensor();
-  in.key_bias = randn({2, 5}, 5);
+  in.masks.key_bias = randn({2, 5}, 5);
   return in;
 }
 
@@ -112,7 +110,7 @@ TEST(Recording, KnowsTheFormOfAllResultsOfPool) {
         options.with_energy(false);
         auto in = given;
         const auto expected = results_of(pool(in, options));
-        for (auto* tensor : {&in.instances, &in.offsets, &in.state, &in.weight, &in.bias, &in.key_bias}) {
+        for (auto* tensor : {&in.instances, &in.offsets, &in.state, &in.weight, &in.bias, &in.masks.key_bias}) {
           *tensor = on_meta(*tensor);
         }
         expect_same_form(results_of(pool(in, options.beta(on_meta(options.beta())))), expected);
@@ -124,7 +122,7 @@ TEST(Recording, KnowsTheFormOfAllResultsOfPool) {
 TEST(Recording, HasGradientsWithoutNumbers) {
   auto in = ragged_bags(at::kFloat);
   std::vector<at::Tensor> leaves;
-  for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias, &in.key_bias}) {
+  for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias, &in.masks.key_bias}) {
     leaves.push_back(*tensor = on_meta(*tensor).requires_grad_(true));
   }
   in.offsets = on_meta(in.offsets);
@@ -147,7 +145,7 @@ TEST(Recording, HasGradientsWithoutNumbers) {
 TEST(Recording, MetaTensorsAreCheckedLikeOthers) {
   auto in = dense_bags(at::kFloat);
   for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias}) *tensor = on_meta(*tensor);
-  in.key_bias = on_meta(randn({2, 4}, 1));
+  in.masks.key_bias = on_meta(randn({2, 4}, 1));
   expect_error({"key_bias", [&] { pool(in); }, {"key_bias", "[N, S]", "[2, 5]", "[2, 4]"}});
 }
 
@@ -161,9 +159,8 @@ class RecordedBackward {
     }
   }
 
-  c10::IValue& argument(const char* name) {
-    return forward_.at(static_cast<size_t>(find(name_).schema().argumentIndexWithName(name).value()));
-  }
+  int64_t place(const char* name) const { return find(name_).schema().argumentIndexWithName(name).value(); }
+  c10::IValue& argument(const char* name) { return forward_.at(static_cast<size_t>(place(name))); }
 
   std::vector<at::Tensor> forward() const {
     auto stack = forward_;
@@ -173,10 +170,12 @@ class RecordedBackward {
     return results;
   }
 
-  std::vector<at::Tensor> gradients(const at::Tensor& of_output, const std::vector<int64_t>& wanted) const {
+  /// Of one of the results, which is by default the output.
+  std::vector<at::Tensor> gradients(const at::Tensor& gradient, const std::vector<int64_t>& wanted,
+                                    size_t result = 0) const {
     c10::List<std::optional<at::Tensor>> incoming;
     incoming.resize(find(name_).schema().returns().size());
-    incoming.set(0, of_output);
+    incoming.set(result, gradient);
     torch::jit::Stack stack{incoming, wanted};
     stack.insert(stack.end(), forward_.begin(), forward_.end());
     find(name_ + "_backward").callBoxed(stack);
@@ -200,7 +199,7 @@ TEST(Recording, BackwardOpsGiveTheGradientsOfTheSameCall) {
     op.argument("state") = in.state;
     op.argument("weight") = in.weight.clone().requires_grad_(true);
     op.argument("offsets") = in.offsets;
-    op.argument("key_bias") = in.key_bias.to(type).requires_grad_(true);  // its gradient by plain operations
+    op.argument("key_bias") = in.masks.key_bias.to(type).requires_grad_(true);  // its gradient by plain operations
     op.argument("update_steps_max") = std::vector<int64_t>{2};
     op.argument("dropout") = 0.4;
     op.argument("seed") = at::full({}, int64_t{12345}, at::kLong);
@@ -211,7 +210,7 @@ TEST(Recording, BackwardOpsGiveTheGradientsOfTheSameCall) {
         {op.argument("instances").toTensor(), op.argument("weight").toTensor(), op.argument("key_bias").toTensor()},
         {incoming});
     const at::NoGradGuard no_grad;
-    const auto found = op.gradients(incoming, {0, 2, 7});
+    const auto found = op.gradients(incoming, {op.place("instances"), op.place("weight"), op.place("key_bias")});
     ASSERT_EQ(found.size(), 3u);
     for (size_t i = 0; i < found.size(); ++i) {
       EXPECT_TRUE(bitwise_equal(found[i], expected[i])) << i;
@@ -223,10 +222,20 @@ TEST(Recording, BackwardOpsGiveTheGradientsOfTheSameCall) {
 
 TEST(Recording, BackwardOpsShareNoMemoryWithWhatComesIn) {
   RecordedBackward op("hopfield::retrieve");
-  op.argument("state") = randn({2, 2, 3, 4}, 1);
-  op.argument("stored") = randn({2, 2, 5, 4}, 2);
-  const auto incoming = randn({2, 2, 3, 4}, 3);
-  for (const auto& gradient : op.gradients(incoming, {0, 1})) EXPECT_FALSE(gradient.is_alias_of(incoming));
+  op.argument("state") = randn({2, 1, 1, 4}, 1);
+  op.argument("stored") = randn({2, 1, 5, 4}, 2);
+  op.argument("association_mask") = randn({2, 1, 1, 5}, 3);
+  op.argument("key_bias") = randn({2, 5}, 4);
+  const auto incoming = randn({2, 1, 1, 4}, 5);
+  // Without updates the state is the query, and bias and mask are added: their gradients are each other's.
+  for (const size_t result : {0, 1}) {
+    const auto found = op.gradients(
+        incoming, {op.place("state"), op.place("stored"), op.place("association_mask"), op.place("key_bias")}, result);
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_FALSE(found[i].is_alias_of(incoming)) << result << " " << i;
+      for (size_t j = 0; j < i; ++j) EXPECT_FALSE(found[i].is_alias_of(found[j])) << result << " " << i << " " << j;
+    }
+  }
   // Nothing reaches a mask that is not there: no results, and none that fail.
   EXPECT_TRUE(op.gradients(incoming, {}).empty());
 }

@@ -75,9 +75,9 @@ TEST(RetrieveAttention, SaysWhyItDoesNotTakePatterns) {
   expect([](RetrieveInput& in) { in = plain_input(at::kFloat); }, "Float");
   expect([](RetrieveInput& in) { in.state = in.state.to(at::kMeta); }, "traced");
   expect([](RetrieveInput& in) { in.offsets = at::tensor({0, 7}); }, "ragged");
-  expect([](RetrieveInput& in) { in.association_mask = at::zeros({1, 1, 5, 7}, at::kBool); }, "masks");
-  expect([](RetrieveInput& in) { in.padding_mask = at::zeros({2, 1, 1, 7}, at::kBool); }, "masks");
-  expect([](RetrieveInput& in) { in.key_bias = at::zeros({1, 1, 1, 7}); }, "biases");
+  expect([](RetrieveInput& in) { in.masks.association_mask = at::zeros({1, 1, 5, 7}, at::kBool); }, "masks");
+  expect([](RetrieveInput& in) { in.masks.padding_mask = at::zeros({2, 1, 1, 7}, at::kBool); }, "masks");
+  expect([](RetrieveInput& in) { in.masks.key_bias = at::zeros({1, 1, 1, 7}); }, "biases");
   expect([](RetrieveInput& in) { in.projection = in.projection.slice(3, 0, 8); }, "one width");
   expect([](RetrieveInput& in) { in.projection = in.projection.slice(0, 0, 1); }, "shared differently");
   for (const int64_t width : {12, 264}) {

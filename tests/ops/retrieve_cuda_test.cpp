@@ -49,9 +49,9 @@ RetrieveInput make_input(Form form, at::ScalarType type = at::kFloat, at::Device
     in.offsets = offsets(device);
   }
   if (form == Form::masked) {
-    in.association_mask = on(device, {3, 2, 150, 200}, 4) > 1.0;
-    in.padding_mask = on(device, {3, 200}, 5) > 1.0;
-    in.key_bias = on(device, {1, 200}, 6);
+    in.masks.association_mask = on(device, {3, 2, 150, 200}, 4) > 1.0;
+    in.masks.padding_mask = on(device, {3, 200}, 5) > 1.0;
+    in.masks.key_bias = on(device, {1, 200}, 6);
   }
   return in;
 }
@@ -202,8 +202,9 @@ std::unique_ptr<at::cuda::CUDAGraph> capture(const std::function<void()>& work) 
 void fill_anew(RetrieveInput& in, uint64_t seed) {
   const at::NoGradGuard no_grad;
   for (auto* leaf : leaves_of(in)) leaf->copy_(randn(leaf->sizes(), seed++));
-  if (in.padding_mask.defined()) in.padding_mask.copy_(randn(in.padding_mask.sizes(), seed) > 0.0);
-  if (in.association_mask.defined()) in.association_mask.copy_(randn(in.association_mask.sizes(), seed + 1) > 0.0);
+  if (in.masks.padding_mask.defined()) in.masks.padding_mask.copy_(randn(in.masks.padding_mask.sizes(), seed) > 0.0);
+  if (in.masks.association_mask.defined())
+    in.masks.association_mask.copy_(randn(in.masks.association_mask.sizes(), seed + 1) > 0.0);
   if (in.offsets.defined()) in.offsets.copy_(at::tensor({int64_t{0}, int64_t{100}, int64_t{125}, int64_t{400}}));
 }
 

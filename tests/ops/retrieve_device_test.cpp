@@ -25,10 +25,11 @@ RetrieveInput on_device(RetrieveInput input, at::ScalarType type) {
   for (auto* tensor : {&input.state, &input.stored, &input.projection}) {
     if (tensor->defined()) *tensor = tensor->to(test_device(), type);
   }
-  for (auto* tensor : {&input.offsets, &input.association_mask, &input.padding_mask, &input.key_bias}) {
+  for (auto* tensor :
+       {&input.offsets, &input.masks.association_mask, &input.masks.padding_mask, &input.masks.key_bias}) {
     if (tensor->defined()) *tensor = tensor->to(test_device());
   }
-  for (auto* mask : {&input.association_mask, &input.key_bias}) {
+  for (auto* mask : {&input.masks.association_mask, &input.masks.key_bias}) {
     if (mask->defined() && mask->scalar_type() == at::kDouble && type != at::kDouble) *mask = mask->to(at::kFloat);
   }
   return input;

@@ -66,8 +66,7 @@ TEST(Retrieve, GivesBackTheDimensionsItGets) {
   EXPECT_EQ(two.steps.sizes(), at::IntArrayRef({2}));
   EXPECT_EQ(two.scores.sizes(), at::IntArrayRef({2, 5}));
 
-  RetrieveInput ragged{
-      state.squeeze(1), stored.reshape({15, 4}), {}, at::tensor({0, 5, 10, 15}, at::kLong), {}, {}, {}};
+  RetrieveInput ragged{state.squeeze(1), stored.reshape({15, 4}), {}, {}, at::tensor({0, 5, 10, 15}, at::kLong)};
   const auto bags = retrieve(ragged, options);
   EXPECT_LT(max_difference(bags.output, three.output), 1e-14);
   EXPECT_EQ(bags.scores.sizes(), at::IntArrayRef({15, 2}));
@@ -75,9 +74,7 @@ TEST(Retrieve, GivesBackTheDimensionsItGets) {
 
 TEST(Retrieve, MasksTakeEveryDocumentedShape) {
   const auto state = randn({2, 3, 4, 4}, 1), stored = randn({2, 3, 5, 4}, 2);
-  const auto dense = [&](at::Tensor mask) {
-    return retrieve(RetrieveInput{state, stored, {}, {}, mask, {}, {}}).output;
-  };
+  const auto dense = [&](at::Tensor mask) { return retrieve(RetrieveInput{state, stored, {}, {{}, mask}}).output; };
   const auto mask = randn({4, 5}, 3);
   const auto full = dense(mask.expand({2, 3, 4, 5}).contiguous());
   EXPECT_TRUE(bitwise_equal(dense(mask), full));
@@ -86,11 +83,11 @@ TEST(Retrieve, MasksTakeEveryDocumentedShape) {
   const auto row = mask.slice(0, 0, 1);
   EXPECT_TRUE(bitwise_equal(dense(row.view({1, 1, 1, 5})), dense(row.expand({4, 5}))));
   const auto three = [&](at::Tensor m) {
-    return retrieve(RetrieveInput{state.select(1, 0), stored.select(1, 0), {}, {}, m, {}, {}}).output;
+    return retrieve(RetrieveInput{state.select(1, 0), stored.select(1, 0), {}, {{}, m}}).output;
   };
   EXPECT_TRUE(bitwise_equal(three(mask), three(mask.expand({2, 4, 5}))));
   const auto keys = randn({1, 5}, 4);
-  RetrieveInput shared{state, stored, {}, {}, {}, {}, keys}, own{state, stored, {}, {}, {}, {}, keys.expand({2, 5})};
+  RetrieveInput shared{state, stored, {}, {{}, {}, keys}}, own{state, stored, {}, {{}, {}, keys.expand({2, 5})}};
   EXPECT_TRUE(bitwise_equal(retrieve(shared).output, retrieve(own).output));
 }
 
@@ -118,10 +115,8 @@ TEST(Retrieve, BagAloneEqualsBagInBatch) {
     const RetrieveInput bag{c.input.state.slice(0, n, n + 1),
                             c.input.stored.slice(0, begin, begin + size),
                             c.input.projection.slice(0, begin, begin + size),
-                            at::tensor({int64_t{0}, size}, at::kLong),
                             {},
-                            {},
-                            {}};
+                            at::tensor({int64_t{0}, size}, at::kLong)};
     const auto alone = retrieve(bag, options);
     EXPECT_TRUE(bitwise_equal(alone.output, all.output.slice(0, n, n + 1)));
     EXPECT_TRUE(bitwise_equal(alone.scores, all.scores.slice(0, begin, begin + size)));
@@ -133,8 +128,8 @@ TEST(Retrieve, RaggedEqualsPaddedUnderBothStopRules) {
   for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
     for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
       const auto c = make_case(Layout::ragged, mask, true, 9);
-      RetrieveInput padded{c.state, c.stored, c.projection, {}, {}, padding_mask_of(c.bag_sizes, at::kCPU), {}};
-      if (c.input.key_bias.defined()) padded.key_bias = pad_bags(c.input.key_bias, c.bag_sizes);
+      RetrieveInput padded{c.state, c.stored, c.projection, {padding_mask_of(c.bag_sizes, at::kCPU)}};
+      if (c.input.masks.key_bias.defined()) padded.masks.key_bias = pad_bags(c.input.masks.key_bias, c.bag_sizes);
       const auto options = RetrieveOptions().beta(2.0).until_converged().stop_rule(rule).with_energy().with_scores();
       const auto ragged = retrieve(c.input, options), dense = retrieve(padded, options);
       EXPECT_LT(max_difference(ragged.output, dense.output), 1e-12);
@@ -176,7 +171,7 @@ TEST(Retrieve, EveryDimensionMayBeZero) {
       auto stored = at::zeros({s[0], s[1], s[3], s[4]}, at::kDouble).requires_grad_(true);
       auto values = at::ones({s[0], s[1], s[3], s[5]}, at::kDouble).requires_grad_(true);
       auto with_rule = options;
-      const auto r = retrieve(RetrieveInput{state, stored, values, {}, {}, {}, {}}, with_rule.stop_rule(rule));
+      const auto r = retrieve(RetrieveInput{state, stored, values}, with_rule.stop_rule(rule));
       EXPECT_EQ(r.output.sizes(), at::IntArrayRef({s[0], s[1], s[2], s[5]}));
       EXPECT_EQ(r.logsumexp.sizes(), at::IntArrayRef({s[0], s[1], s[2]}));
       if (empty == 3) {
@@ -187,7 +182,7 @@ TEST(Retrieve, EveryDimensionMayBeZero) {
       EXPECT_TRUE(at::isfinite(values.grad()).all().item<bool>());
     }
   }
-  RetrieveInput no_bags{at::zeros({0, 2, 1, 4}), at::zeros({0, 2, 4}), {}, at::zeros({1}, at::kLong), {}, {}, {}};
+  RetrieveInput no_bags{at::zeros({0, 2, 1, 4}), at::zeros({0, 2, 4}), {}, {}, at::zeros({1}, at::kLong)};
   const auto r = retrieve(no_bags, options);
   EXPECT_EQ(r.output.sizes(), at::IntArrayRef({0, 2, 1, 4}));
   EXPECT_EQ(r.scores.sizes(), at::IntArrayRef({0, 2, 1}));
@@ -207,8 +202,7 @@ TEST(Retrieve, IsAsExactAsThePlainLoopInTheSamePrecision) {
           return core::association(core::scores(xi, y, b)).matmul(z);
         };
         const auto reference = plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble));
-        const auto ours =
-            retrieve(RetrieveInput{q, k, v, {}, {}, {}, {}}, RetrieveOptions().beta(beta).fixed_steps(steps)).output;
+        const auto ours = retrieve(RetrieveInput{q, k, v}, RetrieveOptions().beta(beta).fixed_steps(steps)).output;
         EXPECT_EQ(ours.scalar_type(), dtype);
         const auto error = [&](const at::Tensor& x) { return (x.to(at::kDouble) - reference).abs(); };
         const auto floor = error(((reference.to(dtype) + 0.3) - 0.3)).max().item<double>() * 2;
@@ -222,7 +216,7 @@ TEST(Retrieve, IsAsExactAsThePlainLoopInTheSamePrecision) {
 
 TEST(Retrieve, FusedBackendSaysWhyNot) {
   const auto x = randn({2, 2, 3, 4}, 1);
-  const RetrieveInput input{x, x, {}, {}, {}, {}, {}};
+  const RetrieveInput input{x, x};
   const auto reason = why_not_fused(input);
   ASSERT_TRUE(reason);
   try {

@@ -85,13 +85,13 @@ TEST(PerHead, IsNotStoppedByOneBadRowOrEmptyBag) {
   auto state = randn({3, 1, 2, 4}, 1);
   const auto stored = randn({3, 1, 6, 4}, 2);
   const auto options = RetrieveOptions().beta(1.0).until_converged().stop_rule(StopRule::per_head);
-  RetrieveInput input{state, stored, {}, {}, {}, at::zeros({3, 6}, at::kBool), {}};
-  input.padding_mask[2].fill_(true);
+  RetrieveInput input{state, stored, {}, {at::zeros({3, 6}, at::kBool)}};
+  input.masks.padding_mask[2].fill_(true);
   const auto two = retrieve(state.slice(0, 0, 2), stored.slice(0, 0, 2), options);
   EXPECT_LT(max_difference(retrieve(input, options).output.slice(0, 0, 2), two.output), 1e-14);
   input.state = state.clone();
   input.state[2].fill_(std::numeric_limits<double>::quiet_NaN());
-  input.padding_mask.fill_(false);
+  input.masks.padding_mask.fill_(false);
   const auto r = retrieve(input, options);
   EXPECT_LT(max_difference(r.output.slice(0, 0, 2), two.output), 1e-14);
   EXPECT_TRUE(r.output[2].isnan().all().item<bool>());

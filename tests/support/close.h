@@ -24,4 +24,19 @@ inline void expect_close(const at::Tensor& found, const at::Tensor& reference, c
       << name << ", whose largest number is " << largest;
 }
 
+/// The same for all that retrieve(), pool() and the layers have in common.
+template <typename Result>
+void expect_close_results(const Result& found, const Result& reference) {
+  ASSERT_TRUE(found.steps.cpu().equal(reference.steps.cpu())) << found.steps << reference.steps;
+  // Without a threshold, whether two consecutive states are equal is a matter of rounding.
+  const auto is_decided = reference.residual.cpu() > 1e-6;
+  EXPECT_TRUE(found.converged.cpu().logical_and(is_decided).equal(reference.converged.cpu().logical_and(is_decided)));
+  expect_close(found.output, reference.output, "output");
+  expect_close(found.state, reference.state, "state");
+  expect_close(found.logsumexp, reference.logsumexp, "logsumexp");
+  expect_close(found.residual, reference.residual, "residual");
+  expect_close(found.energy, reference.energy, "energy");
+  expect_close(found.scores, reference.scores, "scores");
+}
+
 }  // namespace hopfield::testing

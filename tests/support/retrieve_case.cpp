@@ -58,9 +58,9 @@ void make_ragged(RetrieveCase& c, MaskKind mask, bool own_projection, uint64_t s
   const auto padding = padding_mask_of(c.bag_sizes, at::kCPU).unsqueeze(1).unsqueeze(1);  // [N, 1, 1, S]
   c.bias = at::zeros({s.batch, s.heads, s.queries, c.stored.size(2)}, at::kDouble);
   if (mask == MaskKind::key_bias || mask == MaskKind::everything) {
-    c.input.key_bias = randn({total}, seed + 3);
-    c.input.key_bias.slice(0, 0, 1).fill_(-kInfinity);
-    c.bias = c.bias + pad_bags(c.input.key_bias, c.bag_sizes).unsqueeze(1).unsqueeze(1);
+    c.input.masks.key_bias = randn({total}, seed + 3);
+    c.input.masks.key_bias.slice(0, 0, 1).fill_(-kInfinity);
+    c.bias = c.bias + pad_bags(c.input.masks.key_bias, c.bag_sizes).unsqueeze(1).unsqueeze(1);
   }
   c.bias = c.bias.masked_fill(padding, -kInfinity);
 }
@@ -69,28 +69,28 @@ void add_masks(RetrieveCase& c, MaskKind mask, uint64_t seed, const RetrieveShap
   c.bias = at::zeros({s.batch, s.heads, s.queries, s.keys}, at::kDouble);
   const bool all = mask == MaskKind::everything;
   if (mask == MaskKind::boolean) {
-    c.input.association_mask = randn({s.batch, s.heads, s.queries, s.keys}, seed + 4) > 0.5;
-    c.input.association_mask[0].select(1, 0).fill_(true);
-    c.input.association_mask[s.batch - 1].fill_(true);
-    c.bias = c.bias.masked_fill(c.input.association_mask, -kInfinity);
+    c.input.masks.association_mask = randn({s.batch, s.heads, s.queries, s.keys}, seed + 4) > 0.5;
+    c.input.masks.association_mask[0].select(1, 0).fill_(true);
+    c.input.masks.association_mask[s.batch - 1].fill_(true);
+    c.bias = c.bias.masked_fill(c.input.masks.association_mask, -kInfinity);
   }
   if (mask == MaskKind::floating || all) {
-    c.input.association_mask = randn({s.batch, 1, s.queries, s.keys}, seed + 5);
-    c.input.association_mask[0].select(1, 0).fill_(-kInfinity);
-    c.input.association_mask[s.batch - 1].fill_(-kInfinity);
-    c.bias = c.bias + c.input.association_mask;
+    c.input.masks.association_mask = randn({s.batch, 1, s.queries, s.keys}, seed + 5);
+    c.input.masks.association_mask[0].select(1, 0).fill_(-kInfinity);
+    c.input.masks.association_mask[s.batch - 1].fill_(-kInfinity);
+    c.bias = c.bias + c.input.masks.association_mask;
   }
   if (mask == MaskKind::padding || all) {
-    c.input.padding_mask = randn({s.batch, s.keys}, seed + 6) > 0.3;
-    c.input.padding_mask[0][0] = false;
-    c.input.padding_mask[s.batch - 1].fill_(true);
-    c.bias = c.bias.masked_fill(c.input.padding_mask.unsqueeze(1).unsqueeze(1), -kInfinity);
+    c.input.masks.padding_mask = randn({s.batch, s.keys}, seed + 6) > 0.3;
+    c.input.masks.padding_mask[0][0] = false;
+    c.input.masks.padding_mask[s.batch - 1].fill_(true);
+    c.bias = c.bias.masked_fill(c.input.masks.padding_mask.unsqueeze(1).unsqueeze(1), -kInfinity);
   }
   if (mask == MaskKind::key_bias || all) {
-    c.input.key_bias = randn({s.batch, s.keys}, seed + 7);
-    c.input.key_bias[0][s.keys - 1] = -kInfinity;
-    c.input.key_bias[s.batch - 1].fill_(-kInfinity);
-    c.bias = c.bias + c.input.key_bias.unsqueeze(1).unsqueeze(1);
+    c.input.masks.key_bias = randn({s.batch, s.keys}, seed + 7);
+    c.input.masks.key_bias[0][s.keys - 1] = -kInfinity;
+    c.input.masks.key_bias[s.batch - 1].fill_(-kInfinity);
+    c.bias = c.bias + c.input.masks.key_bias.unsqueeze(1).unsqueeze(1);
   }
 }
 

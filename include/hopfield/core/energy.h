@@ -19,8 +19,9 @@ namespace hopfield::core {
 /// @param state   xi [N, H, L, d]
 /// @param stored  K [N or 1, H or 1, S, d]
 /// @param beta    [] or [H, 1, 1], positive
+/// @param masks   what the states may attend to; see make_mask() for the shapes
 /// @return        [N, H, L]
-at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Mask& mask = {});
+at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {});
 
 /// The same from logsumexp(scores(state, stored, beta, mask), mask) [N, H, L] that is at hand already.
 at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& state, const at::Tensor& stored,
@@ -28,6 +29,6 @@ at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& 
 
 /// Gradient of the energy with respect to the state: xi - softmax(beta xi K^T) K. [N, H, L, d]
 at::Tensor energy_gradient(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta,
-                           const Mask& mask = {});
+                           const Masks& masks = {});
 
 }  // namespace hopfield::core

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <hopfield/core/masks.h>
+
 #include <ATen/core/Tensor.h>
 
 /// The mathematics of one association, as pure functions on tensors of any floating dtype: the only definition of it in
@@ -27,6 +29,10 @@ struct Mask {
 /// @param excluded  bool, true excludes
 /// @param poisoned  bool, see Mask
 Mask make_mask(const at::Tensor& stored, at::Tensor bias = {}, at::Tensor excluded = {}, at::Tensor poisoned = {});
+
+/// The masks of a call on `stored` [N or 1, H or 1, S, d], [N, S, d] or [S, d]: a padding mask and a key bias have the
+/// dimensions [N, S] or [S], an association mask those of the scores, or [L, S].
+Mask make_mask(const at::Tensor& stored, const Masks& masks);
 
 /// x y with broadcasting of y's leading dimensions, without ever expanding y in memory: a dimension in which y is
 /// constant joins the rows of x.

@@ -26,9 +26,19 @@ struct Standardizer {
   /// To all instances of the bags.
   static Standardizer fit(const std::vector<Bag>& bags);
 
+  /// fit() where NaN stands for a value that is missing: mean and scale are those of the values that are there. A
+  /// feature without any value gets mean 0 and an infinite scale, by which apply() turns it into 0.
+  /// @throws c10::Error as fit(), but for NaN.
+  static Standardizer fit_with_missing(const at::Tensor& instances);
+  static Standardizer fit_with_missing(const std::vector<Bag>& bags);
+
   /// [n, features], in the type of the instances.
   at::Tensor apply(const at::Tensor& instances) const;
   std::vector<Bag> apply(std::vector<Bag> bags) const;
+
+  /// apply() with the mean, which becomes 0, in place of each NaN.
+  at::Tensor apply_with_missing(const at::Tensor& instances) const;
+  std::vector<Bag> apply_with_missing(std::vector<Bag> bags) const;
 };
 
 }  // namespace hopfield::data

@@ -14,19 +14,13 @@
 
 namespace hopfield::nn {
 
-/// The three roles of patterns. Shapes with batch_first; a batch size of 1 is shared by the batch.
+/// The three roles of patterns, in the order of attention's query, key and value. Shapes with batch_first; a batch size
+/// of 1 is shared by the batch. All three without their first dimension are one sequence without a batch, and so are
+/// then the results and the masks.
 struct AssociationInput {
-  at::Tensor stored;      ///< keys [N, S, stored_pattern_size]
-  at::Tensor state;       ///< queries [N, L, input_size]
-  at::Tensor projection;  ///< values [N, S, pattern_projection_size]
-};
-
-/// What may be attended to, in the shapes that hflayers and torch's MultiheadAttention use.
-struct AssociationMasks {
-  at::Tensor stored_pattern_padding_mask;  ///< [N, S] bool, true: excluded
-  at::Tensor
-      association_mask;  ///< [L, S] or [N * heads, L, S] (row n * heads + h); bool (true: excluded) or float (added)
-  at::Tensor key_bias;   ///< [N or 1, S] float, added to every score of a key; -inf excludes
+  at::Tensor state = {};       ///< queries [N, L, input_size]
+  at::Tensor stored = {};      ///< keys [N, S, stored_pattern_size]
+  at::Tensor projection = {};  ///< values [N, S, pattern_projection_size]; undefined: stored
 };
 
 /// What to return beside the output.
@@ -48,6 +42,7 @@ class AssociationRequest {
   bool association_ = false;
 };
 
+/// Without a batch, results lack N. Of ragged queries they have [total_L, H] in place of [N, H, L].
 struct AssociationResult {
   at::Tensor output;       ///< [N, L, output_size], or [L, N, output_size] if not batch_first
   at::Tensor state;        ///< final states in association space [N, H, L, hidden_size]
@@ -74,11 +69,16 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// Throws unless the patterns have the number of dimensions, the sizes and the dtype that the options ask for.
-  void check_patterns(const AssociationInput& patterns, const at::Tensor& offsets) const;
+  /// Where bags begin among ragged patterns, [N + 1] integers; undefined: dense patterns.
+  struct Offsets {
+    at::Tensor state, stored;
+  };
 
-  /// @param patterns  checked, normalised, batch first; with `offsets` stored and projection are ragged [total, size]
-  AssociationResult forward(const AssociationInput& patterns, const at::Tensor& offsets, const AssociationMasks& masks,
+  /// Throws unless the patterns have the number of dimensions, the sizes and the dtype that the options ask for.
+  void check_patterns(const AssociationInput& patterns, const Offsets& offsets) const;
+
+  /// @param patterns  checked, normalised, batch first, or ragged [total, size]
+  AssociationResult forward(const AssociationInput& patterns, const Offsets& offsets, const Masks& masks,
                             const AssociationRequest& request);
 
   /// Whether `queries` few queries on raw instances are served by pool(), which never forms keys and values: by the
@@ -97,14 +97,13 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   /// What forward() gives for patterns {instances, state, instances}, where absorbs(). Instances come before their
   /// norms, [N, S, size] or with `offsets` [total, size].
   AssociationResult forward_absorbed(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                     const AssociationMasks& masks, const InputNorms& norms,
-                                     const AssociationRequest& request);
+                                     const Masks& masks, const InputNorms& norms, const AssociationRequest& request);
 
   /// Whether one product projects patterns that are stored, state and projection at once.
   bool projects_together() const;
   /// What forward() gives for {patterns, patterns, patterns} and the norms' affine parts, where projects_together().
   /// Patterns come without those parts.
-  AssociationResult forward_together(const at::Tensor& patterns, const InputNorms& norms, const AssociationMasks& masks,
+  AssociationResult forward_together(const at::Tensor& patterns, const InputNorms& norms, const Masks& masks,
                                      const AssociationRequest& request);
 
   /// Projected values [N or 1, heads, S, pattern_size], appended patterns included.
@@ -156,15 +155,17 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   at::Tensor project_state(const at::Tensor& state) const;
   at::Tensor project_values(const at::Tensor& projection) const;
   at::Tensor normalize(const at::Tensor& heads) const;
+  /// A key bias [N or 1, S], ragged [total], with zeros for the appended rows.
+  at::Tensor append_to_bias(const at::Tensor& key_bias, const std::vector<int64_t>& bag_sizes) const;
   at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row,
                     const std::vector<int64_t>& bag_sizes) const;
   int64_t appended_rows() const;
-  int64_t batch_size(const AssociationInput& patterns, const at::Tensor& offsets) const;
+  int64_t batch_size(const AssociationInput& patterns, const Offsets& offsets) const;
   double default_beta() const;
-  RetrieveInput retrieve_input(const Projected& projected, const AssociationInput& patterns, const at::Tensor& offsets,
-                               const AssociationMasks& masks) const;
-  AssociationResult associate(const Projected& projected, const AssociationInput& patterns, const at::Tensor& offsets,
-                              const AssociationMasks& masks, const AssociationRequest& request);
+  RetrieveInput retrieve_input(const Projected& projected, const AssociationInput& patterns, const Offsets& offsets,
+                               const Masks& masks) const;
+  AssociationResult associate(const Projected& projected, const AssociationInput& patterns, const Offsets& offsets,
+                              const Masks& masks, const AssociationRequest& request);
 
   /// From merged heads [N, L, heads * pattern_size] and what a retrieval gave; ragged scores, of `total` patterns, lose
   /// the `appended` rows behind each bag.

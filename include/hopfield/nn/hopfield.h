@@ -17,7 +17,7 @@ namespace hopfield::nn {
 ///
 ///     nn::Hopfield layer(nn::HopfieldOptions(64).num_heads(8).scaling(0.25).update_steps_max(3));
 ///     auto z = layer->forward(x);                            // [N, L, 64] to [N, L, 64]
-///     auto a = layer->associate({stored, state, projection});
+///     auto a = layer->associate({state, stored, projection});   // sets of their own
 ///
 /// Source: Ramsauer et al. 2021, section 3, layer (1) "Hopfield".
 class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
@@ -28,31 +28,40 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// Self-association: `input` is stored, state and projection at once.
+  /// Self-association: `input` is state, stored and projection at once. Sets that differ go to associate().
   ///
-  /// @param input                        [N, L, input_size]
-  /// @param stored_pattern_padding_mask  [N, L] bool, true: not attended to
-  /// @param association_mask             [L, L] or [N * num_heads, L, L], bool (true: excluded) or float (added)
-  /// @return                             [N, L, output_size]
-  at::Tensor forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask = {},
+  /// @param input             [N, L, input_size], or one sequence [L, input_size]
+  /// @param padding_mask      [N, L] (one sequence: [L]) bool, true: not attended to
+  /// @param association_mask  [L, L] or [N * num_heads, L, L], bool (true: excluded) or float (added)
+  /// @return                  [N, L, output_size], or [L, output_size]
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& padding_mask = {},
                      const at::Tensor& association_mask = {});
 
-  /// Associates `state` with `stored` and reads out `projection`.
-  AssociationResult associate(const AssociationInput& input, const AssociationMasks& masks = {},
+  /// Associates `state` with `stored` and reads out `projection`. Each may have a width of its own, which the options
+  /// input_size, stored_pattern_size and pattern_projection_size name.
+  AssociationResult associate(const AssociationInput& input, const Masks& masks = {},
                               const AssociationRequest& request = {});
 
-  /// The same for ragged stored patterns and projections [total, size] with `offsets` [N + 1]; state [N or 1, L, size],
-  /// batch first whatever the option says.
-  AssociationResult associate_bags(const AssociationInput& input, const at::Tensor& offsets,
+  /// The same for ragged patterns: bags of different sizes one after the other, without padding, batch first whatever
+  /// the option says. Sequences that attend to themselves: associate_bags({x, x}, offsets, offsets).
+  ///
+  /// @param input          stored and projection [total, size]; state [total_L, size], or without `state_offsets` dense
+  ///                       [N or 1, L, size]
+  /// @param state_offsets  [N + 1] integers: bag n has the queries state_offsets[n] .. state_offsets[n + 1]
+  /// @param offsets        [N + 1] integers, the same for stored and projection
+  /// @param masks          the key bias [total] alone
+  /// @return               output [total_L, output_size], or [N, L, output_size]
+  AssociationResult associate_bags(const AssociationInput& input, const at::Tensor& state_offsets,
+                                   const at::Tensor& offsets, const Masks& masks = {},
                                    const AssociationRequest& request = {});
 
   /// What associate() (with `offsets`: associate_bags()) gives for {instances, state, instances}, but without forming
   /// keys and values, which pays for few queries. For AssociationCoreImpl::absorbs() only.
   AssociationResult associate_instances(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                        const AssociationMasks& masks, const AssociationRequest& request);
+                                        const Masks& masks, const AssociationRequest& request);
 
   /// Final association [N, num_heads, L, S], without gradient. Appended patterns widen it.
-  at::Tensor get_association_matrix(const AssociationInput& input, const AssociationMasks& masks = {});
+  at::Tensor get_association_matrix(const AssociationInput& input, const Masks& masks = {});
 
   /// Projected values [N, num_heads, S, pattern_size], without gradient.
   at::Tensor get_projected_pattern_matrix(const AssociationInput& input);
@@ -69,9 +78,9 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
 
  private:
   AssociationInput batch_first(const AssociationInput& input) const;
-  AssociationInput normalize(const AssociationInput& input, const AssociationMasks& masks);
-  bool projects_together(const AssociationInput& input, const AssociationMasks& masks) const;
-  AssociationResult associate_with_itself(const at::Tensor& patterns, const AssociationMasks& masks,
+  AssociationInput normalize(const AssociationInput& input, const Masks& masks);
+  bool projects_together(const AssociationInput& input, const Masks& masks) const;
+  AssociationResult associate_with_itself(const at::Tensor& patterns, const Masks& masks,
                                           const AssociationRequest& request);
   at::Tensor activate(const at::Tensor& output) const { return activation_ ? activation_(output) : output; }
 

@@ -18,15 +18,14 @@ class HopfieldLayerImpl : public torch::nn::Cloneable<HopfieldLayerImpl> {
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// @param input                        states [N, L, input_size]
-  /// @param stored_pattern_padding_mask  [N, quantity] bool, true: not attended to
-  /// @param association_mask             [L, quantity] or [N * num_heads, L, quantity], bool or float
-  /// @return                             [N, L, output_size]
-  at::Tensor forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask = {},
+  /// @param input             states [N, L, input_size], or without a batch [L, input_size]
+  /// @param padding_mask      [N, quantity] (without a batch: [quantity]) bool, true: not attended to
+  /// @param association_mask  [L, quantity] or [N * num_heads, L, quantity], bool or float
+  /// @return                  [N, L, output_size], or [L, output_size]
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& padding_mask = {},
                      const at::Tensor& association_mask = {});
 
-  AssociationResult associate(const at::Tensor& state, const AssociationMasks& masks = {},
-                              const AssociationRequest& request = {});
+  AssociationResult associate(const at::Tensor& state, const Masks& masks = {}, const AssociationRequest& request = {});
 
   /// Stores data: `patterns` become the lookup weights and `targets`, if given, the target weights (which
   /// lookup_weights_as_separated provides). Any number of rows; quantity follows. Whether they are trained from there
@@ -37,7 +36,7 @@ class HopfieldLayerImpl : public torch::nn::Cloneable<HopfieldLayerImpl> {
   void set_patterns(const at::Tensor& patterns, const at::Tensor& targets = {});
 
   /// Final association [N, num_heads, L, quantity], without gradient.
-  at::Tensor get_association_matrix(const at::Tensor& state, const AssociationMasks& masks = {});
+  at::Tensor get_association_matrix(const at::Tensor& state, const Masks& masks = {});
   /// Projected values [N, num_heads, quantity, pattern_size], without gradient.
   at::Tensor get_projected_pattern_matrix(const at::Tensor& state);
 

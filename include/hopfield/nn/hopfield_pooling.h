@@ -7,8 +7,8 @@ namespace hopfield::nn {
 
 /// Stored patterns of a bag and, where they differ, what is read out. An undefined projection: the stored patterns.
 struct PoolingInput {
-  at::Tensor stored;      ///< [N, S, stored_pattern_size]
-  at::Tensor projection;  ///< [N, S, pattern_projection_size]
+  at::Tensor stored = {};      ///< [N, S, stored_pattern_size], or one bag [S, stored_pattern_size]
+  at::Tensor projection = {};  ///< [N, S, pattern_projection_size], or [S, pattern_projection_size]
 };
 
 /// How much each instance of a batch of bags counts.
@@ -32,28 +32,34 @@ class HopfieldPoolingImpl : public torch::nn::Cloneable<HopfieldPoolingImpl> {
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// @param input                        [N, S, input_size]
-  /// @param stored_pattern_padding_mask  [N, S] bool, true: padding
-  /// @param association_mask             [quantity, S] or [N * num_heads, quantity, S], bool or float
-  /// @return                             [N, quantity * output_size]
-  at::Tensor forward(const at::Tensor& input, const at::Tensor& stored_pattern_padding_mask = {},
+  /// @param input             [N, S, input_size], or one bag [S, input_size]
+  /// @param padding_mask      [N, S] (one bag: [S]) bool, true: padding
+  /// @param association_mask  [quantity, S] or [N * num_heads, quantity, S], bool or float
+  /// @return                  [N, quantity * output_size], or [quantity * output_size]
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& padding_mask = {},
                      const at::Tensor& association_mask = {});
 
   /// Pools padded bags whose stored patterns and values may differ. The result's output is [N, quantity * output_size].
-  AssociationResult associate(const PoolingInput& input, const AssociationMasks& masks = {},
+  AssociationResult associate(const PoolingInput& input, const Masks& masks = {},
                               const AssociationRequest& request = {});
 
   /// Pools ragged bags. `projection` [total, pattern_projection_size]; undefined: the instances themselves.
   /// An empty bag gives what zeros give behind the output projection: its bias.
   at::Tensor pool_bags(const BagBatch& bags, const at::Tensor& projection = {});
-  AssociationResult associate_bags(const BagBatch& bags, const at::Tensor& projection = {},
+  /// The same for bags that are not in one batch yet: each a Bag, or a tensor [instances, features].
+  template <typename Element>
+  at::Tensor pool_bags(const std::vector<Element>& bags) {
+    return pool_bags(BagBatch::from(bags));
+  }
+  /// @param masks  the key bias [total] alone
+  AssociationResult associate_bags(const BagBatch& bags, const at::Tensor& projection = {}, const Masks& masks = {},
                                    const AssociationRequest& request = {});
 
   /// How much each instance counts for its bag, without gradient.
   InstanceScores instance_scores(const BagBatch& bags, const at::Tensor& projection = {});
 
   /// Final association [N, num_heads, quantity, S], without gradient.
-  at::Tensor get_association_matrix(const PoolingInput& input, const AssociationMasks& masks = {});
+  at::Tensor get_association_matrix(const PoolingInput& input, const Masks& masks = {});
   /// Projected values [N, num_heads, S, pattern_size], without gradient.
   at::Tensor get_projected_pattern_matrix(const PoolingInput& input);
 

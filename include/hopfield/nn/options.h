@@ -11,6 +11,8 @@ namespace hopfield::nn {
 /// What Hopfield, HopfieldPooling and HopfieldLayer have in common. Names and defaults are those of the Python package
 /// hflayers; sizes of 0 or less, and combinations without effect, are refused at construction.
 struct AssociationSettings : IterationSettings {
+  /// The layer's name, which begins its error messages.
+  std::string layer = "hopfield::nn::Hopfield";
   /// Width of the state (query) patterns. May be absent where nothing is projected or normalised.
   std::optional<int64_t> input_size;
   /// Width of the association space, per head. Default: input_size / num_heads.
@@ -89,6 +91,9 @@ class AssociationOptions : public IterationOptions<D, Settings> {
     return static_cast<D&>(*this);
   }
   const std::optional<PerHead<double>>& scaling() const { return this->settings_.scaling; }
+  /// Another name of scaling(): what retrieve() and the literature call it.
+  D& beta(PerHead<double> value) { return scaling(std::move(value)); }
+  const std::optional<PerHead<double>>& beta() const { return scaling(); }
   HOPFIELD_OPTION(scaling_as_trainable)
   HOPFIELD_OPTION(normalize_stored_pattern)
   HOPFIELD_OPTION(normalize_stored_pattern_affine)

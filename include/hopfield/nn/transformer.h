@@ -71,10 +71,10 @@ class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLaye
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// @param src                   [N, L, input_size]
+  /// @param src                   [N, L, input_size], or one sequence [L, input_size]
   /// @param src_mask              [L, L] or [N * num_heads, L, L]
   /// @param src_key_padding_mask  [N, L] bool, true: padding
-  /// @return                      [N, L, input_size]
+  /// @return                      like src
   at::Tensor forward(const at::Tensor& src, const at::Tensor& src_mask = {},
                      const at::Tensor& src_key_padding_mask = {});
 
@@ -100,9 +100,9 @@ class HopfieldDecoderLayerImpl : public torch::nn::Cloneable<HopfieldDecoderLaye
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// @param tgt     [N, L, input_size]
-  /// @param memory  [N, S, stored_pattern_size of the cross association]
-  /// @return        [N, L, input_size]
+  /// @param tgt     [N, L, input_size], or one sequence [L, input_size]
+  /// @param memory  [N, S, stored_pattern_size of the cross association], or [S, ..] like tgt
+  /// @return        like tgt
   at::Tensor forward(const at::Tensor& tgt, const at::Tensor& memory, const at::Tensor& tgt_mask = {},
                      const at::Tensor& memory_mask = {}, const at::Tensor& tgt_key_padding_mask = {},
                      const at::Tensor& memory_key_padding_mask = {});

@@ -9,18 +9,16 @@ namespace hopfield {
 
 /// Few queries and raw instances whose keys W_h y + b_h are never formed. N bags, H heads, L queries, S instances.
 struct PoolInput {
-  at::Tensor instances;  ///< y [N, S, d_in]; with offsets: ragged [total, d_in]
+  at::Tensor state = {};      ///< queries in association space [N or 1, H, L, d]
+  at::Tensor instances = {};  ///< y [N, S, d_in]; with offsets: ragged [total, d_in]
+  at::Tensor weight = {};     ///< W [H, d, d_in]
+  at::Tensor bias = {};       ///< b [H, d], or undefined
+  Masks masks = {};           ///< ragged instances take the key bias alone
   /// [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense. Those on a GPU are read back
   /// to be checked, those on the CPU are sent to the GPU without waiting for it.
-  at::Tensor offsets;
-  at::Tensor state;             ///< queries in association space [N or 1, H, L, d]
-  at::Tensor weight;            ///< W [H, d, d_in]
-  at::Tensor bias;              ///< b [H, d], or undefined
-  at::Tensor association_mask;  ///< [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
-  at::Tensor padding_mask;      ///< [N, S] bool, true: excluded; dense only
-  at::Tensor key_bias;  ///< float, added to every score of an instance, -inf excludes: [N or 1, S]; ragged [total]
+  at::Tensor offsets = {};
   /// LayerNorm's core, without weight and bias, of each instance comes first, with this eps; nothing: no norm.
-  std::optional<double> normalize_eps;
+  std::optional<double> normalize_eps = {};
 };
 
 /// What retrieve() gives, with instances in place of values.
@@ -34,7 +32,7 @@ struct PoolResult : RetrieveResult {
 /// out of it: Z = output W_V + mass b_V. Cheaper than retrieve() on projected patterns, in work and in memory, when L
 /// (T + 1) < d d_in / (d_in - d).
 ///
-///     auto r = hopfield::pool({instances, offsets, queries, W_K, b_K}, RetrieveOptions().fixed_steps(3));
+///     auto r = hopfield::pool({queries, instances, W_K, b_K, {}, offsets}, RetrieveOptions().fixed_steps(3));
 ///
 /// Source: Ramsauer et al. 2021, equation (10), with W_K moved from the patterns to the queries.
 ///

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <hopfield/core/masks.h>
 #include <hopfield/ops/iteration.h>
 
 #include <ATen/core/Generator.h>
@@ -7,6 +8,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 
 namespace hopfield {
 
@@ -14,15 +16,17 @@ namespace hopfield {
 ///
 /// Patterns have 4 dimensions as written, or 3 (no H) or 2 (neither N nor H); results have the same form. A dimension
 /// of size 1 in stored or projection is shared by the batch or by the heads and never expanded in memory.
+///
+/// Ragged patterns are the bags of a batch, one after the other, without padding: `offsets` for stored patterns and
+/// projection, `state_offsets` for queries. Offsets are [N + 1] integers, of which bag n owns the rows offsets[n] ..
+/// offsets[n + 1]. Ragged patterns take no mask but a key bias.
 struct RetrieveInput {
-  at::Tensor state;       ///< queries [N, H, L, d]
-  at::Tensor stored;      ///< keys [N or 1, H or 1, S, d]; with offsets: ragged [total, H or 1, d]
-  at::Tensor projection;  ///< values, like stored but of any width d_v; undefined: stored
-  at::Tensor offsets;     ///< [N + 1] integers: bag n owns the rows offsets[n] .. offsets[n + 1]; undefined: dense
-  at::Tensor
-      association_mask;  ///< [L, S] or [N or 1, H or 1, L or 1, S]; bool (true: excluded) or float (added); dense only
-  at::Tensor padding_mask;  ///< [N, S] bool, true: excluded; dense only
-  at::Tensor key_bias;      ///< float, added to every score of a key, -inf excludes: [N or 1, S]; ragged [total]
+  at::Tensor state = {};       ///< queries [N, H, L, d]; ragged [total_L, H, d]
+  at::Tensor stored = {};      ///< keys [N or 1, H or 1, S, d]; ragged [total, H or 1, d]
+  at::Tensor projection = {};  ///< values, like stored but of any width d_v; undefined: stored
+  Masks masks = {};
+  at::Tensor offsets = {};        ///< [N + 1]; undefined: dense stored patterns
+  at::Tensor state_offsets = {};  ///< [N + 1], together with `offsets` only; undefined: dense queries
 };
 
 struct RetrieveSettings : IterationSettings {
@@ -45,6 +49,13 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
 
  public:
   RetrieveOptions() = default;
+  /// Numbers have names here, so that beta is not taken for a number of updates.
+  template <typename Number, typename = std::enable_if_t<std::is_arithmetic_v<Number>>>
+  explicit RetrieveOptions(Number) {
+    static_assert(
+        !std::is_arithmetic_v<Number>,
+        "RetrieveOptions takes no number: write RetrieveOptions().beta(8.0) or RetrieveOptions().fixed_steps(3)");
+  }
   /// Takes over what layers and retrieve() share.
   explicit RetrieveOptions(const IterationSettings& iteration) {
     static_cast<IterationSettings&>(settings_) = iteration;
@@ -68,7 +79,8 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
   }
 };
 
-/// Every tensor has memory of its own: to change it in place changes no input, and no gradient.
+/// Every tensor has memory of its own: to change it in place changes no input, and no gradient. Of ragged queries,
+/// results have [total_L, H] in place of [N, H, L], and there are no scores.
 struct RetrieveResult {
   at::Tensor output;     ///< Z [N, H, L, d_v], one association beyond `state`
   at::Tensor state;      ///< xi_T [N, H, L, d]
@@ -88,10 +100,11 @@ struct RetrieveResult {
 /// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
 /// precision patterns, otherwise in the patterns' own dtype.
 ///
-/// Masks, biases, offsets and beta are read again by the backward pass: if one has been changed in place by then,
-/// LibTorch refuses it ("modified by an inplace operation"). Training keeps the states of all updates where they are
-/// few or all certain to be made; where a threshold may end more than 16 of them, and until converged, the backward
-/// pass makes them again.
+/// Patterns, masks, biases, offsets and beta are read again by the backward pass: if one has been changed in place by
+/// then, LibTorch refuses it ("modified by an inplace operation"). The fused kernels keep the states of all updates for
+/// training where they are few or all certain to be made; where a threshold may end more than 16 of them, and until
+/// converged, the backward pass makes them again. LibTorch operations keep the graph of the updates that were made, and
+/// a call that torch.compile has recorded makes them again.
 ///
 /// In a CUDA graph: dense patterns and a number of updates; until_converged() and dropout are refused while one is
 /// captured, for they read values and draw on the host.

@@ -1,0 +1,107 @@
+#include "options.h"
+
+#include "errors.h"
+#include "text.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+
+namespace hopfield::examples {
+namespace {
+
+/// The whole text as a number, whatever the locale, or nothing.
+template <typename Number>
+std::optional<Number> parse_number(std::string text) {
+  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.erase(0, 1);
+  Number number{};
+  const auto* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, number);
+  if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
+  return number;
+}
+
+[[noreturn]] void refuse(const std::string& name, const std::string& expected, const std::string& got) {
+  throw UsageError{name + ": expected " + expected + ", got " + (got.empty() ? "an empty text" : quote(got))};
+}
+
+/// `set` is given what stands behind the option and tells whether it is what was expected.
+CLI::Option* add_option(CLI::App& app, const std::string& name, const std::string& expected,
+                        const std::string& description, const std::function<bool(const std::string&)>& set) {
+  const auto read = [name, expected, set](const CLI::results_t& values) {
+    if (!set(values.back())) refuse(name, expected, values.back());
+    return true;
+  };
+  return app.add_option(name, read, description)->type_name("NUMBER");
+}
+
+template <typename Number>
+CLI::Option* add_whole(CLI::App& app, const std::string& name, Number& value, Number least, Number most,
+                       const std::string& description) {
+  const auto set = [&value, least, most](const std::string& text) {
+    const auto number = parse_number<Number>(text);
+    if (!number || *number < least || *number > most) return false;
+    value = *number;
+    return true;
+  };
+  const auto expected = fmt::format("a whole number from {} to {}", least, most);
+  return add_option(app, name, expected, description, set)->default_str(std::to_string(value));
+}
+
+std::string to_text(const Interval& interval) {
+  const Interval any;
+  if (interval.without_least) return fmt::format("a number above {}", interval.least);
+  if (interval.least == any.least && interval.most == any.most) return "a finite number";
+  return fmt::format("a number from {} to {}", interval.least, interval.most);
+}
+
+/// `Value` is double or optional.
+template <typename Value>
+CLI::Option* add_real(CLI::App& app, const std::string& name, Value& value, const Interval& interval,
+                      const std::string& description) {
+  const auto set = [&value, interval](const std::string& text) {
+    const auto number = parse_number<double>(text);
+    const bool inside = number && std::isfinite(*number) && *number >= interval.least && *number <= interval.most &&
+                        !(interval.without_least && *number == interval.least);
+    if (inside) value = *number;
+    return inside;
+  };
+  return add_option(app, name, to_text(interval), description, set);
+}
+
+}  // namespace
+
+CLI::Option* add_whole_number(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
+                              const std::string& description) {
+  return add_whole(app, name, value, least, most, description);
+}
+
+CLI::Option* add_seed(CLI::App& app, const std::string& name, uint64_t& value, const std::string& description) {
+  return add_whole(app, name, value, uint64_t{0}, std::numeric_limits<uint64_t>::max(), description);
+}
+
+CLI::Option* add_number(CLI::App& app, const std::string& name, double& value, const Interval& interval,
+                        const std::string& description) {
+  return add_real(app, name, value, interval, description)->default_str(fmt::format("{}", value));
+}
+
+CLI::Option* add_number(CLI::App& app, const std::string& name, std::optional<double>& value, const Interval& interval,
+                        const std::string& description) {
+  return add_real(app, name, value, interval, description);
+}
+
+CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value, const std::string& expected,
+                      const std::string& description) {
+  const auto set = [&value](const std::string& text) {
+    value = text;
+    return !text.empty();
+  };
+  return add_option(app, name, expected, description, set)->type_name("TEXT")->default_str(value);
+}
+
+CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description) {
+  return add_text(app, name, value, "a file", description)->type_name("FILE");
+}
+
+}  // namespace hopfield::examples

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "options.h"
+#include <hopfield/data/csv.h>
+
+namespace hopfield::mil {
+
+/// @throws UsageError if the table has too few bags for the folds, or if the model would be too large for any machine
+void check_sizes(const data::MilTable& table, const TrainOptions& options);
+
+/// What tells this run from others: its settings, and a digest of the file and of what was read from it. JSON
+std::string identify_run(const std::string& path, const data::MilTable& table, const TrainOptions& options);
+
+}  // namespace hopfield::mil

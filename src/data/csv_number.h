@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string_view>
+
+namespace hopfield::data::detail {
+
+enum class Number { valid, not_a_number, not_finite };
+
+/// Reads the whole text as a number, whatever the locale. Numbers too small for a double are zeros.
+Number parse_number(std::string_view text, double& value);
+
+/// Whether the text is a number but for a comma in place of the decimal point.
+bool has_decimal_comma(std::string_view text);
+
+/// Whether data files commonly mark a missing value by this text: "", "?", "NA" and the like, in any case.
+bool is_usual_mark(std::string_view text);
+
+}  // namespace hopfield::data::detail

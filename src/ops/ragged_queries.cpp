@@ -1,0 +1,48 @@
+#include "ops/ragged_queries.h"
+
+#include "ops/transforms.h"
+#include <hopfield/core/bags.h>
+
+#include <ATen/ATen.h>
+
+#include <numeric>
+
+namespace hopfield::detail {
+namespace {
+
+std::vector<int64_t> lengths_of(const at::Tensor& offsets, int64_t total) {
+  return bag_sizes(host_numbers(offsets, at::kLong), total);
+}
+
+}  // namespace
+
+RetrieveInput with_padded_queries(RetrieveInput input) {
+  if (!input.state_offsets.defined()) return input;
+  const auto padded = pad_bags(input.state, lengths_of(input.state_offsets, input.state.size(0)));
+  input.state = padded.dim() == 4 ? padded.transpose(1, 2) : padded;
+  return input;
+}
+
+RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& state_offsets) {
+  if (!state_offsets.defined()) return result;
+  const auto offsets = host_numbers(state_offsets, at::kLong);
+  const auto total = offsets[-1].item<int64_t>();
+  const auto padding = padding_mask_of(lengths_of(offsets, total), result.output.device());
+  const auto rows = padding.bitwise_not().flatten().nonzero().squeeze(-1);  // of [N * L]
+  const bool has_heads = result.output.dim() == 4;
+  for (auto member :
+       {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
+        &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy}) {
+    auto& tensor = result.*member;
+    if (!tensor.defined()) continue;
+    tensor = (has_heads ? tensor.transpose(1, 2) : tensor).flatten(0, 1).index_select(0, rows);
+  }
+  return result;
+}
+
+at::Tensor padding_of_queries(const RetrieveInput& padded) {
+  const auto offsets = host_numbers(padded.state_offsets, at::kLong);
+  return padding_mask_of(lengths_of(offsets, offsets[-1].item<int64_t>()), padded.state.device());
+}
+
+}  // namespace hopfield::detail
