@@ -110,11 +110,11 @@ TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31Scores) {
   RetrieveInput large, alone;
   large.state = numbers({batch, 1, queries, kWidth}, 1);
   large.stored = numbers({batch, 1, keys, kWidth}, 2);
-  large.association_mask = at::zeros({batch, 1, queries, keys}, at::device(at::kCUDA).dtype(at::kBool));
-  large.association_mask[batch - 1][0].slice(1, 0, keys, 3).fill_(true);
+  large.masks.association_mask = at::zeros({batch, 1, queries, keys}, at::device(at::kCUDA).dtype(at::kBool));
+  large.masks.association_mask[batch - 1][0].slice(1, 0, keys, 3).fill_(true);
   alone.state = large.state.slice(0, batch - 1);
   alone.stored = large.stored.slice(0, batch - 1);
-  alone.association_mask = large.association_mask.slice(0, batch - 1).clone();
+  alone.masks.association_mask = large.masks.association_mask.slice(0, batch - 1).clone();
   const at::NoGradGuard no_grad;
   const auto found = retrieve(large, updates(0).with_scores());
   const auto expected = retrieve(alone, updates(0).with_scores());
