@@ -98,6 +98,8 @@ DYNAMIC = {
     "retrieve": (lambda q, k: retrieve(q, k, update_steps_max=2)[0], dense),
     "retrieve_masked": (lambda q, k, p, a, b: retrieve(q, k, padding_mask=p, association_mask=a, key_bias=b)[0], masked),
     "pool_ragged": (pool_ragged, ragged),
+    "retrieve_ragged": (lambda x, o: retrieve(x.view(-1, 2, 3), x.view(-1, 2, 3), offsets=o, state_offsets=o,
+                                              update_steps_max=2)[0], ragged),
     "pool_more_bags": (pool_ragged, lambda n: ragged(2, bags=n)),
 }
 
@@ -113,7 +115,7 @@ def test_twelve_lengths_are_one_compilation(name):
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("name", ["retrieve", "pool_ragged"])
+@pytest.mark.parametrize("name", ["retrieve", "pool_ragged", "retrieve_ragged"])
 def test_training_on_twelve_lengths_is_one_compilation(name):
     function, arguments = DYNAMIC[name]
     graphs = []
