@@ -66,7 +66,7 @@ void Setup::set_rows(const Tensor& rows) {
   bags.values = rows;
   const auto padded = bags.padded();
   input = padded.values.detach().requires_grad_(which.train);
-  padding = padded.masks.padding_mask;
+  padding = padded.padding_mask;
 }
 
 void Setup::add_inputs(int64_t count) {
