@@ -207,6 +207,20 @@ TEST(Hopfield, NormalisesAfterTheProjectionIfAsked) {
   EXPECT_LT(back.mean(-1).abs().max().item<double>(), 1e-10);
 }
 
+TEST(Hopfield, TheEpsOfThatNormIsTheOption) {
+  auto layer = make(HopfieldOptions(8)
+                        .num_heads(2)
+                        .normalize_inputs(false)
+                        .normalize_hopfield_space(true)
+                        .normalize_hopfield_space_eps(0.3)
+                        .fixed_steps(0));
+  const auto x = randn({2, 5, 8}, 1);
+  const auto& core = layer->association_core;
+  const auto query = at::linear(x, core->in_proj_weight.slice(0, 0, 8), core->in_proj_bias.slice(0, 0, 8));
+  const auto expected = at::layer_norm(query.view({2, 5, 2, 4}).transpose(1, 2), {4}, {}, {}, 0.3);
+  EXPECT_LT(max_difference(layer->associate({x, x}).state, expected), 1e-12);
+}
+
 TEST(Hopfield, UByteMasksCountAsBool) {
   auto layer = make(HopfieldOptions(8));
   const auto x = randn({2, 5, 8}, 1);
