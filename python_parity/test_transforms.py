@@ -153,6 +153,9 @@ def test_fused_kernels_do_not_take_what_is_transformed():
         pool(torch.randn(2, 5, 6), torch.randn(1, 2, 3, 4), forward_ad.make_dual(weight, weight), backend="fused")
 
 
+STORED_OF_ONE, WEIGHT_OF_ONE = torch.randn(2, 5, 4), torch.randn(2, 4, 4)
+
+
 @pytest.mark.parametrize("op", [lambda x: retrieve(x, STORED_OF_ONE, update_steps_max=1)[0],
                                 lambda x: pool(x, torch.ones(1, 2, 3, 4), WEIGHT_OF_ONE, update_steps_max=1)[0]],
                          ids=["retrieve", "pool"])
@@ -168,6 +171,3 @@ def test_gradients_that_come_in_may_be_transformed(op):
     batch = torch.randn(5, *output.shape)
     found = torch.autograd.grad(output, x, batch, is_grads_batched=True)[0]
     torch.testing.assert_close(found, torch.stack([gradient(w) for w in batch]), rtol=1e-4, atol=1e-5)
-
-
-STORED_OF_ONE, WEIGHT_OF_ONE = torch.randn(2, 5, 4), torch.randn(2, 4, 4)

@@ -77,9 +77,9 @@ struct RetrieveOutputs {
   float* residual;
   int64_t* steps;
   uint8_t* converged;
-  float* states;  ///< in float32, room to work in [rows, depth], and the result; with compares_heads two of them
+  float* states;    ///< in float32, room to work in [rows, depth], and the result; with compares_heads two of them
   void* workspace;  ///< retrieve_workspace_size() bytes, aligned to 16; it need not be cleared
-  float* scores;  ///< of the final association with biases, by strides; or null
+  float* scores;    ///< of the final association with biases, by strides; or null
   int64_t score_batch, score_head, score_query, score_key;  ///< ragged: no batch stride
   RetrieveSaved saved;
 };
@@ -130,7 +130,8 @@ bool retrieve_keeps_patterns(const RetrieveCall& call);
 /// Bytes of device memory that retrieve_forward() works in beside the states; 0 unless the call compares heads.
 size_t retrieve_workspace_size(const RetrieveCall& call);
 
-/// Enqueues all steps, in one launch unless the call compares heads; reads nothing back. Returns an empty string, or why it could not be started.
+/// Enqueues all steps, in one launch unless the call compares heads; reads nothing back. Returns an empty string, or
+/// why it could not be started.
 [[nodiscard]] std::string retrieve_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream);
 
 /// Enqueues backward: one launch for the queries and, where a gradient of patterns is wanted, one more.

@@ -1,9 +1,20 @@
+#include "core/masks_checks.h"
 #include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
 
 #include <limits>
 #include <vector>
+
+namespace hopfield::detail {
+
+void check_not_causal(const char* function, const Masks& masks) {
+  TORCH_CHECK(!masks.is_causal, function,
+              ": expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
+              "[L, S] that is true above the diagonal");
+}
+
+}  // namespace hopfield::detail
 
 namespace hopfield::core {
 namespace {
@@ -13,9 +24,7 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 }  // namespace
 
 Mask make_mask(const at::Tensor& stored, const Masks& masks) {
-  TORCH_CHECK(!masks.is_causal,
-              "hopfield::core: expected is_causal to be false, got true: causal masks are not built "
-              "yet; give an association_mask [L, S] that is true above the diagonal");
+  hopfield::detail::check_not_causal("hopfield::core", masks);
   at::Tensor bias, excluded;
   const auto widened = [&](at::Tensor keys) {
     while (keys.dim() < stored.dim()) keys = keys.unsqueeze(-2);

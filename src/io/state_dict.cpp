@@ -49,9 +49,7 @@ std::string describe(const LoadReport& report, const TensorDict& current, const 
   append_names(text, "mismatched", report.mismatched, [&](const std::string& name) {
     return detail::quote(name) + ": expected " + describe(current[name]) + ", got " + describe(given[name]);
   });
-  const auto is_memory = [](const std::string& name) {
-    return name.size() >= kMemory.size() && name.compare(name.size() - kMemory.size(), kMemory.size(), kMemory) == 0;
-  };
+  const auto is_memory = [](const std::string& name) { return ends_with(name, kMemory); };
   const auto& names = report.mismatched;
   if (std::any_of(names.begin(), names.end(), is_memory)) {
     text +=

@@ -31,7 +31,7 @@ at::Tensor append_rows(const at::Tensor& patterns, const at::Tensor& rows, const
     pieces.push_back(bag);
     pieces.push_back(ragged_rows);
   }
-  return at::cat(pieces);
+  return pieces.empty() ? patterns : at::cat(pieces);
 }
 
 /// Ragged rows without the `appended` ones behind each bag.
@@ -207,10 +207,7 @@ at::Tensor AssociationCoreImpl::append_to_bias(const at::Tensor& key_bias,
                                                const std::vector<int64_t>& bag_sizes) const {
   const auto appended = appended_rows();
   if (!key_bias.defined() || appended == 0) return key_bias;
-  std::vector<at::Tensor> pieces;
-  for (const auto& bag : key_bias.split_with_sizes(bag_sizes))
-    pieces.push_back(at::constant_pad_nd(bag, {0, appended}));
-  return pieces.empty() ? key_bias : at::cat(pieces);
+  return append_rows(key_bias.view({-1, 1, 1}), key_bias.new_zeros({1, 1, appended, 1}), bag_sizes).flatten();
 }
 
 RetrieveInput AssociationCoreImpl::retrieve_input(const Projected& projected, const AssociationInput& patterns,

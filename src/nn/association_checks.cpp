@@ -1,5 +1,6 @@
 // Options and patterns that fit together, or a sentence that says why not.
 
+#include "core/masks_checks.h"
 #include "nn/association_internal.h"
 #include "ops/retrieve_internal.h"
 
@@ -19,12 +20,6 @@ at::Tensor as_bool_if_byte(const at::Tensor& mask) {
 
 void check_positive(const std::string& layer, const std::optional<int64_t>& size, const char* name) {
   HOPFIELD_CHECK(!size || *size > 0, "expected ", name, " to be positive, got ", *size);
-}
-
-void check_not_causal(const Masks& masks, const std::string& layer) {
-  HOPFIELD_CHECK(!masks.is_causal,
-                 "expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
-                 "[L, S] that is true above the diagonal");
 }
 
 /// What may have been meant by something that is no padding mask.
@@ -171,7 +166,7 @@ int64_t AssociationCoreImpl::batch_size(const AssociationInput& patterns, const 
 
 void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t heads, int64_t appended,
                const std::string& layer) {
-  check_not_causal(masks, layer);
+  detail::check_not_causal(layer.c_str(), masks);
   const auto queries = input.state.size(2), keys = input.stored.size(-2) - appended;
   const auto widen = [&](const at::Tensor& mask) {
     return appended > 0 && mask.defined() ? at::constant_pad_nd(mask, {0, appended}, 0) : mask;
@@ -207,7 +202,7 @@ void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t 
 }
 
 void check_ragged_masks(const Masks& masks, int64_t total, const std::string& layer) {
-  check_not_causal(masks, layer);
+  detail::check_not_causal(layer.c_str(), masks);
   HOPFIELD_CHECK(!masks.padding_mask.defined() && !masks.association_mask.defined(),
                  "expected no padding_mask and no association_mask for ragged patterns, got one; use key_bias [total], "
                  "or pad the patterns");

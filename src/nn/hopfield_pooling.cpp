@@ -7,6 +7,17 @@
 #include <ostream>
 
 namespace hopfield::nn {
+namespace {
+
+bool is_one_bag(const PoolingInput& input) { return input.stored.defined() && input.stored.dim() == 2; }
+
+/// A projection that is the stored patterns is left to be them: they need not be formed then.
+PoolingInput with_batch(const PoolingInput& bag, int64_t dimension) {
+  const bool has_values = bag.projection.defined() && !bag.projection.is_same(bag.stored);
+  return {bag.stored.unsqueeze(dimension), has_values ? bag.projection.unsqueeze(dimension) : at::Tensor()};
+}
+
+}  // namespace
 
 HopfieldPoolingImpl::HopfieldPoolingImpl(HopfieldPoolingOptions given) : options(std::move(given)) { reset(); }
 
@@ -49,12 +60,8 @@ at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tenso
 
 AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const Masks& masks,
                                                  const AssociationRequest& request) {
-  if (input.stored.defined() && input.stored.dim() == 2) {  // one bag
-    const int64_t dimension = options.batch_first() ? 0 : 1;
-    const auto widen = [&](const at::Tensor& patterns) {
-      return patterns.defined() ? patterns.unsqueeze(dimension) : patterns;
-    };
-    return without_batch(associate({widen(input.stored), widen(input.projection)}, with_batch(masks), request), 0);
+  if (is_one_bag(input)) {
+    return without_batch(associate(with_batch(input, options.batch_first() ? 0 : 1), with_batch(masks), request), 0);
   }
   const auto patterns = with_state(input);
   auto result = absorbs(patterns, request)
@@ -94,11 +101,8 @@ at::Tensor HopfieldPoolingImpl::get_association_matrix(const PoolingInput& input
 }
 
 at::Tensor HopfieldPoolingImpl::get_projected_pattern_matrix(const PoolingInput& input) {
-  if (input.stored.defined() && input.stored.dim() == 2) {
-    const int64_t dimension = options.batch_first() ? 0 : 1;
-    const auto& projection = input.projection.defined() ? input.projection : input.stored;
-    return get_projected_pattern_matrix({input.stored.unsqueeze(dimension), projection.unsqueeze(dimension)})
-        .squeeze(0);
+  if (is_one_bag(input)) {
+    return get_projected_pattern_matrix(with_batch(input, options.batch_first() ? 0 : 1)).squeeze(0);
   }
   return hopfield->get_projected_pattern_matrix(with_state(input));
 }

@@ -5,29 +5,18 @@
 
 #include <ATen/ATen.h>
 
-#include <numeric>
-
 namespace hopfield::detail {
-namespace {
-
-std::vector<int64_t> lengths_of(const at::Tensor& offsets, int64_t total) {
-  return bag_sizes(host_numbers(offsets, at::kLong), total);
-}
-
-}  // namespace
-
 RetrieveInput with_padded_queries(RetrieveInput input) {
   if (!input.state_offsets.defined()) return input;
-  const auto padded = pad_bags(input.state, lengths_of(input.state_offsets, input.state.size(0)));
+  const auto padded =
+      pad_bags(input.state, bag_sizes(host_numbers(input.state_offsets, at::kLong), input.state.size(0)));
   input.state = padded.dim() == 4 ? padded.transpose(1, 2) : padded;
   return input;
 }
 
 RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& state_offsets) {
   if (!state_offsets.defined()) return result;
-  const auto offsets = host_numbers(state_offsets, at::kLong);
-  const auto total = offsets[-1].item<int64_t>();
-  const auto padding = padding_mask_of(lengths_of(offsets, total), result.output.device());
+  const auto padding = padding_of_queries(state_offsets, result.output.device());
   const auto rows = padding.bitwise_not().flatten().nonzero().squeeze(-1);  // of [N * L]
   const bool has_heads = result.output.dim() == 4;
   for (auto member :
@@ -40,9 +29,9 @@ RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& stat
   return result;
 }
 
-at::Tensor padding_of_queries(const RetrieveInput& padded) {
-  const auto offsets = host_numbers(padded.state_offsets, at::kLong);
-  return padding_mask_of(lengths_of(offsets, offsets[-1].item<int64_t>()), padded.state.device());
+at::Tensor padding_of_queries(const at::Tensor& state_offsets, at::Device device) {
+  const auto offsets = host_numbers(state_offsets, at::kLong);
+  return padding_mask_of(bag_sizes(offsets, offsets[-1].item<int64_t>()), device);
 }
 
 }  // namespace hopfield::detail

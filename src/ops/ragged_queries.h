@@ -12,7 +12,7 @@ RetrieveInput with_padded_queries(RetrieveInput input);
 /// @param state_offsets  of the call; undefined: the result comes back as it is
 RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& state_offsets);
 
-/// [N, L], true where a padded state is padding.
-at::Tensor padding_of_queries(const RetrieveInput& padded);
+/// [N, L], true where a state that was padded by these offsets is padding.
+at::Tensor padding_of_queries(const at::Tensor& state_offsets, at::Device device);
 
 }  // namespace hopfield::detail

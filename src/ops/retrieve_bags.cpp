@@ -67,7 +67,8 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
     padded.masks.key_bias = pad_bags(input.masks.key_bias, sizes).unsqueeze(1).unsqueeze(1);
   if (input.state_offsets.defined()) {
     // Padding queries attend to nothing, and so do not count for their heads.
-    const auto nobody = padding_of_queries(input).unsqueeze(1).unsqueeze(-1);  // [N, 1, L, 1]
+    const auto nobody =
+        padding_of_queries(input.state_offsets, input.state.device()).unsqueeze(1).unsqueeze(-1);  // [N, 1, L, 1]
     padded.masks.association_mask = nobody.expand({-1, -1, -1, padding.size(1)});
   }
   auto result = retrieve_dense(padded, settings, seed, 0);

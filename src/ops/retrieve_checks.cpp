@@ -1,3 +1,4 @@
+#include "core/masks_checks.h"
 #include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
@@ -83,9 +84,7 @@ void check_patterns(const at::Tensor& patterns, const char* name, const CallSize
 void check_masks(const RetrieveInput& input, const CallSizes& sizes) {
   const auto& mask = input.masks.association_mask;
   const auto device = input.state.device();
-  HOPFIELD_CHECK(!input.masks.is_causal,
-                 "expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
-                 "[L, S] that is true above the diagonal");
+  check_not_causal(sizes.function, input.masks);
   if (mask.defined()) {
     HOPFIELD_CHECK(!sizes.ragged, "expected no association_mask together with offsets, got ", describe(mask),
                    "; use key_bias, or pad the bags");

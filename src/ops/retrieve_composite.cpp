@@ -1,7 +1,6 @@
 #include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
-#include <hopfield/core/bags.h>
 #include <hopfield/core/energy.h>
 #include <hopfield/core/update.h>
 

@@ -92,6 +92,11 @@ TEST(Habits, SequencesOfDifferentLengthsAttendToThemselves) {
   }
 }
 
+TEST(Habits, NoBagsAtAllWithAppendedPatterns) {
+  HopfieldPooling pool(HopfieldPoolingOptions(8).concat_bias_pattern(true));
+  EXPECT_EQ(pool->pool_bags({at::zeros({0, 8}), at::zeros({1}, at::kLong), {}}).sizes(), at::IntArrayRef({0, 8}));
+}
+
 TEST(Habits, BagsAsAVector) {
   HopfieldPooling pool(HopfieldPoolingOptions(8).num_heads(2));
   const std::vector<at::Tensor> tensors{floats({4, 8}, 1), floats({1, 8}, 2)};

@@ -155,7 +155,7 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   at::Tensor project_state(const at::Tensor& state) const;
   at::Tensor project_values(const at::Tensor& projection) const;
   at::Tensor normalize(const at::Tensor& heads) const;
-  /// A key bias [N or 1, S], ragged [total], with zeros for the appended rows.
+  /// A ragged key bias [total] with zeros for the rows appended to each bag.
   at::Tensor append_to_bias(const at::Tensor& key_bias, const std::vector<int64_t>& bag_sizes) const;
   at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row,
                     const std::vector<int64_t>& bag_sizes) const;
