@@ -111,8 +111,10 @@ void association_change(const ScoreTile& t, const float* delta, const float* bef
       V score = biased(hn::LoadU(kTag, s + j), t.key_bias, pair, j);
       if (t.keys - j < kLanes) score = hn::IfThenElse(lanes_below(t.keys - j), score, excluded);
       const V change = hn::LoadU(kTag, shift + j);
-      const V a = exponential(hn::Sub(hn::Sub(score, change), norm));
-      const V u = hn::IfThenZeroElse(hn::Eq(score, excluded), hn::Expm1(kTag, hn::Min(hn::Sub(change, mean), most)));
+      // Behind the last key, `change` may be any memory, NaN too.
+      const auto is_excluded = hn::Eq(score, excluded);
+      const V a = hn::IfThenZeroElse(is_excluded, exponential(hn::Sub(hn::Sub(score, change), norm)));
+      const V u = hn::IfThenZeroElse(is_excluded, hn::Expm1(kTag, hn::Min(hn::Sub(change, mean), most)));
       const V au = hn::Mul(a, u);
       u1 = hn::Add(u1, au);
       a2 = hn::MulAdd(a, a, a2);
