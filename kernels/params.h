@@ -1,0 +1,119 @@
+#pragma once
+
+// One call of the ops retrieve and pool as plain data: what the kernels of every device are given, and what they write.
+// Pointers are to memory of that device. Nothing here owns memory.
+
+#include <cstdint>
+#include <limits>
+
+namespace hopfield::kernels {
+
+/// The number format of patterns. Kernels compute in float32.
+enum class ElementType : uint8_t { float32, bfloat16, float16 };
+
+/// A tensor [batch, heads, rows, width] by its strides in elements. The width is contiguous. A dimension with the
+/// stride 0 is shared. Ragged tensors [total rows, heads, width] have no stride for the batch.
+struct Strided {
+  void* data = nullptr;  ///< null: there is no such tensor
+  int64_t batch = 0, head = 0, row = 0;
+};
+
+/// What is added to single scores [batch, heads, queries, keys], by strides in elements.
+struct ScoreMask {
+  enum class Kind : uint8_t { none, boolean, float32 };
+  Kind kind = Kind::none;  ///< boolean: true excludes the score. float32: the number is added; -inf excludes.
+  const void* data = nullptr;
+  int64_t batch = 0, head = 0, query = 0, key = 0;
+};
+
+/// The projection of a pool. Its keys k = W y + b are never formed from the instances y: the queries are mapped to the
+/// space of the instances. The softmax needs beta xi . W y alone, since b moves all scores of a query by one amount.
+struct KeyMap {
+  const float* weight = nullptr;      ///< W [heads, depth, width]; null: the call is no pool
+  const float* transposed = nullptr;  ///< W^T [heads, width, depth], which only the CPU's kernels read
+  const float* bias = nullptr;        ///< b [heads, depth], or null
+  bool normalize = false;             ///< instances first pass the core of LayerNorm (no weight, no bias)
+  float normalize_eps = 0.0f;
+};
+
+/// A call: T updates xi <- softmax(beta xi K^T) K of each query, then the read-out Z = softmax(beta xi K^T) V.
+///
+/// The call of a pool has `map`. Its stored patterns are then the raw instances, which all heads share; an update is
+/// xi <- W w + b with the mean instance w under the association, and the read-out is that mean.
+struct Call {
+  int64_t batch = 0, heads = 0, queries = 0;
+  int64_t keys = 0;   ///< stored patterns of each batch element; of ragged patterns their number in all bags together
+  int64_t depth = 0;  ///< width of a query, and of a stored pattern unless the call is a pool
+  int64_t width = 0;  ///< width of what is read out; of a pool: of an instance
+  ElementType type = ElementType::float32;
+  Strided state, stored;
+  Strided values;                    ///< no data: the stored patterns are read out
+  const int64_t* offsets = nullptr;  ///< [batch + 1]: bag n owns the rows offsets[n] .. offsets[n + 1]; null: not ragged
+  const float* key_bias = nullptr;   ///< [batch or 1, keys], of ragged patterns [keys]; -inf excludes a key; or null
+  int64_t key_bias_batch = 0;        ///< its stride from batch element to batch element; 0: shared
+  ScoreMask mask;
+  const float* beta = nullptr;         ///< [heads]
+  const int64_t* steps_max = nullptr;  ///< updates of each head, at most [heads]
+  const float* eps = nullptr;          ///< threshold of the stop rule [heads]; 0 or less: all updates are made
+  int64_t most_steps = 0;              ///< the largest of steps_max
+  /// Which movement the stop rule compares with eps. false: |xi_{t+1} - xi_t| of each query. true: the Frobenius norm
+  /// of the change of a head's association, the largest in the batch.
+  bool per_head = false;
+  float dropout = 0.0f;  ///< probability of dropping an entry of the final association
+  uint64_t seed = 0;     ///< of the dropout mask
+  KeyMap map;
+
+  bool is_pool() const { return map.weight != nullptr; }
+  bool is_ragged() const { return offsets != nullptr; }
+  int64_t rows() const { return batch * heads * queries; }
+  /// Width of a stored pattern.
+  int64_t stored_width() const { return is_pool() ? width : depth; }
+};
+
+/// What the forward pass keeps for the backward pass: of each query, for each of T updates or T + 1 associations. Null
+/// where it is not wanted. Rows are [batch, heads, queries].
+struct Saved {
+  void* states = nullptr;  ///< after 1 .. T updates [T, rows, depth], each row padded as the device's kernels need it
+  void* rounding_error = nullptr;  ///< what those states lost where they are kept in 16 bits, likewise
+  float* sums = nullptr;           ///< largest score and sum of the exponentials of each association [T + 1, rows, 2]
+  float* output = nullptr;         ///< Z before it is rounded to the call's type [rows, width]
+  float* means = nullptr;          ///< of a pool: mean instances that the updates found [T, rows, width]
+  float* mass = nullptr;           ///< of a pool: sum of the final association [rows]
+};
+
+/// What the forward pass writes. Arrays are contiguous over the rows [batch, heads, queries].
+struct Outputs {
+  Strided output;  ///< Z, of the call's type
+  Strided state;   ///< xi_T, of the call's type
+  float* logsumexp = nullptr;
+  float* residual = nullptr;  ///< what the stop rule compared last; NaN: nothing was updated
+  int64_t* steps = nullptr;   ///< updates made
+  bool* converged = nullptr;
+  float* mass = nullptr;  ///< of a pool: sum of the final association, which dropout changes
+  /// Scores of the final association, biases included, by strides in elements; of ragged patterns without one for the
+  /// batch; or null.
+  float* scores = nullptr;
+  int64_t score_batch = 0, score_head = 0, score_query = 0, score_key = 0;
+  Saved saved;
+};
+
+/// What the backward pass reads beside the call, and what it writes. Rows are [batch, heads, queries].
+struct Gradients {
+  // Gradients that come in. No data, or null: there is none.
+  Strided output, state;
+  const float* logsumexp = nullptr;
+  const float* mass = nullptr;
+  // From the forward pass.
+  Saved saved;
+  const int64_t* steps = nullptr;                            ///< updates made
+  int64_t last_steps = std::numeric_limits<int64_t>::max();  ///< the state before that many last updates is a constant
+  // Written.
+  Strided query;           ///< gradient of the state before the first update
+  Strided stored, values;  ///< gradients of the patterns; no data: not wanted
+  float* beta = nullptr;   ///< each query's share [rows]
+  // Of a pool, for the gradients of W and b; zero where a row made no such update.
+  float* products = nullptr;  ///< dS Y of the T + 1 associations [T + 1, rows, width]
+  float* states = nullptr;    ///< gradients of the states after 1 .. T updates [T, rows, depth]
+};
+
+}  // namespace hopfield::kernels
