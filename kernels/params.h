@@ -32,7 +32,8 @@ struct KeyMap {
   const float* weight = nullptr;      ///< W [heads, depth, width]; null: the call is no pool
   const float* transposed = nullptr;  ///< W^T [heads, width, depth], which only the CPU's kernels read
   const float* bias = nullptr;        ///< b [heads, depth], or null
-  bool normalize = false;             ///< instances first pass the core of LayerNorm (no weight, no bias)
+  // The CPU's kernels need rows of weight, transposed and bias that are padded with zeros to multiples of 16 floats.
+  bool normalize = false;  ///< instances first pass the core of LayerNorm (no weight, no bias)
   float normalize_eps = 0.0f;
 };
 
@@ -48,9 +49,10 @@ struct Call {
   ElementType type = ElementType::float32;
   Strided state, stored;
   Strided values;                    ///< no data: the stored patterns are read out
-  const int64_t* offsets = nullptr;  ///< [batch + 1]: bag n owns the rows offsets[n] .. offsets[n + 1]; null: not ragged
-  const float* key_bias = nullptr;   ///< [batch or 1, keys], of ragged patterns [keys]; -inf excludes a key; or null
-  int64_t key_bias_batch = 0;        ///< its stride from batch element to batch element; 0: shared
+  const int64_t* offsets = nullptr;  ///< ragged [batch + 1]: bag n owns the rows offsets[n] .. offsets[n + 1]
+  /// Added to all scores of a key, -inf excludes it: [batch or 1, keys], of ragged patterns [keys]; or null.
+  const float* key_bias = nullptr;
+  int64_t key_bias_batch = 0;  ///< elements from batch element to batch element of the key bias; 0: shared
   ScoreMask mask;
   const float* beta = nullptr;         ///< [heads]
   const int64_t* steps_max = nullptr;  ///< updates of each head, at most [heads]
@@ -59,15 +61,22 @@ struct Call {
   /// Which movement the stop rule compares with eps. false: |xi_{t+1} - xi_t| of each query. true: the Frobenius norm
   /// of the change of a head's association, the largest in the batch.
   bool per_head = false;
-  float dropout = 0.0f;  ///< probability of dropping an entry of the final association
+  double dropout = 0.0;  ///< probability of dropping an entry of the final association
   uint64_t seed = 0;     ///< of the dropout mask
   KeyMap map;
 
   bool is_pool() const { return map.weight != nullptr; }
   bool is_ragged() const { return offsets != nullptr; }
   int64_t rows() const { return batch * heads * queries; }
+  bool has_values() const { return values.data != nullptr; }
+  bool has_mask() const { return mask.kind != ScoreMask::Kind::none; }
   /// Width of a stored pattern.
   int64_t stored_width() const { return is_pool() ? width : depth; }
+  /// Whether all batch elements (all heads) have the same stored patterns, values and key bias.
+  bool shares_batch() const {
+    return !is_ragged() && stored.batch == 0 && (!has_values() || values.batch == 0) && key_bias_batch == 0;
+  }
+  bool shares_heads() const { return stored.head == 0 && (!has_values() || values.head == 0); }
 };
 
 /// What the forward pass keeps for the backward pass: of each query, for each of T updates or T + 1 associations. Null
@@ -99,7 +108,7 @@ struct Outputs {
 
 /// What the backward pass reads beside the call, and what it writes. Rows are [batch, heads, queries].
 struct Gradients {
-  // Gradients that come in. No data, or null: there is none.
+  // Gradients that come in. No data, or null: there is none. That of the output is always there.
   Strided output, state;
   const float* logsumexp = nullptr;
   const float* mass = nullptr;

@@ -3,62 +3,44 @@
 #include <algorithm>
 
 namespace hopfield::kernels {
-namespace {
-
-/// Scratch of whoever computes: one for each thread.
-struct Workbench {
-  Buffer weights, gradients, pair, chunk, all_weights, all_rows;
-
-  void fit(const Stored& stored) {
-    const auto keys = padded(stored.chunk_size());
-    for (auto* buffer : {&weights, &gradients, &pair}) buffer->resize(kTileRows * keys);
-    chunk.resize(stored.scratch_size());
-  }
-};
-
-thread_local Workbench workbench;
-
-}  // namespace
-
-BackwardTile::BackwardTile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored,
-                           bool keep_all)
-    : p_(problem),
+BackwardTile::BackwardTile(const Call& call, const Gradients& gradients, const PackedPatterns& patterns, bool keep_all)
+    : p_(call),
       g_(gradients),
-      stored_(stored),
-      own_values_(problem.own_values),
-      depth_room_(padded(p_.depth)),
-      width_room_(padded(p_.width)),
-      state_depth_(p_.state_depth()),
-      state_room_(padded(state_depth_)),
-      room_(std::max({depth_room_, width_room_, state_room_})),
-      associations_(static_cast<size_t>(keep_all ? g_.most_steps + 1 : 1)) {
-  for (auto* buffer : {&state_, &carried_, &total_, &mapped_}) buffer->resize(kTileRows * room_);
+      patterns_(patterns),
+      padded_stored_(padded(p_.stored_width())),
+      padded_width_(padded(p_.width)),
+      padded_depth_(padded(p_.depth)),
+      padded_widest_(std::max({padded_stored_, padded_width_, padded_depth_})),
+      associations_(static_cast<size_t>(keep_all ? p_.most_steps + 1 : 1)) {
+  for (auto* buffer : {&state_, &carried_, &total_, &mapped_}) buffer->resize(kTileRows * padded_widest_);
   for (auto& association : associations_) {
-    association.scaled.resize(kTileRows * room_);
-    association.incoming.resize(kTileRows * room_);
+    association.scaled.resize(kTileRows * padded_widest_);
+    association.incoming.resize(kTileRows * padded_widest_);
   }
 }
 
 void BackwardTile::begin(int64_t set, int64_t first_row, int64_t end_row) {
   set_ = set;
-  const auto& s = stored_.sets()[set];
+  const auto& s = patterns_.sets()[set];
   count_ = std::min(kTileRows, end_row - first_row);
   for (int64_t i = 0; i < count_; ++i) {
-    rows_[i] = stored_.row(s, first_row + i);
+    rows_[i] = patterns_.row(s, first_row + i);
     beta_[i] = p_.beta[rows_[i].head];
     beta_gradient_[i] = 0.0f;
-    float* carried = carried_.data() + i * state_room_;
-    std::fill(carried, carried + state_room_, 0.0f);
-    if (g_.state != nullptr) std::copy_n(g_.state + rows_[i].index * state_depth_, state_depth_, carried);
+    float* carried = carried_.data() + i * padded_depth_;
+    std::fill(carried, carried + padded_depth_, 0.0f);
   }
-  if (stored_.is_one_chunk(s)) {
-    kept_memory_.resize(stored_.scratch_size());
-    kept_ = stored_.chunk(set, 0, kept_memory_.data());
+  if (g_.state.data != nullptr) {
+    load_rows(g_.state, ElementType::float32, rows_, count_, p_.depth, carried_.data());
+  }
+  if (patterns_.is_one_chunk(s)) {
+    kept_memory_.resize(patterns_.scratch_size());
+    kept_ = patterns_.chunk(set, 0, kept_memory_.data());
   }
 }
 
 bool BackwardTile::skips(int64_t step) const {
-  if (step == g_.most_steps || p_.map != nullptr) return false;  // a pool's map asks for all of them
+  if (step == p_.most_steps || p_.is_pool()) return false;  // a pool's map asks for all of them
   for (int64_t i = 0; i < count_; ++i) {
     if (passes(i, step)) return false;
   }
@@ -69,37 +51,41 @@ void BackwardTile::begin_step(int64_t step) {
   step_ = step;
   auto& a = current();
   a.step = step;
-  a.incoming_row = is_last() ? width_room_ : depth_room_;
+  a.incoming_row = is_last() ? padded_width_ : padded_stored_;
   const auto& ops = tile_ops();
-  float* scaled = p_.map != nullptr ? mapped_.data() : a.scaled.data();
+  float* scaled = p_.is_pool() ? mapped_.data() : a.scaled.data();
   if (step == 0) {
-    load_rows(p_.state, p_.type, rows_, count_, state_depth_, state_.data());
+    load_rows(p_.state, p_.type, rows_, count_, p_.depth, state_.data());
   } else {
-    for (int64_t i = 0; i < count_; ++i) load_state(i, step, state_.data() + i * state_room_);
+    for (int64_t i = 0; i < count_; ++i) load_state(i, step, state_.data() + i * padded_depth_);
   }
   for (int64_t i = 0; i < count_; ++i) {
-    ops.scale(scaled + i * state_room_, state_.data() + i * state_room_, beta_[i], state_room_);
+    ops.scale(scaled + i * padded_depth_, state_.data() + i * padded_depth_, beta_[i], padded_depth_);
   }
-  if (p_.map != nullptr) to_instances(p_, rows_, count_, scaled, a.scaled.data());
-  if (!is_last()) take_carried(a.incoming.data());
+  if (p_.is_pool()) to_instances(p_, rows_, count_, scaled, a.scaled.data());
+  if (!is_last()) {
+    take_carried(a.incoming.data());
+  } else {
+    load_rows(g_.output, ElementType::float32, rows_, count_, p_.width, a.incoming.data());
+  }
   for (int64_t i = 0; i < count_; ++i) {
     const auto number = rows_[i].index;
-    a.largest[i] = g_.saved_sums[2 * (step * rows() + number)];
-    a.sum[i] = g_.saved_sums[2 * (step * rows() + number) + 1];
+    a.largest[i] = g_.saved.sums[2 * (step * p_.rows() + number)];
+    a.sum[i] = g_.saved.sums[2 * (step * p_.rows() + number) + 1];
     a.extra[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
     float* incoming = a.incoming.data() + i * a.incoming_row;
     if (is_last()) {
-      ops.load(g_.output + number * p_.width, Type::float32, 0, 1, p_.width, incoming);
-      ops.load(g_.saved_output + number * p_.width, Type::float32, 0, 1, p_.width, total_.data());
+      ops.load(g_.saved.output + number * p_.width, ElementType::float32, 0, 1, p_.width, total_.data());
       a.mean[i] = product(incoming, total_.data(), p_.width);
-      if (g_.mass != nullptr && p_.dropout > 0) a.mean[i] += g_.mass[number] * g_.final_mass[number];
+      if (g_.mass != nullptr && p_.dropout > 0) a.mean[i] += g_.mass[number] * g_.saved.mass[number];
     } else if (passes(i, step_)) {
-      if (p_.map != nullptr) {
-        ops.load(g_.saved_means + (step * rows() + number) * p_.depth, Type::float32, 0, 1, p_.depth, total_.data());
+      if (p_.is_pool()) {
+        ops.load(g_.saved.means + (step * p_.rows() + number) * p_.stored_width(), ElementType::float32, 0, 1,
+                 p_.stored_width(), total_.data());
       } else {
         load_state(i, step + 1, total_.data());
       }
-      a.mean[i] = product(incoming, total_.data(), p_.depth);
+      a.mean[i] = product(incoming, total_.data(), p_.stored_width());
     } else {
       a.mean[i] = 0.0f;
       a.sum[i] = 0.0f;  // no association
@@ -109,86 +95,86 @@ void BackwardTile::begin_step(int64_t step) {
 
 void BackwardTile::add_block(int64_t block, const PatternGradients* gradients, float* product) {
   const auto& ops = tile_ops();
-  auto& w = workbench;
-  w.fit(stored_);
+  auto& w = Workbench::of_thread();
+  w.fit(patterns_);
   const auto& a = current();
-  const auto row = padded(stored_.chunk_size());
-  const auto end = stored_.chunks_end(stored_.sets()[set_], block);
-  for (auto number = stored_.chunks_begin(block); number < end; ++number) {
+  const auto row = padded(patterns_.chunk_size());
+  const auto end = patterns_.chunks_end(patterns_.sets()[set_], block);
+  for (auto number = patterns_.chunks_begin(block); number < end; ++number) {
     const auto chunk = take_chunk(number);
-    associate(a, chunk, w.weights.data(), w.gradients.data());
+    associate(a, chunk, w.scores.data(), w.gradients.data());
     if (gradients != nullptr) {
       // Through what was read: dV += P^T g, or dK for an update.
-      const bool to_values = is_last() && own_values_;
+      const bool to_values = is_last() && p_.has_values();
       const auto target_row = to_values ? gradients->value_row : gradients->key_row;
       float* target = (to_values ? gradients->values : gradients->keys) + chunk.first * target_row;
-      ops.gemm({chunk.count, is_last() ? p_.width : p_.depth, count_, w.weights.data(), 1, row, a.incoming.data(),
-                a.incoming_row, ops.panel, target, target_row, true});
+      ops.gemm({chunk.count, is_last() ? p_.width : p_.stored_width(), count_, w.scores.data(), 1, row,
+                a.incoming.data(), a.incoming_row, ops.panel, target, target_row, true});
       // Through the scores: dK += beta dS^T xi.
-      ops.gemm({chunk.count, p_.depth, count_, w.gradients.data(), 1, row, a.scaled.data(), depth_room_, ops.panel,
-                gradients->keys + chunk.first * gradients->key_row, gradients->key_row, true});
+      ops.gemm({chunk.count, p_.stored_width(), count_, w.gradients.data(), 1, row, a.scaled.data(), padded_stored_,
+                ops.panel, gradients->keys + chunk.first * gradients->key_row, gradients->key_row, true});
     }
-    ops.gemm({count_, p_.depth, chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel, product,
-              depth_room_, number != stored_.chunks_begin(block)});
+    ops.gemm({count_, p_.stored_width(), chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
+              product, padded_stored_, number != patterns_.chunks_begin(block)});
   }
 }
 
 void BackwardTile::add_all_patterns(int64_t block, float* gradient, int64_t gradient_row, float* product) {
   const auto& ops = tile_ops();
-  auto& w = workbench;
-  w.fit(stored_);
-  const auto row = padded(stored_.chunk_size());
+  auto& w = Workbench::of_thread();
+  w.fit(patterns_);
+  const auto row = padded(patterns_.chunk_size());
   const auto stacked = 2 * count_;  // rows of an association: P, then dS
   const auto all = stacked * static_cast<int64_t>(associations_.size());
-  w.all_weights.resize(all * row);
-  w.all_rows.resize(all * depth_room_);
+  w.all_scores.resize(all * row);
+  w.all_rows.resize(all * padded_stored_);
   for (const auto& a : associations_) {
-    float* to = w.all_rows.data() + a.step * stacked * depth_room_;
-    std::copy_n(a.incoming.data(), count_ * depth_room_, to);
-    std::copy_n(a.scaled.data(), count_ * depth_room_, to + count_ * depth_room_);
+    float* to = w.all_rows.data() + a.step * stacked * padded_stored_;
+    std::copy_n(a.incoming.data(), count_ * padded_stored_, to);
+    std::copy_n(a.scaled.data(), count_ * padded_stored_, to + count_ * padded_stored_);
   }
-  const auto& set = stored_.sets()[set_];
-  const auto end = stored_.chunks_end(set, block);
-  for (auto number = stored_.chunks_begin(block); number < end; ++number) {
+  const auto& set = patterns_.sets()[set_];
+  const auto end = patterns_.chunks_end(set, block);
+  for (auto number = patterns_.chunks_begin(block); number < end; ++number) {
     const auto chunk = take_chunk(number);
     for (const auto& a : associations_) {
-      float* weights = w.all_weights.data() + a.step * stacked * row;
+      float* weights = w.all_scores.data() + a.step * stacked * row;
       associate(a, chunk, weights, weights + count_ * row);
     }
     float* target = gradient + chunk.first * gradient_row;
-    ops.gemm({chunk.count, p_.depth, all, w.all_weights.data(), 1, row, w.all_rows.data(), depth_room_, ops.panel,
-              target, gradient_row, false});
-    if (p_.normalize) {
-      ops.normalize_gradient(chunk.keys, chunk.count, p_.depth, stored_.moments(set, chunk.first), target,
+    ops.gemm({chunk.count, p_.stored_width(), all, w.all_scores.data(), 1, row, w.all_rows.data(), padded_stored_,
+              ops.panel, target, gradient_row, false});
+    if (p_.map.normalize) {
+      ops.normalize_gradient(chunk.keys, chunk.count, p_.stored_width(), patterns_.moments(set, chunk.first), target,
                              gradient_row);
     }
-    ops.gemm({count_, p_.depth, chunk.count, w.all_weights.data() + count_ * row, row, 1, chunk.keys, chunk.key_row,
-              ops.panel, product, depth_room_, number != stored_.chunks_begin(block)});
+    ops.gemm({count_, p_.stored_width(), chunk.count, w.all_scores.data() + count_ * row, row, 1, chunk.keys,
+              chunk.key_row, ops.panel, product, padded_stored_, number != patterns_.chunks_begin(block)});
   }
 }
 
 void BackwardTile::add_product(const float* product) {
-  for (int64_t i = 0; i < count_ * depth_room_; ++i) total_.data()[i] += product[i];
+  for (int64_t i = 0; i < count_ * padded_stored_; ++i) total_.data()[i] += product[i];
 }
 
 void BackwardTile::finish_step() {
   const auto& ops = tile_ops();
   const float* products = total_.data();
-  if (p_.map != nullptr) {
+  if (p_.is_pool()) {
     for (int64_t i = 0; i < count_; ++i) {
-      float* to = g_.products + (step_ * rows() + rows_[i].index) * p_.depth;
-      const float* product = total_.data() + i * depth_room_;
-      for (int64_t k = 0; k < p_.depth; ++k) to[k] = is_last() || passes(i, step_) ? product[k] : 0.0f;
+      float* to = g_.products + (step_ * p_.rows() + rows_[i].index) * p_.stored_width();
+      const float* product = total_.data() + i * padded_stored_;
+      for (int64_t k = 0; k < p_.stored_width(); ++k) to[k] = is_last() || passes(i, step_) ? product[k] : 0.0f;
     }
     to_states(p_, rows_, count_, total_.data(), mapped_.data());
     products = mapped_.data();
   }
   for (int64_t i = 0; i < count_; ++i) {
     if (!is_last() && !passes(i, step_)) continue;
-    const float* product = products + i * state_room_;
-    beta_gradient_[i] += ops.inner(state_.data() + i * state_room_, product, state_room_);
+    const float* product = products + i * padded_depth_;
+    beta_gradient_[i] += ops.inner(state_.data() + i * padded_depth_, product, padded_depth_);
     // What came in by way of the state after this update has been spent.
-    ops.combine(carried_.data() + i * state_room_, is_last() ? 1.0f : 0.0f, product, beta_[i], state_room_);
+    ops.combine(carried_.data() + i * padded_depth_, is_last() ? 1.0f : 0.0f, product, beta_[i], padded_depth_);
   }
 }
 
@@ -196,41 +182,43 @@ void BackwardTile::finish() const {
   for (int64_t i = 0; i < count_; ++i) {
     g_.beta[rows_[i].index] = beta_gradient_[i];
     // The state before the last updates counts as a constant.
-    float* carried = carried_.data() + i * state_room_;
-    if (steps(i) >= g_.last_steps) std::fill_n(carried, state_room_, 0.0f);
+    float* carried = carried_.data() + i * padded_depth_;
+    if (steps(i) >= g_.last_steps) std::fill_n(carried, padded_depth_, 0.0f);
   }
-  store_rows(carried_.data(), g_.query, p_.type, rows_, count_, state_depth_);
+  store_rows(carried_.data(), g_.query, p_.type, rows_, count_, p_.depth);
 }
 
 void BackwardTile::take_carried(float* incoming) {
-  float* taken = p_.map != nullptr ? mapped_.data() : incoming;
+  float* taken = p_.is_pool() ? mapped_.data() : incoming;
   for (int64_t i = 0; i < count_; ++i) {
-    float* to = taken + i * state_room_;
+    float* to = taken + i * padded_depth_;
     if (passes(i, step_)) {
-      std::copy_n(carried_.data() + i * state_room_, state_room_, to);
+      std::copy_n(carried_.data() + i * padded_depth_, padded_depth_, to);
     } else {
-      std::fill_n(to, state_room_, 0.0f);
+      std::fill_n(to, padded_depth_, 0.0f);
     }
-    if (p_.map != nullptr) {
-      std::copy_n(to, state_depth_, g_.states + (step_ * rows() + rows_[i].index) * state_depth_);
+    if (p_.is_pool()) {
+      std::copy_n(to, p_.depth, g_.states + (step_ * p_.rows() + rows_[i].index) * p_.depth);
     }
   }
-  if (p_.map != nullptr) to_instances(p_, rows_, count_, taken, incoming);
+  if (p_.is_pool()) to_instances(p_, rows_, count_, taken, incoming);
 }
 
 Chunk BackwardTile::take_chunk(int64_t number) const {
-  return stored_.is_one_chunk(stored_.sets()[set_]) ? kept_ : stored_.chunk(set_, number, workbench.chunk.data());
+  return patterns_.is_one_chunk(patterns_.sets()[set_])
+             ? kept_
+             : patterns_.chunk(set_, number, Workbench::of_thread().chunk.data());
 }
 
 void BackwardTile::associate(const Association& a, const Chunk& chunk, float* weights, float* gradients) const {
   const auto& ops = tile_ops();
-  auto& w = workbench;
-  const auto row = padded(stored_.chunk_size());
-  const bool last = a.step == g_.most_steps, paired = p_.pair.kind != PairMask::Kind::none;
-  products(a.scaled.data(), depth_room_, chunk, false, chunk.next, weights, row);
-  if (paired) load_pair_mask(p_.pair, rows_, count_, chunk.first, chunk.count, w.pair.data(), row);
-  ops.association({weights, row, count_, chunk.count, chunk.key_bias, paired ? w.pair.data() : nullptr, row}, a.largest,
-                  a.sum);
+  auto& w = Workbench::of_thread();
+  const auto row = padded(patterns_.chunk_size());
+  const bool last = a.step == p_.most_steps;
+  products(a.scaled.data(), padded_stored_, chunk, false, chunk.next, weights, row);
+  if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), row);
+  ops.association({weights, row, count_, chunk.count, chunk.key_bias, p_.has_mask() ? w.mask.data() : nullptr, row},
+                  a.largest, a.sum);
   products(a.incoming.data(), a.incoming_row, chunk, last, nullptr, gradients, row);
   const bool dropping = last && p_.dropout > 0;
   if (dropping) {
@@ -240,25 +228,25 @@ void BackwardTile::associate(const Association& a, const Chunk& chunk, float* we
     }
     apply_dropout(p_, rows_, count_, chunk.first, chunk.count, gradients, row);
   }
-  const bool whole = chunk.count == stored_.sets()[set_].keys;
+  const bool whole = chunk.count == patterns_.sets()[set_].keys;
   ops.softmax_gradient(weights, gradients, row, count_, chunk.count, whole ? nullptr : a.mean, a.extra);
   if (dropping) apply_dropout(p_, rows_, count_, chunk.first, chunk.count, weights, row);
 }
 
 void BackwardTile::load_state(int64_t i, int64_t step, float* target) const {
-  tile_ops().load(g_.saved_states + ((step - 1) * rows() + rows_[i].index) * state_depth_, Type::float32, 0, 1,
-                  state_depth_, target);
+  tile_ops().load(static_cast<const float*>(g_.saved.states) + ((step - 1) * p_.rows() + rows_[i].index) * p_.depth,
+                  ElementType::float32, 0, 1, p_.depth, target);
 }
 
 float BackwardTile::product(const float* x, const float* y, int64_t width) const {
-  return stored_.is_packed(stored_.sets()[set_]) ? tile_ops().inner_in_order(x, y, width)
-                                                 : tile_ops().inner(x, y, padded(width));
+  return patterns_.is_packed(patterns_.sets()[set_]) ? tile_ops().inner_in_order(x, y, width)
+                                                     : tile_ops().inner(x, y, padded(width));
 }
 
 void BackwardTile::products(const float* x, int64_t x_row, const Chunk& chunk, bool with_values, const float* next,
                             float* target, int64_t target_row) const {
   const auto& ops = tile_ops();
-  const auto width = with_values ? p_.width : p_.depth;
+  const auto width = with_values ? p_.width : p_.stored_width();
   const auto* transposed = with_values ? chunk.values_transposed : chunk.keys_transposed;
   if (transposed != nullptr) {
     ops.gemm({count_, chunk.count, width, x, x_row, 1, transposed, chunk.panel_row, width * chunk.panel_row, target,
@@ -269,6 +257,6 @@ void BackwardTile::products(const float* x, int64_t x_row, const Chunk& chunk, b
   }
 }
 
-void BackwardTile::clear_product() { std::fill_n(total_.data(), kTileRows * depth_room_, 0.0f); }
+void BackwardTile::clear_product() { std::fill_n(total_.data(), kTileRows * padded_stored_, 0.0f); }
 
 }  // namespace hopfield::kernels

@@ -29,8 +29,8 @@ struct PatternGradients {
 /// Queries that stay together on the way back through all steps.
 class BackwardTile {
  public:
-  /// @param keep_all  associations stay until the end, for add_all_patterns()
-  BackwardTile(const RetrieveProblem& problem, const RetrieveGradients& gradients, const Stored& stored, bool keep_all);
+  /// @param keep_all  the associations of all steps are kept until the end, for add_all_patterns()
+  BackwardTile(const Call& call, const Gradients& gradients, const PackedPatterns& patterns, bool keep_all);
 
   void begin(int64_t set, int64_t first_row, int64_t end_row);
   /// Whether no gradient passes this step's association.
@@ -58,11 +58,10 @@ class BackwardTile {
     float largest[kTileRows], sum[kTileRows], mean[kTileRows], extra[kTileRows];
   };
 
-  bool is_last() const { return step_ == g_.most_steps; }
+  bool is_last() const { return step_ == p_.most_steps; }
   int64_t steps(int64_t i) const { return g_.steps[rows_[i].index]; }
   /// Whether a gradient passes the row's update after `step`.
   bool passes(int64_t i, int64_t step) const { return step < steps(i) && step >= steps(i) - g_.last_steps; }
-  int64_t rows() const { return p_.batch * p_.heads * p_.queries; }
   Association& current() { return associations_[associations_.size() > 1 ? static_cast<size_t>(step_) : 0]; }
   void take_carried(float* incoming);
   Chunk take_chunk(int64_t number) const;
@@ -76,11 +75,10 @@ class BackwardTile {
   void products(const float* x, int64_t x_row, const Chunk& chunk, bool with_values, const float* next, float* target,
                 int64_t target_row) const;
 
-  const RetrieveProblem& p_;
-  const RetrieveGradients& g_;
-  const Stored& stored_;
-  const bool own_values_;
-  const int64_t depth_room_, width_room_, state_depth_, state_room_, room_;
+  const Call& p_;
+  const Gradients& g_;
+  const PackedPatterns& patterns_;
+  const int64_t padded_stored_, padded_width_, padded_depth_, padded_widest_;
   int64_t set_ = 0, count_ = 0, step_ = 0;
   Row rows_[kTileRows];
   float beta_[kTileRows], beta_gradient_[kTileRows];

@@ -28,17 +28,17 @@ void run_alone(ForwardTile& tile, const TileNumber& at, int64_t most_steps) {
 /// looks at all of them.
 class Together {
  public:
-  Together(const RetrieveProblem& problem, const RetrieveOutputs& outputs, const Stored& stored,
-           const std::vector<TileNumber>& numbers, bool share_blocks, int64_t most_steps, const Parallel& parallel)
-      : p_(problem), stored_(stored), share_blocks_(share_blocks), most_steps_(most_steps), parallel_(parallel) {
+  Together(const Call& call, const Outputs& outputs, const PackedPatterns& patterns,
+           const std::vector<TileNumber>& numbers, bool share_blocks, const Parallel& parallel)
+      : p_(call), patterns_(patterns), share_blocks_(share_blocks), parallel_(parallel) {
     for (const auto& number : numbers) {
-      tiles_.emplace_back(problem, outputs, stored, most_steps);
+      tiles_.emplace_back(call, outputs, patterns);
       tiles_.back().begin(number.set, number.first_row);
     }
   }
 
   void run() {
-    for (int64_t step = 0; step < most_steps_; ++step) {
+    for (int64_t step = 0; step < p_.most_steps; ++step) {
       std::vector<ForwardTile*> moving;
       for (auto& tile : tiles_) {
         if (tile.wants_step(step)) {
@@ -57,9 +57,9 @@ class Together {
   }
 
  private:
-  template <typename Call>
-  void for_each(const std::vector<ForwardTile*>& tiles, const Call& call) const {
-    parallel_(static_cast<int64_t>(tiles.size()), [&](int64_t i) { call(*tiles[i]); });
+  template <typename Run>
+  void for_each(const std::vector<ForwardTile*>& tiles, const Run& run) const {
+    parallel_(static_cast<int64_t>(tiles.size()), [&](int64_t i) { run(*tiles[i]); });
   }
 
   void pass(const std::vector<ForwardTile*>& tiles, bool last) {
@@ -68,7 +68,7 @@ class Together {
     } else {
       for_each(tiles, [last](ForwardTile& tile) { tile.sum_all_blocks(last); });
     }
-    if (p_.compares_heads) compare_heads();
+    if (p_.per_head) compare_heads();
   }
 
   void pass_by_blocks(const std::vector<ForwardTile*>& tiles, bool last) {
@@ -79,10 +79,10 @@ class Together {
     std::vector<Part> parts;
     for (auto* tile : tiles) {
       tile->begin_pass();
-      const auto blocks = stored_.blocks(stored_.sets()[tile->set()]);
+      const auto blocks = patterns_.blocks(patterns_.sets()[tile->set()]);
       for (int64_t block = 0; block < blocks; ++block) parts.push_back({tile, block});
     }
-    const auto size = Partial::size(std::max(padded(p_.depth), padded(p_.width)));
+    const auto size = Partial::size(std::max(padded(p_.stored_width()), padded(p_.width)));
     memory_.resize(static_cast<int64_t>(parts.size()) * size);
     const auto partial = [&](int64_t i) { return Partial::in(memory_.data() + i * size); };
     parallel_(static_cast<int64_t>(parts.size()),
@@ -115,10 +115,9 @@ class Together {
     }
   }
 
-  const RetrieveProblem& p_;
-  const Stored& stored_;
+  const Call& p_;
+  const PackedPatterns& patterns_;
   const bool share_blocks_;
-  const int64_t most_steps_;
   const Parallel& parallel_;
   std::vector<ForwardTile> tiles_;
   Buffer memory_;
@@ -126,31 +125,29 @@ class Together {
 
 }  // namespace
 
-void retrieve_forward(const RetrieveProblem& problem, const RetrieveOutputs& outputs, const Parallel& parallel) {
-  const Stored stored(problem, false, parallel);
+void retrieve_forward(const Call& call, const Outputs& outputs, const Parallel& parallel) {
+  const PackedPatterns patterns(call, false, parallel);
   std::vector<TileNumber> tiles;
   int64_t blocks = 0;
-  for (size_t i = 0; i < stored.sets().size(); ++i) {
-    const auto& set = stored.sets()[i];
+  for (size_t i = 0; i < patterns.sets().size(); ++i) {
+    const auto& set = patterns.sets()[i];
     for (int64_t row = 0; row < set.rows; row += kTileRows) tiles.push_back({static_cast<int64_t>(i), row});
-    blocks = std::max(blocks, stored.blocks(set));
+    blocks = std::max(blocks, patterns.blocks(set));
   }
-  const auto most_steps =
-      problem.heads > 0 ? *std::max_element(problem.steps_max, problem.steps_max + problem.heads) : 0;
-  // Any way gives the same bits.
+  // Each way of sharing the work out gives the same bits.
   constexpr size_t kFewTiles = 16;
   const bool share_blocks = tiles.size() < kFewTiles && blocks > 1;
-  if (share_blocks || (problem.compares_heads && most_steps > 0)) {
-    Together(problem, outputs, stored, tiles, share_blocks, most_steps, parallel).run();
+  if (share_blocks || (call.per_head && call.most_steps > 0)) {
+    Together(call, outputs, patterns, tiles, share_blocks, parallel).run();
     return;
   }
   // Neighbouring tiles in one task, where they are small, share the cost of its scratch memory.
   const auto count = static_cast<int64_t>(tiles.size());
   const auto in_task = std::clamp<int64_t>(count / 64, 1, 8);
   parallel((count + in_task - 1) / in_task, [&](int64_t task) {
-    ForwardTile tile(problem, outputs, stored, most_steps);
+    ForwardTile tile(call, outputs, patterns);
     for (int64_t i = task * in_task; i < std::min(count, (task + 1) * in_task); ++i) {
-      run_alone(tile, tiles[i], most_steps);
+      run_alone(tile, tiles[i], call.most_steps);
     }
   });
 }

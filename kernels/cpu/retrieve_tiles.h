@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/buffer.h"
 #include "kernels/cpu/retrieve.h"
+#include "kernels/cpu/tile_ops.h"
 
 #include <algorithm>
 #include <vector>
@@ -42,11 +43,11 @@ struct Chunk {
   int64_t next_row;
 };
 
-/// The sets of a problem and their patterns: packed once for all tiles and steps where many rows use them.
-class Stored {
+/// The sets of a call and their patterns, which are packed once for all tiles and steps where many rows use them.
+class PackedPatterns {
  public:
   /// @param backward  also pack the values for products with gradients
-  Stored(const RetrieveProblem& problem, bool backward, const Parallel& parallel);
+  PackedPatterns(const Call& call, bool backward, const Parallel& parallel);
 
   const std::vector<PatternSet>& sets() const { return sets_; }
   Row row(const PatternSet& set, int64_t number) const;
@@ -61,22 +62,20 @@ class Stored {
 
   /// @param scratch  scratch_size() floats for what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
-  int64_t scratch_size() const { return chunk_ * (2 * (depth_room_ + width_room_) + 1); }
-  /// Mean and scale of the patterns of a set from `first` on, where the problem normalises them; for sets of a single
-  /// tile only of chunks that chunk() has been asked for.
+  int64_t scratch_size() const { return chunk_ * (2 * (padded_stored_ + padded_width_) + 1); }
+  /// Mean and scale of a set's patterns from number `first` on, where the call normalises them. For a set of a single
+  /// tile they are known only of chunks that chunk() has been asked for.
   const float* moments(const PatternSet& set, int64_t first) const {
     return moments_.data() + 2 * (moments_row(set) + first);
   }
 
  private:
   /// A chunk's rows as they lie in memory, or in `copy`.
-  const float* rows(const Tensor4& patterns, const PatternSet& set, const Chunk& chunk, int64_t width, float* copy,
+  const float* rows(const Strided& patterns, const PatternSet& set, const Chunk& chunk, int64_t width, float* copy,
                     int64_t& row) const;
-  /// Whether rows can be used as they lie in memory.
-  bool in_place(int64_t width) const { return problem_.type == Type::float32 && width == padded(width); }
-  int64_t moments_row(const PatternSet& set) const {
-    return problem_.offsets != nullptr ? set.first : set.batch * problem_.keys;
-  }
+  /// Whether rows of that width can be used as they lie in memory.
+  bool in_place(int64_t width) const { return call_.type == ElementType::float32 && width == padded(width); }
+  int64_t moments_row(const PatternSet& set) const { return call_.is_ragged() ? set.first : set.batch * call_.keys; }
   /// Packed by the constructor: when several tiles share it, or it is large. Otherwise chunk() packs.
   bool is_packed_before(const PatternSet& set) const {
     return is_packed(set) && (set.rows > kTileRows || set.keys > chunk_);
@@ -85,9 +84,9 @@ class Stored {
   void pack(int64_t set, int64_t first, int64_t count);
   void find_moments(const Parallel& parallel);
 
-  const RetrieveProblem& problem_;
-  bool backward_, own_values_;
-  int64_t chunk_, depth_room_, width_room_, packed_rows_;
+  const Call& call_;
+  bool backward_;
+  int64_t chunk_, padded_stored_, padded_width_, packed_rows_;
   std::vector<PatternSet> sets_;
   struct Packed {
     int64_t keys, keys_transposed, values, values_transposed;  ///< places in memory_
@@ -96,28 +95,42 @@ class Stored {
   Buffer memory_, moments_;
 };
 
-/// Turns an additive or boolean mask into additive float32 scores of a tile's rows [rows, count].
-void load_pair_mask(const PairMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
-                    float* target, int64_t target_row);
+/// What a mask adds to the scores of a tile's rows [rows, count], in float32.
+void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                     float* target, int64_t target_row);
 
 /// Multiplies weights [rows, count] by 0 or 1 / (1 - probability), as the seed and each entry's place decide.
-void apply_dropout(const RetrieveProblem& problem, const Row* rows, int64_t row_count, int64_t first, int64_t count,
-                   float* weights, int64_t weight_row);
+void apply_dropout(const Call& call, const Row* rows, int64_t row_count, int64_t first, int64_t count, float* weights,
+                   int64_t weight_row);
 
-/// x W for the rows of a tile [rows, padded(state depth)], each with the map of its head: [rows, padded(depth)].
-void to_instances(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
-/// x W^T for rows [rows, padded(depth)]: [rows, padded(state depth)].
-void to_states(const RetrieveProblem& problem, const Row* rows, int64_t row_count, const float* x, float* target);
+/// x W for a tile's rows of a pool [rows, padded(depth)], each with the map of its head: [rows, padded(width)].
+void to_instances(const Call& call, const Row* rows, int64_t row_count, const float* x, float* target);
+/// x W^T for rows [rows, padded(width)]: [rows, padded(depth)].
+void to_states(const Call& call, const Row* rows, int64_t row_count, const float* x, float* target);
 
-/// Loads (stores) a tile's rows from (to) a tensor [batch, heads, queries, width]: [rows, padded(width)].
-void load_rows(const Tensor4& tensor, Type type, const Row* rows, int64_t row_count, int64_t width, float* target);
-void store_rows(const float* source, const Tensor4& tensor, Type type, const Row* rows, int64_t row_count,
+/// Loads a tile's rows [rows, padded(width)] from a tensor [batch, heads, queries, width], or stores them there.
+void load_rows(const Strided& tensor, ElementType type, const Row* rows, int64_t row_count, int64_t width,
+               float* target);
+void store_rows(const float* source, const Strided& tensor, ElementType type, const Row* rows, int64_t row_count,
                 int64_t width);
 
 /// Address of row `query` of a tensor [batch, heads, rows, width].
-inline char* address(const Tensor4& tensor, Type type, int64_t batch, int64_t head, int64_t row) {
-  const int64_t bytes = type == Type::float32 ? 4 : 2;
+inline char* address(const Strided& tensor, ElementType type, int64_t batch, int64_t head, int64_t row) {
+  const int64_t bytes = type == ElementType::float32 ? 4 : 2;
   return static_cast<char*>(tensor.data) + (batch * tensor.batch + head * tensor.head + row * tensor.row) * bytes;
 }
+
+/// Memory that a thread works in. Buffers grow to the largest call that the thread has served.
+struct Workbench {
+  Buffer scores, gradients, mask;  ///< of a chunk [kTileRows, keys]; `gradients` also the change of scores
+  Buffer values, block;            ///< Partial sums
+  Buffer chunk;                    ///< what PackedPatterns::chunk() needs
+  Buffer product;                  ///< of a block [kTileRows, padded stored width]
+  Buffer all_scores, all_rows;     ///< of all associations of a tile
+
+  static Workbench& of_thread();
+  /// Makes room for the chunks of these patterns.
+  void fit(const PackedPatterns& patterns);
+};
 
 }  // namespace hopfield::kernels

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "kernels/params.h"
+
 #include <cstdint>
 
 namespace hopfield::kernels {
@@ -7,9 +9,6 @@ namespace hopfield::kernels {
 /// Widths of tiles in scratch memory are padded to this many floats (64 bytes); the padding holds zeros.
 constexpr int64_t kPadding = 16;
 constexpr int64_t padded(int64_t width) { return (width + kPadding - 1) / kPadding * kPadding; }
-
-/// Element types of patterns. Computation is in float32.
-enum class Type : uint8_t { float32, bfloat16 };
 
 /// C [rows, columns] = A [rows, depth] B [depth, columns], or += .
 ///
@@ -47,7 +46,7 @@ struct TileOps {
   void (*dot)(const float* x, int64_t x_row, int64_t rows, const float* y, int64_t y_row, int64_t keys, int64_t width,
               float* scores, int64_t score_row, const float* next, int64_t next_row);
   /// Rows [rows, width] of `type` at a distance of `stride` elements, as float32 at a distance of padded(width).
-  void (*load)(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target);
+  void (*load)(const void* source, ElementType type, int64_t stride, int64_t rows, int64_t width, float* target);
   /// Mean and 1 / sqrt(variance + eps) of rows: [count, 2].
   void (*moments)(const float* rows, int64_t row, int64_t count, int64_t width, float eps, float* moments);
   /// Rows minus their mean and times their scale, at a distance of padded(width); in place too.
@@ -56,7 +55,7 @@ struct TileOps {
   void (*normalize_gradient)(const float* normalized, int64_t count, int64_t width, const float* moments,
                              float* gradient, int64_t gradient_row);
   /// The reverse, without the padding.
-  void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
+  void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, ElementType type,
                 int64_t stride);
   /// The transposed rows as panels: target[row / panel][width][panel].
   /// Fewer rows than a panel: panel_row columns, padded(rows), in its place.

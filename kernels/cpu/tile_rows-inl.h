@@ -35,17 +35,17 @@ HWY_INLINE void copy(const float* from, int64_t width, float* to) {
   for (; k < width; ++k) to[k] = from[k];
 }
 
-void load(const void* source, Type type, int64_t stride, int64_t rows, int64_t width, float* target) {
-  const auto room = padded(width);
+void load(const void* source, ElementType type, int64_t stride, int64_t rows, int64_t width, float* target) {
+  const auto padded_width = padded(width);
   for (int64_t i = 0; i < rows; ++i) {
-    float* HWY_RESTRICT out = target + i * room;
-    if (type == Type::float32) {
+    float* HWY_RESTRICT out = target + i * padded_width;
+    if (type == ElementType::float32) {
       copy(static_cast<const float*>(source) + i * stride, width, out);
     } else {
       const uint16_t* HWY_RESTRICT in = static_cast<const uint16_t*>(source) + i * stride;
       for (int64_t k = 0; k < width; ++k) out[k] = widen(in[k]);
     }
-    for (int64_t k = width; k < room; ++k) out[k] = 0.0f;
+    for (int64_t k = width; k < padded_width; ++k) out[k] = 0.0f;
   }
 }
 
@@ -93,28 +93,28 @@ void moments(const float* rows, int64_t row, int64_t count, int64_t width, float
 }
 
 void normalize(const float* rows, int64_t row, int64_t count, int64_t width, const float* moments, float* target) {
-  const auto room = padded(width);
+  const auto padded_width = padded(width);
   for (int64_t i = 0; i < count; ++i) {
     const float* x = rows + i * row;
-    float* y = target + i * room;
+    float* y = target + i * padded_width;
     const V mean = hn::Set(kTag, moments[2 * i]), scale = hn::Set(kTag, moments[2 * i + 1]);
     int64_t k = 0;
     for (; k + kLanes <= width; k += kLanes)
       hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(kTag, x + k), mean), scale), kTag, y + k);
     for (; k < width; ++k) y[k] = (x[k] - moments[2 * i]) * moments[2 * i + 1];
-    for (; k < room; ++k) y[k] = 0.0f;
+    for (; k < padded_width; ++k) y[k] = 0.0f;
   }
 }
 
 void normalize_gradient(const float* normalized, int64_t count, int64_t width, const float* moments, float* gradient,
                         int64_t gradient_row) {
-  const auto room = padded(width);
+  const auto padded_width = padded(width);
   const float part = 1.0f / static_cast<float>(width);
   for (int64_t i = 0; i < count; ++i) {
-    const float* y = normalized + i * room;
+    const float* y = normalized + i * padded_width;
     float* g = gradient + i * gradient_row;
     V sum = hn::Zero(kTag), product = hn::Zero(kTag);
-    for (int64_t k = 0; k < room; k += kLanes) {
+    for (int64_t k = 0; k < padded_width; k += kLanes) {
       const V value = hn::LoadU(kTag, g + k);
       sum = hn::Add(sum, value);
       product = hn::MulAdd(value, hn::LoadU(kTag, y + k), product);
@@ -122,18 +122,18 @@ void normalize_gradient(const float* normalized, int64_t count, int64_t width, c
     const V mean = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, sum)) * part);
     const V along = hn::Set(kTag, hn::GetLane(hn::SumOfLanes(kTag, product)) * part);
     const V scale = hn::Set(kTag, moments[2 * i + 1]);
-    for (int64_t k = 0; k < room; k += kLanes) {
+    for (int64_t k = 0; k < padded_width; k += kLanes) {
       const V value = hn::NegMulAdd(hn::LoadU(kTag, y + k), along, hn::Sub(hn::LoadU(kTag, g + k), mean));
       hn::StoreU(hn::Mul(value, scale), kTag, g + k);
     }
   }
 }
 
-void store(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, Type type,
+void store(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, ElementType type,
            int64_t stride) {
   for (int64_t i = 0; i < rows; ++i) {
     const float* HWY_RESTRICT in = source + i * source_row;
-    if (type == Type::float32) {
+    if (type == ElementType::float32) {
       copy(in, width, static_cast<float*>(target) + i * stride);
     } else {
       uint16_t* HWY_RESTRICT out = static_cast<uint16_t*>(target) + i * stride;

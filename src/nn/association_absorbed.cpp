@@ -1,5 +1,5 @@
 #include "nn/association_internal.h"
-#include "ops/pool_passes.h"
+#include "ops/device_kernels.h"
 #include "ops/transforms.h"
 
 #include <ATen/ATen.h>
@@ -13,7 +13,7 @@ bool AssociationCoreImpl::absorbs(int64_t queries, const at::Tensor& instances) 
   const auto device = instances.device().type();
   const auto type = instances.scalar_type();
   const bool fits = type == at::kFloat || type == at::kBFloat16 || (type == at::kHalf && !instances.is_cpu());
-  if (detail::pool_passes(device) == nullptr || !fits || !detail::has_values(instances)) return false;
+  if (detail::device_kernels(device) == nullptr || !fits || !detail::has_values(instances)) return false;
   if (s.backend == Backend::composite) return false;
   if (at::autocast::is_autocast_enabled(device)) return false;
   if (s.stop_rule != StopRule::per_query || s.gradient.kind() == Gradient::Kind::implicit) return false;

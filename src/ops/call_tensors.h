@@ -4,8 +4,6 @@
 #include <hopfield/ops/pool.h>
 
 #include <array>
-#include <optional>
-#include <string>
 #include <type_traits>
 
 namespace hopfield::detail {
@@ -37,15 +35,5 @@ auto tensors_of(Input& input, Settings& settings) {
 
 /// Whether autograd follows the tensor.
 inline bool wants_gradient(const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
-
-/// Why kernels cannot work on the raw pointers of a call's tensors; nothing if they can.
-template <typename Input>
-std::optional<std::string> reason_against_tensors(const Input& input, const RetrieveSettings& settings) {
-  for (const auto* tensor : tensors_of(input, settings)) {
-    if (is_transformed(*tensor)) return "torch.func or forward-mode differentiation transforms a tensor of the call";
-    if (!has_values(*tensor)) return "a tensor of the call is traced: it has no values (meta, fake)";
-  }
-  return std::nullopt;
-}
 
 }  // namespace hopfield::detail

@@ -28,4 +28,18 @@ std::string to_string(const Gradient& gradient) {
   return "unknown";
 }
 
+std::string to_string(const Separation& separation) {
+  switch (separation.kind()) {
+    case Separation::Kind::softmax:
+      return "softmax";
+    case Separation::Kind::softmax1:
+      return "softmax1";
+    case Separation::Kind::sparsemax:
+      return "sparsemax";
+    case Separation::Kind::entmax:
+      return "entmax(" + std::to_string(separation.alpha()) + ")";
+  }
+  return "unknown";
+}
+
 }  // namespace hopfield

@@ -1,7 +1,6 @@
 #include "ops/capture.h"
+#include "ops/kernels_cuda.h"
 #include "ops/launch_context.h"
-#include "ops/pool_cuda.h"
-#include "ops/retrieve_cuda.h"
 
 #include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -27,8 +26,7 @@ bool is_capturing_cuda(c10::Device device) {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
-const RegisterPoolPasses kPoolPasses(c10::DeviceType::CUDA, kPoolCudaPasses);
-const RegisterRetrievePasses kRetrievePasses(c10::DeviceType::CUDA, kRetrieveCudaPasses);
+const RegisterDeviceKernels kKernels(c10::DeviceType::CUDA, kCudaKernels);
 const RegisterCaptureStatus kCaptureStatus(c10::DeviceType::CUDA, is_capturing_cuda);
 
 }  // namespace

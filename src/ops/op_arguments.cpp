@@ -5,24 +5,59 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
+
 namespace hopfield::detail {
 namespace {
 
-StopRule parse_stop_rule(const char* function, c10::string_view name) {
-  for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
-    if (name == to_string(rule)) return rule;
+/// The choice of that name. `argument` and `choices` are what the error message says.
+template <typename Choices, typename Name>
+auto named(const char* op, const char* argument, const std::string& choices, const std::string& name,
+           const Choices& all, const Name& name_of_choice) {
+  for (const auto& choice : all) {
+    if (name == name_of_choice(choice)) return choice;
   }
-  TORCH_CHECK(false, function, ": expected stop_rule to be per_query or per_head, got ", name);
+  TORCH_CHECK(false, op, ": expected ", argument, " to be ", choices, ", got ", name);
 }
 
-Backend parse_backend(const char* function, c10::string_view name) {
-  for (const auto backend : {Backend::automatic, Backend::composite, Backend::fused}) {
-    if (name == to_string(backend)) return backend;
-  }
-  TORCH_CHECK(false, function, ": expected backend to be automatic, composite or fused, got ", name);
+template <typename T>
+const char* string_of(T choice) {
+  return to_string(choice);
 }
 
-const char* gradient_name(const Gradient& gradient) {
+}  // namespace
+
+c10::IValue to_value(const at::Tensor& tensor) { return tensor.defined() ? c10::IValue(tensor) : c10::IValue(); }
+c10::IValue to_value(const at::Generator& generator) {
+  return generator.defined() ? c10::IValue(generator) : c10::IValue();
+}
+c10::IValue to_value(const std::optional<double>& number) { return number; }
+c10::IValue to_value(const PerHead<int64_t>& values) { return values.values(); }
+c10::IValue to_value(const PerHead<double>& values) { return values.values(); }
+c10::IValue to_value(StopRule rule) { return to_string(rule); }
+c10::IValue to_value(Backend backend) { return to_string(backend); }
+
+void from_value(const char*, const c10::IValue& value, at::Tensor& tensor) {
+  tensor = value.isNone() ? at::Tensor() : value.toTensor();
+}
+void from_value(const char*, const c10::IValue& value, at::Generator& generator) {
+  generator = value.isNone() ? at::Generator() : value.toGenerator();
+}
+void from_value(const char*, const c10::IValue& value, std::optional<double>& number) {
+  number = value.toOptional<double>();
+}
+void from_value(const char*, const c10::IValue& value, PerHead<int64_t>& values) { values = value.toIntVector(); }
+void from_value(const char*, const c10::IValue& value, PerHead<double>& values) { values = value.toDoubleVector(); }
+void from_value(const char* op, const c10::IValue& value, StopRule& rule) {
+  rule = named(op, "stop_rule", "per_query or per_head", value.toStringRef(),
+               std::array{StopRule::per_query, StopRule::per_head}, string_of<StopRule>);
+}
+void from_value(const char* op, const c10::IValue& value, Backend& backend) {
+  backend = named(op, "backend", "automatic, composite or fused", value.toStringRef(),
+                  std::array{Backend::automatic, Backend::composite, Backend::fused}, string_of<Backend>);
+}
+
+const char* name_of(const Gradient& gradient) {
   switch (gradient.kind()) {
     case Gradient::Kind::unrolled:
       return "unrolled";
@@ -34,52 +69,39 @@ const char* gradient_name(const Gradient& gradient) {
   return "unknown";
 }
 
-Gradient parse_gradient(const char* function, c10::string_view name, int64_t steps) {
-  for (const auto& gradient : {Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()}) {
-    if (name == gradient_name(gradient)) return gradient;
+Gradient named_gradient(const char* op, const std::string& name, int64_t steps) {
+  return named(op, "gradient", "unrolled, last or implicit", name,
+               std::array{Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()},
+               [](const Gradient& gradient) { return name_of(gradient); });
+}
+
+const char* name_of(const Separation& separation) {
+  switch (separation.kind()) {
+    case Separation::Kind::softmax:
+      return "softmax";
+    case Separation::Kind::softmax1:
+      return "softmax1";
+    case Separation::Kind::sparsemax:
+      return "sparsemax";
+    case Separation::Kind::entmax:
+      return "entmax";
   }
-  TORCH_CHECK(false, function, ": expected gradient to be unrolled, last or implicit, got ", name);
+  return "unknown";
 }
 
-}  // namespace
-
-OptionalTensor given(const at::Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor(); }
-
-at::Tensor or_undefined(const OptionalTensor& tensor) { return tensor.value_or(at::Tensor()); }
-
-OpSettings write_settings(const RetrieveSettings& settings) {
-  const auto& s = settings;
-  return {given(s.beta),
-          s.update_steps_max.values(),
-          s.update_steps_eps.values(),
-          s.update_steps_cap,
-          to_string(s.stop_rule),
-          gradient_name(s.gradient),
-          s.gradient.steps(),
-          to_string(s.backend),
-          s.dropout,
-          s.generator.defined() ? std::optional<at::Generator>(s.generator) : std::nullopt};
+Separation named_separation(const char* op, const std::string& name, double alpha) {
+  return named(
+      op, "separation", "softmax, softmax1, sparsemax or entmax", name,
+      std::array{Separation::softmax(), Separation::softmax1(), Separation::sparsemax(), Separation::entmax(alpha)},
+      [](const Separation& separation) { return name_of(separation); });
 }
 
-RetrieveSettings read_settings(const char* function, const OpSettings& settings) {
-  RetrieveSettings s;
-  s.beta = or_undefined(settings.beta);
-  s.update_steps_max = settings.update_steps_max.vec();
-  s.update_steps_eps = settings.update_steps_eps.vec();
-  s.update_steps_cap = settings.update_steps_cap;
-  s.stop_rule = parse_stop_rule(function, settings.stop_rule);
-  s.gradient = parse_gradient(function, settings.gradient, settings.gradient_steps);
-  s.backend = parse_backend(function, settings.backend);
-  s.dropout = settings.dropout;
-  s.generator = settings.generator.value_or(at::Generator());
-  return s;
-}
-
-uint64_t dropout_seed(const char* function, const RetrieveSettings& settings, const OptionalTensor& given) {
+uint64_t dropout_seed(const char* op, const RetrieveSettings& settings, const at::Tensor& given) {
   if (settings.dropout == 0) return 0;
-  TORCH_CHECK(!given || (given->numel() == 1 && given->scalar_type() == at::kLong), function,
-              ": expected seed to be one int64 number, got ", given->sizes(), " of type ", given->scalar_type());
-  return given ? static_cast<uint64_t>(given->item<int64_t>()) : draw_seed(settings.generator);
+  if (!given.defined()) return draw_seed(settings.generator);
+  TORCH_CHECK(given.numel() == 1 && given.scalar_type() == at::kLong, op,
+              ": expected seed to be one int64 number, got ", given.sizes(), " of type ", given.scalar_type());
+  return static_cast<uint64_t>(given.item<int64_t>());
 }
 
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta) {

@@ -1,51 +1,142 @@
 #pragma once
 
-#include <hopfield/ops/retrieve.h>
+#include "ops/call_tensors.h"
+#include <hopfield/ops/pool.h>
 
-#include <optional>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace hopfield::detail {
 
-using OptionalTensor = std::optional<at::Tensor>;
-
-/// An undefined tensor is one that is not given, and the other way round.
-OptionalTensor given(const at::Tensor& tensor);
-at::Tensor or_undefined(const OptionalTensor& tensor);
-
-/// The masks that the dispatcher's ops share, as they stand in their schemas.
-constexpr auto kMasksSchema =
-    "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False";
-
-/// The settings that the dispatcher's ops share, as they stand in their schemas. Further ones stand behind them, and
-/// last, for recorded calls, `seed`: the dropout mask's, one int64 number, in place of one that the generator draws.
-constexpr auto kSettingsSchema =
-    "Tensor? beta=None, int[1] update_steps_max=0, float[1] update_steps_eps=0.0001, int update_steps_cap=256, "
-    "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
-    "float dropout=0., Generator? generator=None";
-
-/// The same in the dispatcher's types and in the same order. Refers to what it was made from, and must not outlive it.
-struct OpSettings {
-  OptionalTensor beta;
-  at::IntArrayRef update_steps_max;
-  at::ArrayRef<double> update_steps_eps;
-  int64_t update_steps_cap;
-  c10::string_view stop_rule;
-  c10::string_view gradient;
-  int64_t gradient_steps;
-  c10::string_view backend;
-  double dropout;
-  std::optional<at::Generator> generator;
+/// What an op of the dispatcher is called with.
+template <typename In>
+struct OpArguments {
+  In input;
+  RetrieveSettings settings;
+  at::Tensor seed;  ///< of recorded calls: that of the dropout mask, one int64 number, instead of one that is drawn
 };
 
-OpSettings write_settings(const RetrieveSettings& settings);
+/// One argument of an op: how its schema declares it, and how its value gets out of the call and into it.
+template <typename In>
+struct OpArgument {
+  std::string declaration;
+  std::function<c10::IValue(const OpArguments<In>&)> write;
+  /// @throws c10::Error, whose message `op` begins, for a value that means nothing.
+  std::function<void(const char* op, const c10::IValue&, OpArguments<In>&)> read;
+};
 
-/// @throws c10::Error, whose message `function` begins, for names that mean nothing.
-RetrieveSettings read_settings(const char* function, const OpSettings& settings);
+// Values of the dispatcher's types, and the way back.
+c10::IValue to_value(const at::Tensor& tensor);
+c10::IValue to_value(const at::Generator& generator);
+c10::IValue to_value(const std::optional<double>& number);
+c10::IValue to_value(const PerHead<int64_t>& values);
+c10::IValue to_value(const PerHead<double>& values);
+c10::IValue to_value(StopRule rule);
+c10::IValue to_value(Backend backend);
+inline c10::IValue to_value(bool value) { return value; }
+inline c10::IValue to_value(int64_t value) { return value; }
+inline c10::IValue to_value(double value) { return value; }
+
+void from_value(const char* op, const c10::IValue& value, at::Tensor& tensor);
+void from_value(const char* op, const c10::IValue& value, at::Generator& generator);
+void from_value(const char* op, const c10::IValue& value, std::optional<double>& number);
+void from_value(const char* op, const c10::IValue& value, PerHead<int64_t>& values);
+void from_value(const char* op, const c10::IValue& value, PerHead<double>& values);
+void from_value(const char* op, const c10::IValue& value, StopRule& rule);
+void from_value(const char* op, const c10::IValue& value, Backend& backend);
+inline void from_value(const char*, const c10::IValue& value, bool& flag) { flag = value.toBool(); }
+inline void from_value(const char*, const c10::IValue& value, int64_t& number) { number = value.toInt(); }
+inline void from_value(const char*, const c10::IValue& value, double& number) { number = value.toDouble(); }
+
+// A gradient mode and a separation have two arguments each: the name, and the number that some of them have.
+const char* name_of(const Gradient& gradient);
+Gradient named_gradient(const char* op, const std::string& name, int64_t steps);
+const char* name_of(const Separation& separation);
+Separation named_separation(const char* op, const std::string& name, double alpha);
+
+/// An argument that is a member of the call. `member` returns a reference to it.
+template <typename In, typename Member>
+OpArgument<In> argument(std::string declaration, Member member) {
+  return {std::move(declaration),
+          [member](const OpArguments<In>& call) { return to_value(member(const_cast<OpArguments<In>&>(call))); },
+          [member](const char* op, const c10::IValue& value, OpArguments<In>& call) {
+            from_value(op, value, member(call));
+          }};
+}
+
+/// The masks that the ops share.
+template <typename In>
+std::vector<OpArgument<In>> mask_arguments() {
+  using All = OpArguments<In>;
+  return {argument<In>(
+              "Tensor? padding_mask=None", [](All & c) -> auto& { return c.input.masks.padding_mask; }),
+          argument<In>(
+              "Tensor? association_mask=None", [](All & c) -> auto& { return c.input.masks.association_mask; }),
+          argument<In>(
+              "Tensor? key_bias=None", [](All & c) -> auto& { return c.input.masks.key_bias; }),
+          argument<In>(
+              "bool is_causal=False", [](All & c) -> auto& { return c.input.masks.is_causal; })};
+}
+
+/// The settings that the ops share: a new one needs a line here, a member and a chained setter.
+template <typename In>
+std::vector<OpArgument<In>> setting_arguments() {
+  using All = OpArguments<In>;
+  return {
+      argument<In>(
+          "Tensor? beta=None", [](All & c) -> auto& { return c.settings.beta; }),
+      argument<In>(
+          "int[1] update_steps_max=0", [](All & c) -> auto& { return c.settings.update_steps_max; }),
+      argument<In>(
+          "float[1] update_steps_eps=0.0001", [](All & c) -> auto& { return c.settings.update_steps_eps; }),
+      argument<In>(
+          "int update_steps_cap=256", [](All & c) -> auto& { return c.settings.update_steps_cap; }),
+      argument<In>(
+          "str stop_rule=\"per_query\"", [](All & c) -> auto& { return c.settings.stop_rule; }),
+      {"str gradient=\"unrolled\"", [](const All& c) { return c10::IValue(name_of(c.settings.gradient)); },
+       [](const char* op, const c10::IValue& value, All& c) {
+         c.settings.gradient = named_gradient(op, value.toStringRef(), 1);
+       }},
+      {"int gradient_steps=1", [](const All& c) { return c10::IValue(c.settings.gradient.steps()); },
+       [](const char* op, const c10::IValue& value, All& c) {
+         c.settings.gradient = named_gradient(op, name_of(c.settings.gradient), value.toInt());
+       }},
+      {"str separation=\"softmax\"", [](const All& c) { return c10::IValue(name_of(c.settings.separation)); },
+       [](const char* op, const c10::IValue& value, All& c) {
+         c.settings.separation = named_separation(op, value.toStringRef(), 1.5);
+       }},
+      {"float separation_alpha=1.5", [](const All& c) { return c10::IValue(c.settings.separation.alpha()); },
+       [](const char* op, const c10::IValue& value, All& c) {
+         c.settings.separation = named_separation(op, name_of(c.settings.separation), value.toDouble());
+       }},
+      argument<In>(
+          "str backend=\"automatic\"", [](All & c) -> auto& { return c.settings.backend; }),
+      argument<In>(
+          "float dropout=0.", [](All & c) -> auto& { return c.settings.dropout; }),
+      argument<In>(
+          "Generator? generator=None", [](All & c) -> auto& { return c.settings.generator; }),
+  };
+}
+
+/// The declarations of a schema, separated by commas.
+template <typename In>
+std::string declarations(const std::vector<OpArgument<In>>& arguments, size_t positional) {
+  std::string all;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    all += (i > 0 ? ", " : "") + std::string(i == positional ? "*, " : "") + arguments[i].declaration;
+  }
+  return all;
+}
 
 /// The seed of the call's dropout mask: the one that is given, or one that is drawn; 0 without dropout.
-uint64_t dropout_seed(const char* function, const RetrieveSettings& settings, const OptionalTensor& given);
+uint64_t dropout_seed(const char* op, const RetrieveSettings& settings, const at::Tensor& given);
 
-/// Numbers on the CPU, on the device of the patterns without waiting for it. Those on a device are left there.
+/// Beta of the CPU on the device of the patterns, without waiting for the device. One on a device is left there.
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta);
 
 /// Offsets of the CPU, whose values have been checked, likewise; undefined ones stay so.

@@ -211,11 +211,9 @@ void define_op(torch::Library& library, const std::string& name, const std::stri
                torch::dispatch(c10::DispatchKey::Meta, torch::CppFunction::makeFromBoxedFunction<backward_meta>()));
 }
 
-std::optional<at::Tensor> recorded_on(c10::Device device, const std::optional<at::Tensor>& tensor) {
-  if (!tensor || !tensor->defined() || tensor->device() == device || device.is_meta() || tensor->is_meta()) {
-    return tensor;
-  }
-  return tensor->to(device);
+at::Tensor recorded_on(c10::Device device, const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.device() == device || device.is_meta() || tensor.is_meta()) return tensor;
+  return tensor.to(device);
 }
 
 Stack record(const c10::OperatorHandle& op, Stack arguments) {

@@ -1,16 +1,15 @@
 #pragma once
 
-#include "ops/call_tensors.h"
+#include "ops/op_arguments.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
+#include <vector>
 
 namespace hopfield::detail {
 
@@ -36,24 +35,12 @@ void define_op(torch::Library& library, const std::string& name, const std::stri
                const std::string& results);
 
 /// A tensor that may be on the CPU beside patterns on a GPU, moved to these: recordings know one device for each node.
-std::optional<at::Tensor> recorded_on(c10::Device device, const std::optional<at::Tensor>& tensor);
+at::Tensor recorded_on(c10::Device device, const at::Tensor& tensor);
 
 /// Calls an op so that a recording has it as one node, and its backward pass as another: the op
 /// <name>_backward, which makes the forward pass again. Nothing is decided here that depends on numbers, device or
 /// lengths; the backend's stage does so when the recording is run.
 torch::jit::Stack record(const c10::OperatorHandle& op, torch::jit::Stack arguments);
-
-/// The same for a tuple of tensors, which an op of C++ returns.
-template <typename Outputs, typename... Arguments>
-Outputs record(const c10::OperatorHandle& op, const Arguments&... arguments) {
-  torch::jit::Stack stack;
-  torch::jit::push(stack, arguments...);
-  const auto results = record(op, std::move(stack));
-  Outputs outputs;
-  size_t i = 0;
-  std::apply([&](auto&... output) { ((output = results[i++].toTensor()), ...); }, outputs);
-  return outputs;
-}
 
 /// Gives results the strides that the Meta kernel reports, whoever made them: output and state [N, H, L, width] have
 /// heads next to widths, so that layers merge them without a copy, everything else is contiguous.
@@ -63,5 +50,103 @@ void make_regular(PoolResult& result);
 /// Results of checked calls without numbers.
 RetrieveResult retrieve_shapes(const RetrieveInput& input, const RetrieveSettings& settings);
 PoolResult pool_shapes(const PoolInput& input, const RetrieveSettings& settings);
+
+/// The members of an op's result, in the order of its schema. The three behind logsumexp have no gradient.
+inline const auto& result_members(const RetrieveResult&) {
+  using R = RetrieveResult;
+  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
+      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
+      {"residual", &R::residual}, {"converged", &R::converged}, {"energy", &R::energy},       {"scores", &R::scores}};
+  return all;
+}
+inline const auto& result_members(const PoolResult&) {
+  using R = PoolResult;
+  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
+      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
+      {"residual", &R::residual}, {"converged", &R::converged}, {"mass", &R::mass},           {"scores", &R::scores}};
+  return all;
+}
+
+/// An op of the dispatcher. `Op` has
+///
+///     Input, Result, name              for example "retrieve"
+///     arguments(), positional          those of the schema, and how many of them are positional: the patterns
+///     check(input, settings)           throws for a wrong call
+///     run(input, settings, seed)       serves a checked call
+///     shapes(input, settings)          the results without numbers
+template <typename Op>
+class DispatchedOp {
+  using Input = typename Op::Input;
+  using Result = typename Op::Result;
+  using Stack = torch::jit::Stack;
+
+ public:
+  static void define(torch::Library& library) {
+    std::string results;
+    for (const auto& [name, member] : result_members(Result())) {
+      results += (results.empty() ? "" : ", ") + std::string("Tensor ") + name;
+    }
+    define_op(library, Op::name, declarations(arguments(), Op::positional), results);
+    const auto add = [&](c10::DispatchKey key, torch::CppFunction&& kernel) {
+      library.impl(Op::name, torch::dispatch(key, std::move(kernel)));
+    };
+    add(c10::DispatchKey::Autograd, torch::CppFunction::makeFromBoxedFunction<kernel<Stage::autograd>>());
+    add(c10::DispatchKey::FuncTorchBatched, torch::CppFunction::makeFromBoxedFunction<kernel<Stage::autograd>>());
+    add(c10::DispatchKey::CompositeExplicitAutograd,
+        torch::CppFunction::makeFromBoxedFunction<kernel<Stage::backend>>());
+    add(c10::DispatchKey::Meta, torch::CppFunction::makeFromBoxedFunction<kernel<Stage::meta>>());
+  }
+
+  static Result call(const Input& input, const RetrieveSettings& settings) {
+    static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(qualified_name().c_str(), "");
+    const OpArguments<Input> call{input, settings, {}};
+    Stack stack;
+    for (const auto& argument : arguments()) stack.push_back(argument.write(call));
+    op.callBoxed(stack);
+    Result result;
+    size_t i = 0;
+    for (const auto& [name, member] : result_members(result)) result.*member = stack[i++].toTensor();
+    return result;
+  }
+
+ private:
+  static const std::vector<OpArgument<Input>>& arguments() {
+    static const auto all = Op::arguments();
+    return all;
+  }
+
+  static const std::string& qualified_name() {
+    static const auto name = std::string("hopfield::") + Op::name;
+    return name;
+  }
+
+  template <Stage stage>
+  static void kernel(const c10::OperatorHandle& op, Stack* stack) {
+    auto values = torch::jit::pop(*stack, arguments().size());
+    OpArguments<Input> call;
+    for (size_t i = 0; i < values.size(); ++i) arguments()[i].read(qualified_name().c_str(), values[i], call);
+    if (stage == Stage::autograd && is_recorded_call(call.input, call.settings)) {
+      move_to_patterns(call);
+      for (size_t i = 0; i < values.size(); ++i) values[i] = arguments()[i].write(call);
+      auto results = record(op, std::move(values));
+      stack->insert(stack->end(), results.begin(), results.end());
+      return;
+    }
+    const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && stage == Stage::autograd);
+    Op::check(call.input, call.settings);
+    auto result = stage == Stage::meta ? Op::shapes(call.input, call.settings)
+                                       : Op::run(call.input, std::move(call.settings), call.seed);
+    if (stage == Stage::backend) make_regular(result);
+    for (const auto& [name, member] : result_members(result)) stack->emplace_back(result.*member);
+  }
+
+  static void move_to_patterns(OpArguments<Input>& call) {
+    const auto device = call.input.state.device();
+    const auto move = [&](at::Tensor& tensor) { tensor = recorded_on(device, tensor); };
+    move(call.input.offsets);
+    move(call.settings.beta);
+    if constexpr (std::is_same_v<Input, RetrieveInput>) move(call.input.state_offsets);
+  }
+};
 
 }  // namespace hopfield::detail

@@ -1,5 +1,7 @@
 #include "ops/retrieve_attention.h"
 
+#include "ops/fused_reasons.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/SDPBackend.h>
@@ -117,7 +119,10 @@ SDPBackend choice(const Call& call) {
 }  // namespace
 
 Reason options_against_attention(const RetrieveInput& input, const RetrieveSettings& settings) {
-  if (auto reason = reason_against_options(input, settings)) return reason;
+  OpCall complete;
+  complete.input = input;
+  complete.settings = settings;
+  if (auto reason = reason_against_options(complete)) return reason;
   const Call call{input, settings};
   for (const auto predicate : {updates, masked_or_ragged, more_than_attention, gradient, beta_unknown_or_not_positive,
                                type_or_width, sizes, deterministic}) {

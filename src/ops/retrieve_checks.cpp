@@ -232,6 +232,8 @@ void check_iteration(const char* function, const IterationSettings& settings, co
               "number of steps with update_steps_max");
   TORCH_CHECK(settings.update_steps_cap >= 1, function, ": expected update_steps_cap to be at least 1, got ",
               settings.update_steps_cap);
+  TORCH_CHECK(settings.separation.kind() == Separation::Kind::softmax, function,
+              ": expected separation to be softmax, which alone is built yet, got ", to_string(settings.separation));
   if (settings.gradient.kind() == Gradient::Kind::last) {
     TORCH_CHECK(settings.gradient.steps() >= 0, function, ": expected gradient last(k) with k >= 0, got last(",
                 settings.gradient.steps(), ")");
@@ -290,6 +292,7 @@ void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& s
 }
 
 RetrieveInput with_all_dimensions(RetrieveInput input) {
+  if (input.projection.defined() && input.projection.is_same(input.stored)) input.projection = at::Tensor();
   const auto dimensions = input.state.dim();
   const bool ragged = input.offsets.defined();
   const auto add_missing = [&](at::Tensor& patterns, bool rows_first) {

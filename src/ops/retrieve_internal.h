@@ -1,6 +1,6 @@
 #pragma once
 
-#include <hopfield/ops/retrieve.h>
+#include "ops/op_call.h"
 
 #include <torch/custom_class.h>
 
@@ -34,44 +34,28 @@ void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& s
 /// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 
-/// Fills in the missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones
+/// The call with its missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones
 /// where they are shared. Needs a checked input, whose queries are dense or padded.
 RetrieveInput with_all_dimensions(RetrieveInput input);
 
-/// Drops them again from a result of patterns that had `dimensions`.
+/// Removes them again from a result of patterns that had `dimensions`.
 RetrieveResult without_added_dimensions(RetrieveResult result, int64_t dimensions, bool ragged);
-
-/// One sentence against the fused kernels of any device, or nothing.
-std::optional<std::string> reason_against_options(const RetrieveInput& input, const RetrieveSettings& settings);
-
-/// One sentence against the CPU's fused kernels beyond those, or nothing, and then without_hidden_nonfinite() of the
-/// input.
-std::optional<std::string> reason_against_cpu(RetrieveInput& input, const RetrieveSettings& settings);
-
-/// Patterns under masks that are not finite, but that nothing may attend to, set to zero: 0 * NaN is NaN. Nothing if
-/// something may attend to them.
-std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input);
-
-/// The same for the stored patterns alone and each by itself, without a look at the values: what may be attended to
-/// stays as it is.
-RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input);
 
 /// The whole op in plain LibTorch operations: fallback, oracle and double backward. Needs all dimensions.
 /// @param seed  of the dropout mask
 RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
 
-/// The same for dense patterns. `first_n` is the position of the first batch element among the bags, for the dropout
-/// mask.
+/// The op pool likewise: keys are formed, and retrieve_composite() reads the instances out.
+PoolResult pool_composite(const OpCall& pool);
+
+/// retrieve_composite() for dense patterns. `first_n` is the position of the first batch element among the bags, for
+/// the dropout mask.
 RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed,
                               int64_t first_n);
 
 /// The energy of dense states, from what a retrieval gave.
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
                            const at::Tensor& logsumexp);
-
-/// The fused kernels of the tensors' device, forward and backward as one node of the graph. Needs all dimensions, and a
-/// call that reason_against_retrieving() has nothing against.
-RetrieveResult retrieve_fused(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed);
 
 /// Seed of a dropout mask, from the generator or from LibTorch's default one.
 uint64_t draw_seed(const at::Generator& generator);

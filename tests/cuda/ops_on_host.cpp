@@ -1,8 +1,7 @@
 // Has the ops run the GPU's kernels on CPU tensors, through the host runtime: with it the ops' tests are theirs.
 
+#include "ops/kernels_cuda.h"
 #include "ops/launch_context.h"
-#include "ops/pool_cuda.h"
-#include "ops/retrieve_cuda.h"
 
 namespace hopfield::detail {
 
@@ -12,8 +11,7 @@ LaunchContext::~LaunchContext() = default;
 void* LaunchContext::stream() const { return nullptr; }
 
 namespace {
-const RegisterPoolPasses kPoolPasses(c10::DeviceType::CPU, kPoolCudaPasses);
-const RegisterRetrievePasses kRetrievePasses(c10::DeviceType::CPU, kRetrieveCudaPasses);
+const RegisterDeviceKernels kKernels(c10::DeviceType::CPU, kCudaKernels);
 }  // namespace
 
 }  // namespace hopfield::detail

@@ -35,9 +35,9 @@ std::vector<float> random_numbers(int64_t count, uint32_t seed) {
 }
 
 /// A dense call of everything in float32, and memory for its results.
-struct Call {
-  Call(int64_t batch, int64_t heads, int64_t queries, int64_t keys, int64_t depth, int64_t width, int64_t steps,
-       bool shared)
+struct DenseCall {
+  DenseCall(int64_t batch, int64_t heads, int64_t queries, int64_t keys, int64_t depth, int64_t width, int64_t steps,
+            bool shared)
       : rows(batch * heads * queries),
         steps_of_heads(static_cast<size_t>(heads), steps),
         beta(static_cast<size_t>(heads), 0.5f),
@@ -48,15 +48,13 @@ struct Call {
     values = random_numbers(sets * keys * width, 3);
     gradient = random_numbers(rows * width, 4);
     p.batch = batch, p.heads = heads, p.queries = queries, p.keys = keys, p.depth = depth, p.width = width;
-    p.batch_shared = p.heads_shared = shared;
-    p.own_values = true;
     p.state = {state.data(), heads * queries * depth, queries * depth, depth};
     const auto shared_tensor = [&](std::vector<float>& data, int64_t size) {
-      return shared ? Tensor4{data.data(), 0, 0, size} : Tensor4{data.data(), heads * keys * size, keys * size, size};
+      return shared ? Strided{data.data(), 0, 0, size} : Strided{data.data(), heads * keys * size, keys * size, size};
     };
     p.stored = shared_tensor(stored, depth);
     p.values = shared_tensor(values, width);
-    p.beta = beta.data(), p.steps_max = steps_of_heads.data(), p.eps = eps.data();
+    p.beta = beta.data(), p.steps_max = steps_of_heads.data(), p.eps = eps.data(), p.most_steps = steps;
     const auto make = [&](std::vector<float>& data, int64_t size) { data.assign(static_cast<size_t>(size), NAN); };
     make(output, rows * width), make(final_state, rows * depth), make(logsumexp, rows), make(residual, rows);
     make(saved_states, steps * rows * depth), make(saved_sums, (steps + 1) * rows * 2),
@@ -69,10 +67,10 @@ struct Call {
     o.state = {final_state.data(), heads * queries * depth, queries * depth, depth};
     o.logsumexp = logsumexp.data(), o.residual = residual.data(), o.steps = step_counts.data();
     o.converged = converged.get();
-    o.saved_states = saved_states.data(), o.saved_sums = saved_sums.data(), o.saved_output = saved_output.data();
-    g.output = gradient.data();
-    g.saved_states = saved_states.data(), g.saved_sums = saved_sums.data(), g.saved_output = saved_output.data();
-    g.steps = step_counts.data(), g.most_steps = steps;
+    o.saved.states = saved_states.data(), o.saved.sums = saved_sums.data(), o.saved.output = saved_output.data();
+    g.output = {gradient.data(), heads * queries * width, queries * width, width};
+    g.saved = o.saved;
+    g.steps = step_counts.data();
     g.query = {query_gradient.data(), heads * queries * depth, queries * depth, depth};
     g.stored = shared_tensor(stored_gradient, depth);
     g.values = shared_tensor(values_gradient, width);
@@ -93,9 +91,9 @@ struct Call {
   std::vector<float> beta, eps, state, stored, values, gradient, output, final_state, logsumexp, residual, saved_states,
       saved_sums, saved_output, query_gradient, stored_gradient, values_gradient, beta_gradient;
   std::unique_ptr<bool[]> converged;
-  RetrieveProblem p;
-  RetrieveOutputs o;
-  RetrieveGradients g;
+  Call p;
+  Outputs o;
+  Gradients g;
 };
 
 struct Sizes {
@@ -112,8 +110,8 @@ const Sizes kSizes[] = {{1, 1, 3, 9000, 16, 16, 2, false},
 
 TEST(RetrieveKernels, GiveTheSameBitsWithEightThreadsAsWithOne) {
   for (const auto& s : kSizes) {
-    Call one(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
-    Call eight(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    DenseCall one(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    DenseCall eight(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
     one.run(threads(1));
     eight.run(threads(8));
     for (size_t i = 0; i < one.results().size(); ++i) EXPECT_EQ(*one.results()[i], *eight.results()[i]) << i;
@@ -122,7 +120,7 @@ TEST(RetrieveKernels, GiveTheSameBitsWithEightThreadsAsWithOne) {
 
 /// The output by plain loops.
 template <typename T>
-std::vector<T> plain_output(const Call& call, const Sizes& s) {
+std::vector<T> plain_output(const DenseCall& call, const Sizes& s) {
   std::vector<T> output;
   for (int64_t row = 0; row < call.rows; ++row) {
     const auto set = s.shared ? 0 : row / s.queries;
@@ -152,7 +150,7 @@ std::vector<T> plain_output(const Call& call, const Sizes& s) {
 
 TEST(RetrieveKernels, AreAsExactAsPlainLoops) {
   for (const auto& s : kSizes) {
-    Call call(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+    DenseCall call(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
     call.run(threads(2));
     const auto exact = plain_output<double>(call, s);
     const auto plain = plain_output<float>(call, s);

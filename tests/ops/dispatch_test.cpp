@@ -26,8 +26,9 @@ TEST(Dispatch, SchemaIsFrozen) {
             "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False, "
             "Tensor? offsets=None, Tensor? state_offsets=None, Tensor? beta=None, "
             "int[1] update_steps_max=[0], float[1] update_steps_eps=[0.0001], int update_steps_cap=256, "
-            "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", "
-            "float dropout=0., Generator? generator=None, bool with_energy=False, bool with_scores=False, "
+            "str stop_rule=\"per_query\", str gradient=\"unrolled\", int gradient_steps=1, str separation=\"softmax\", "
+            "float separation_alpha=1.5, str backend=\"automatic\", float dropout=0., Generator? generator=None, bool "
+            "with_energy=False, bool with_scores=False, "
             "Tensor? seed=None) -> "
             "(Tensor output, Tensor state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor energy, Tensor scores)");
@@ -41,7 +42,8 @@ TEST(Dispatch, PoolsSchemaIsFrozen) {
             "Tensor? padding_mask=None, Tensor? association_mask=None, Tensor? key_bias=None, bool is_causal=False, "
             "Tensor? offsets=None, float? normalize_eps=None, Tensor? beta=None, int[1] update_steps_max=[0], "
             "float[1] update_steps_eps=[0.0001], int update_steps_cap=256, str stop_rule=\"per_query\", "
-            "str gradient=\"unrolled\", int gradient_steps=1, str backend=\"automatic\", float dropout=0., "
+            "str gradient=\"unrolled\", int gradient_steps=1, str separation=\"softmax\", float separation_alpha=1.5, "
+            "str backend=\"automatic\", float dropout=0., "
             "Generator? generator=None, bool with_scores=False, Tensor? seed=None) -> "
             "(Tensor output, Tensor state, Tensor logsumexp, Tensor steps, Tensor residual, Tensor converged, "
             "Tensor mass, Tensor scores)");
