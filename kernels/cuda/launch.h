@@ -1,6 +1,6 @@
 #pragma once
 
-#include <kernels/cuda/stream.h>
+#include <kernels/cuda/cuda_stream.h>
 
 #include <cstddef>
 #include <cstdint>

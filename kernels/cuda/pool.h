@@ -3,7 +3,7 @@
 // Pooling of ragged bags by few queries, keys absorbed: the host's view. Design: kernels/README.md.
 
 #include <kernels/cuda/element_type.h>
-#include <kernels/cuda/stream.h>
+#include <kernels/cuda/cuda_stream.h>
 
 #include <cstdint>
 #include <limits>

@@ -24,7 +24,7 @@ struct PoolBackwardTiles {
   using Float16 = MostTiles<32>;
   using Float32 = MostTiles<32>;
 };
-/// pool_gradient.cu.
+/// pool_backward_instances.cu.
 struct PoolGradientTiles {
   using Bfloat16 = MostTiles<32>;
   using Float16 = MostTiles<32>;

@@ -6,7 +6,7 @@
 
 #include <kernels/cuda/pool.h>
 #include <kernels/cuda/products.h>
-#include <kernels/cuda/tile_copy.h>
+#include <kernels/cuda/row_copy.h>
 
 #include <cstdint>
 #include <type_traits>

@@ -4,7 +4,7 @@
 // kernels/README.md.
 
 #include <kernels/cuda/element_type.h>
-#include <kernels/cuda/stream.h>
+#include <kernels/cuda/cuda_stream.h>
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 
 #include <kernels/cuda/retrieve_set.h>
 #include <kernels/cuda/retrieve_tile.h>
-#include <kernels/cuda/tile_copy.h>
+#include <kernels/cuda/row_copy.h>
 
 namespace hopfield::kernels::cuda {
 

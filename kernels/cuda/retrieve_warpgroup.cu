@@ -1,5 +1,5 @@
 #include <kernels/cuda/launch.h>
-#include <kernels/cuda/retrieve_head_steps.h>
+#include <kernels/cuda/retrieve_per_head.h>
 #include <kernels/cuda/retrieve_warpgroup.h>
 #include <kernels/cuda/retrieve_warpgroup_queries.h>
 

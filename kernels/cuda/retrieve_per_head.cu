@@ -1,6 +1,6 @@
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve_dispatch.h>
-#include <kernels/cuda/retrieve_head_steps.h>
+#include <kernels/cuda/retrieve_per_head.h>
 #include <kernels/cuda/retrieve_queries.h>
 
 namespace hopfield::kernels::cuda {

@@ -1,6 +1,6 @@
 #include <kernels/cuda/retrieve_backward.h>
 #include <kernels/cuda/retrieve_dispatch.h>
-#include <kernels/cuda/tile_copy.h>
+#include <kernels/cuda/row_copy.h>
 
 namespace hopfield::kernels::cuda {
 namespace {
