@@ -16,10 +16,10 @@ class Association {
   static constexpr int kRows = kTileRows<T, most_tiles>;
 
   /// @param queries  [rows of the group, room]
-  HOPFIELD_DEVICE Association(const Forward& f, bool last, const RowGroup& group, const PartOfBag& part,
+  HOPFIELD_DEVICE Association(const PoolForward& f, bool last, const RowGroup& group, const PartOfBag& part,
                               const TileStream<T, kRows>& stream, const float* queries)
       : f_(f), last_(last), group_(group), part_(part), stream_(stream) {
-    load_queries<T>(stream.queries(0), stream.row_sums(0), queries, group.count, stream.room());
+    load_queries<T>(stream.queries(0), stream.row_sums(0), queries, group.count, stream.padded_width());
     for (int r = 0; r < 2; ++r) {
       if (row_of(r) < group.count) beta_[r] = f.call.beta[head_of(f.call, group.first + row_of(r))];
     }
@@ -35,7 +35,7 @@ class Association {
     rescale();
     if (has_instances()) store_weights(scores, number);
     sync_threads();
-    stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), f_.call.plain_float32);
+    stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.padded_width(), f_.call.plain_float32);
   }
 
   /// Leaves the partial sums behind by `store(address, value)`. All threads of the block, after the last tile.
@@ -47,11 +47,12 @@ class Association {
     const int column = lane_index() % 4;
     for (int r = 0; r < 2; ++r) {
       if (row_of(r) >= group_.count) continue;
-      float* means = target.means + row_of(r) * stream_.room() + warp_index() * (stream_.room() / kPoolWarps);
+      float* means =
+          target.means + row_of(r) * stream_.padded_width() + warp_index() * (stream_.padded_width() / kPoolWarps);
       const float shift = sums.total(2, row_of(r));
       HOPFIELD_UNROLL
       for (int t = 0; t < most_tiles; ++t) {
-        if (t >= stream_.room() / 32) break;
+        if (t >= stream_.padded_width() / 32) break;
         store(means + 8 * t + 2 * column, sums_[t][2 * r] - shift);
         store(means + 8 * t + 2 * column + 1, sums_[t][2 * r + 1] - shift);
       }
@@ -78,8 +79,8 @@ class Association {
   /// In units of log 2; -inf: excluded, or there is no such row or instance.
   HOPFIELD_DEVICE void find_scores(float (&scores)[kEights][4], int number) const {
     const auto& call = f_.call;
-    score_products<T, kRows>(scores, stream_.queries(0), stream_.tile(number), stream_.room(), group_.count <= 8,
-                             call.plain_float32);
+    score_products<T, kRows>(scores, stream_.queries(0), stream_.tile(number), stream_.padded_width(),
+                             group_.count <= 8, call.plain_float32);
     const float* scales = stream_.scales(number);
     const float* shifts = stream_.shifts(number);
     const int count = stream_.rows_in(number);
@@ -175,7 +176,7 @@ class Association {
     return dropout_factor(f_.call, group_, row_of(r), stream_.first(number) + key - part_.bag_first);
   }
 
-  const Forward& f_;
+  const PoolForward& f_;
   const bool last_;
   const RowGroup group_;
   const PartOfBag part_;

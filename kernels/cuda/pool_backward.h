@@ -7,14 +7,14 @@
 namespace hopfield::kernels::cuda {
 
 /// Everything a kernel of the backward pass gets.
-struct Backward {
+struct PoolBackward {
   PoolCall call;
-  PoolGradients g;
+  Gradients g;
   PoolWorkspace work;
   PoolBackwardWorkspace own;
 };
 
 /// Enqueues the last pass, which writes the instances' gradient.
-[[nodiscard]] std::string pool_gradient(const Backward& b, Stream stream);
+[[nodiscard]] std::string pool_backward_instances(const PoolBackward& b, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

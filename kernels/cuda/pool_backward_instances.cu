@@ -52,13 +52,13 @@ HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const WeightFragment& a
 /// The gradient of a part's instances: weights of all steps times the rows that they belong to, and LayerNorm's
 /// backward. A warp has a quarter of the width, 16 instances at a time.
 template <class T, int most_tiles>
-class GradientPart {
+class InstancesBackward {
  public:
-  HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
+  HOPFIELD_DEVICE InstancesBackward(const PoolBackward& b, const PartOfBag& part)
       : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
 
   HOPFIELD_DEVICE void run() {
-    const bool reads = b_.call.normalize;  // without a norm, instances do not enter their gradient
+    const bool reads = b_.call.map.normalize;  // without a norm, instances do not enter their gradient
     if (reads) stream_.template begin<kStages - 1>();
     for (int number = 0; number < stream_.tiles(); ++number) {
       if (reads) stream_.template bring<kStages - 1>(number);
@@ -73,10 +73,11 @@ class GradientPart {
 
   HOPFIELD_DEVICE void take(int number, int first) const {
     const auto& call = b_.call;
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const int begin = warp_index() * (room / kPoolWarps);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const int begin = warp_index() * (padded_width / kPoolWarps);
     const auto all_rows = pool_all_rows(call);
-    const float* rows = b_.own.rows + part_.bag * all_rows * room;
+    const float* rows = b_.own.rows + part_.bag * all_rows * padded_width;
     float sums[most_tiles][4] = {};
     const float* weights = b_.own.weights + (stream_.first(number) + first) * all_rows;
     for (int64_t k = 0; k < all_rows; k += 16) {
@@ -84,9 +85,9 @@ class GradientPart {
         const bool exists = first + i < stream_.rows_in(number) && k + row < all_rows;
         return exists ? weights[i * all_rows + k + row] : 0.0f;
       };
-      add_rows(sums, weight, rows + k * room, all_rows - k);
+      add_rows(sums, weight, rows + k * padded_width, all_rows - k);
     }
-    if (call.normalize) undo_norm(sums, number, first);
+    if (call.map.normalize) undo_norm(sums, number, first);
     HOPFIELD_UNROLL
     for (int t = 0; t < most_tiles; ++t) {
       if (t >= tiles) break;
@@ -94,7 +95,7 @@ class GradientPart {
       for (int i = 0; i < 4; ++i) {
         const int key = first + g + i / 2 * 8, feature = begin + 8 * t + 2 * column + i % 2;
         if (key >= stream_.rows_in(number) || feature >= call.width) continue;
-        static_cast<T*>(b_.g.instances)[(stream_.first(number) + key) * b_.g.instance_row + feature] =
+        static_cast<T*>(b_.g.stored.data)[(stream_.first(number) + key) * b_.g.stored.row + feature] =
             from_float<T>(sums[t][i]);
       }
     }
@@ -104,8 +105,9 @@ class GradientPart {
   template <class Weight>
   HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const Weight& weight, const float* rows,
                                 int64_t left) const {
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const float* quarter = rows + warp_index() * (room / kPoolWarps);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const float* quarter = rows + warp_index() * (padded_width / kPoolWarps);
     if constexpr (kIsFloat<T>) {
       if (b_.call.plain_float32) {
         TwoRows weights;
@@ -117,7 +119,8 @@ class GradientPart {
         HOPFIELD_UNROLL
         for (int t = 0; t < most_tiles; ++t) {
           if (t >= tiles) break;
-          weights.multiply_add(sums[t], quarter + 8 * t + 2 * column, room, left < 16 ? static_cast<int>(left) : 16);
+          weights.multiply_add(sums[t], quarter + 8 * t + 2 * column, padded_width,
+                               left < 16 ? static_cast<int>(left) : 16);
         }
         return;
       }
@@ -134,7 +137,7 @@ class GradientPart {
       HOPFIELD_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int row = i / 2 * 8 + 2 * column + i % 2;
-        y[i] = row < left ? quarter[row * room + 8 * t + g] : 0.0f;
+        y[i] = row < left ? quarter[row * padded_width + 8 * t + g] : 0.0f;
       }
       if constexpr (kIsFloat<T>) {
         multiply_add_exactly(sums[t], weights, y);
@@ -148,8 +151,9 @@ class GradientPart {
   ///
   ///     dy = (dn - mean(dn) - n mean(n dn)) / deviation
   HOPFIELD_DEVICE void undo_norm(float (&sums)[most_tiles][4], int number, int first) const {
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const int begin = warp_index() * (room / kPoolWarps), pitch = tile_pitch<T>(room);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const int begin = warp_index() * (padded_width / kPoolWarps), pitch = tile_pitch<T>(padded_width);
     const T* tile = stream_.tile(number);
     const auto normalized = [&](int key, int feature) {
       if (feature >= b_.call.width) return 0.0f;
@@ -199,31 +203,29 @@ class GradientPart {
     }
   }
 
-  const Backward& b_;
+  const PoolBackward& b_;
   const PartOfBag part_;
   const TileStream<T, kRows> stream_;
 };
 
 template <class T, int most_tiles>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_gradient_pass(Backward b) {
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_instances_pass(PoolBackward b) {
   const int number = block_index().x;
-  if (number >= b.work.plan.first_part[b.call.bags]) return;
-  GradientPart<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
+  if (number >= b.work.plan.first_part[b.call.batch]) return;
+  InstancesBackward<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
 }
 
 template <class T, int most_tiles>
-std::string run(const Backward& b, Stream stream) {
-  return launch(pool_gradient_pass<T, most_tiles>,
+std::string run(const PoolBackward& b, Stream stream) {
+  return launch(pool_backward_instances_pass<T, most_tiles>,
                 {{b.work.most_parts, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(b.call, 1)}, stream, b);
 }
 
 }  // namespace
 
-std::string pool_gradient(const Backward& b, Stream stream) {
-  return for_instances<PoolGradientTiles>(b.call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return run<typename Instances::Type, Instances::kTiles>(b, stream);
-  });
+std::string pool_backward_instances(const PoolBackward& b, Stream stream) {
+  return for_instances<PoolBackwardInstancesTiles>(
+      b.call, [&](auto number, auto tiles) { return run<decltype(number), tiles()>(b, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda

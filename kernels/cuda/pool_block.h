@@ -6,6 +6,7 @@
 #include <kernels/cuda/dropout.h>
 #include <kernels/cuda/pool_tile.h>
 #include <kernels/cuda/pool_workspace.h>
+#include <kernels/cuda/rows.h>
 
 namespace hopfield::kernels::cuda {
 
@@ -19,14 +20,6 @@ struct RowGroup {
   int64_t first;    ///< row number of the first
 };
 
-HOPFIELD_DEVICE int64_t row_count(const PoolCall& call) { return call.bags * call.heads * call.queries; }
-
-HOPFIELD_DEVICE int row_groups(const PoolCall& call) {
-  return static_cast<int>(pool_row_groups(call.heads, call.queries));
-}
-
-HOPFIELD_DEVICE int room_of(const PoolCall& call) { return static_cast<int>(pool_room(call.width)); }
-
 HOPFIELD_DEVICE RowGroup row_group(const PoolCall& call, int bag, int number) {
   const auto rows = static_cast<int>(call.heads * call.queries);
   const int left = rows - number * kPoolRows;
@@ -35,6 +28,14 @@ HOPFIELD_DEVICE RowGroup row_group(const PoolCall& call, int bag, int number) {
 
 HOPFIELD_DEVICE int head_of(const PoolCall& call, int64_t row) {
   return static_cast<int>(row / call.queries % call.heads);
+}
+
+HOPFIELD_DEVICE float* floats(void* array) { return static_cast<float*>(array); }
+
+/// A row's state before the first update.
+HOPFIELD_DEVICE const float* first_state(const PoolCall& call, const RowGroup& group, int64_t row) {
+  const auto in_bag = row - group.bag * call.heads * call.queries;
+  return floats(call.state.data) + group.bag * call.state.batch + in_bag * call.depth;
 }
 
 /// The rows of its group that a block looks after: first, first + stride, ..
@@ -53,10 +54,11 @@ struct Share {
 template <class Store>
 HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const Share& share,
                                       const float* states, const Store& store) {
-  const int room = room_of(call), depth = static_cast<int>(call.depth), width = static_cast<int>(call.width);
-  for (int item = thread_index(); item < share.count(group) * room; item += block_size()) {
-    const int i = share.row(item / room), k = item % room;
-    const float* weight = call.weight + static_cast<int64_t>(head_of(call, group.first + i)) * depth * width + k;
+  const int padded_width = pool_padded_width(call), depth = static_cast<int>(call.depth),
+            width = static_cast<int>(call.width);
+  for (int item = thread_index(); item < share.count(group) * padded_width; item += block_size()) {
+    const int i = share.row(item / padded_width), k = item % padded_width;
+    const float* weight = call.map.weight + static_cast<int64_t>(head_of(call, group.first + i)) * depth * width + k;
     const float* state = states + i * depth;
     float sum = 0.0f;
     HOPFIELD_UNROLL_BY(8)
@@ -77,7 +79,7 @@ HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, 
     const int i = share.row(item / fours), j = item % fours * 4, head = head_of(call, group.first + i);
     const float* weights[4];
     for (int u = 0; u < 4; ++u) {
-      weights[u] = call.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
+      weights[u] = call.map.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
     }
     float sums[4] = {};
     HOPFIELD_UNROLL_BY(2)
@@ -97,7 +99,7 @@ HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, 
 /// By one block of each row group, before the first pass.
 HOPFIELD_DEVICE void clear_tickets(const PoolCall& call, const PoolWorkspace& work, const RowGroup& group) {
   if (thread_index() != 0) return;
-  const int groups = row_groups(call);
+  const int groups = pool_row_groups(call);
   work.bag_tickets[static_cast<int64_t>(group.bag) * groups + group.number] = 0;
   for (int i = work.plan.first_group[group.bag]; i < work.plan.first_group[group.bag + 1]; ++i) {
     work.group_tickets[static_cast<int64_t>(i) * groups + group.number] = 0;
@@ -115,7 +117,7 @@ struct Partials {
 };
 
 HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& work, int64_t slot) {
-  return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * room_of(call)};
+  return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * pool_padded_width(call)};
 }
 
 /// Puts the sum of `count` partials, `stride` slots apart, into the first of them. `factors` [count + 1, 16] in shared
@@ -123,7 +125,7 @@ HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& wor
 HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& work, int64_t first, int64_t stride,
                                     int count, int rows, float* factors) {
   const auto total = partials(call, work, first);
-  const int room = room_of(call);
+  const int padded_width = pool_padded_width(call);
   if (thread_index() < rows) {
     const int row = thread_index();
     float largest = minus_infinity(), sum = 0.0f, kept = 0.0f;
@@ -144,10 +146,10 @@ HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& w
     factors[(count + 2) * kPoolRows + row] = kept;
   }
   sync_threads();
-  for (int i = thread_index(); i < rows * room; i += block_size()) {
+  for (int i = thread_index(); i < rows * padded_width; i += block_size()) {
     float sum = 0.0f;
     for (int j = 0; j < count; ++j) {
-      const float factor = factors[j * kPoolRows + i / room];
+      const float factor = factors[j * kPoolRows + i / padded_width];
       if (factor != 0.0f)
         sum = fused_multiply_add(factor, load_fresh(partials(call, work, first + j * stride).means + i), sum);
     }
@@ -233,7 +235,7 @@ struct PartOfBag {
 /// Part `part` of all; it exists.
 HOPFIELD_DEVICE PartOfBag part_of_bag(const PoolCall& call, const PoolWorkspace& work, int part) {
   const int32_t* first_part = work.plan.first_part;
-  int low = 0, high = static_cast<int>(call.bags);  // first_part[low] <= part < first_part[high]
+  int low = 0, high = static_cast<int>(call.batch);  // first_part[low] <= part < first_part[high]
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     (first_part[middle] <= part ? low : high) = middle;
@@ -248,14 +250,14 @@ HOPFIELD_DEVICE PartOfBag part_of_bag(const PoolCall& call, const PoolWorkspace&
 /// Where the block of a part and row group puts its partial sums.
 HOPFIELD_DEVICE int64_t slot_of(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part, int number,
                                 const RowGroup& group) {
-  return (static_cast<int64_t>(work.plan.first_part[part.bag]) + number) * row_groups(call) + group.number;
+  return (static_cast<int64_t>(work.plan.first_part[part.bag]) + number) * pool_row_groups(call) + group.number;
 }
 
 /// After a block has stored its partial sums: the last block of a group of parts merges them, the last group of a bag
 /// merges the groups, always in their order. True for the block that did so; the sums are then at the bag's first slot.
 HOPFIELD_DEVICE bool merge_bag(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part,
                                const RowGroup& group) {
-  const int groups = row_groups(call), in_bag = part.number / kPoolGroup;
+  const int groups = pool_row_groups(call), in_bag = part.number / kPoolGroup;
   const int part_groups = (part.parts + kPoolGroup - 1) / kPoolGroup, begin = in_bag * kPoolGroup;
   const int count = part.parts - begin < kPoolGroup ? part.parts - begin : kPoolGroup;
   const int64_t ticket = static_cast<int64_t>(work.plan.first_group[part.bag] + in_bag) * groups + group.number;

@@ -12,6 +12,6 @@ namespace hopfield::kernels::cuda {
 OnChip choose_on_chip(const PoolCall& call);
 
 /// Enqueues all steps of the bags that the plan lists, one launch for each size of clusters.
-[[nodiscard]] std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream);
+[[nodiscard]] std::string pool_on_chip(const PoolForward& f, const OnChip& on_chip, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

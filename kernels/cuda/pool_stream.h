@@ -14,10 +14,11 @@ constexpr int pool_stages(int sets) {
 /// Shared memory of a block that streams: for its tiles, then for what it finds at the end of a bag.
 template <class T, int most_tiles>
 size_t streaming_shared_bytes(const PoolCall& call, int sets) {
-  const auto room = pool_room(call.width);
+  const auto padded_width = pool_padded_width(call);
   const int64_t tiles =
-      PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(room), sets, pool_stages<T, most_tiles>(sets)).total;
-  const int64_t found = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * (3 + room + call.depth);
+      PoolShared<T, kTileRows<T, most_tiles>>(static_cast<int>(padded_width), sets, pool_stages<T, most_tiles>(sets))
+          .total;
+  const int64_t found = kShared + static_cast<int64_t>(sizeof(float)) * kPoolRows * (3 + padded_width + call.depth);
   return static_cast<size_t>(tiles > found ? tiles : found);
 }
 
@@ -31,14 +32,14 @@ class TileStream {
       : call_(call),
         first_(first),
         count_(count),
-        room_(static_cast<int>(pool_room(call.width))),
+        padded_width_(pool_padded_width(call)),
         stages_(stages),
-        at_(room_, sets, stages) {}
+        at_(padded_width_, sets, stages) {}
 
-  HOPFIELD_DEVICE int room() const { return room_; }
+  HOPFIELD_DEVICE int padded_width() const { return padded_width_; }
   HOPFIELD_DEVICE int tiles() const { return static_cast<int>((count_ + rows - 1) / rows); }
   HOPFIELD_DEVICE T* tile(int number) const {
-    return shared_memory<T>(at_.tiles) + number % stages_ * rows * tile_pitch<T>(room_);
+    return shared_memory<T>(at_.tiles) + number % stages_ * rows * tile_pitch<T>(padded_width_);
   }
   /// The tile's first instance, and how many there are.
   HOPFIELD_DEVICE int64_t first(int number) const { return first_ + static_cast<int64_t>(number) * rows; }
@@ -82,7 +83,7 @@ class TileStream {
     fetch(number + ahead);
     wait_copies<ahead>();
     sync_threads();
-    normalize_tile<T, rows>(tile(number), scales(number), shifts(number), call_, room_, norms(number));
+    normalize_tile<T, rows>(tile(number), scales(number), shifts(number), call_, padded_width_, norms(number));
   }
 
   /// After a run whose tiles have stayed.
@@ -101,13 +102,13 @@ class TileStream {
   }
   /// A group of copies, empty behind the last tile.
   HOPFIELD_DEVICE void fetch(int number) const {
-    if (number < tiles()) fetch_tile<T, rows>(tile(number), call_, first(number), rows_in(number), room_);
+    if (number < tiles()) fetch_tile<T, rows>(tile(number), call_, first(number), rows_in(number), padded_width_);
     commit_copies();
   }
 
   const PoolCall& call_;
   const int64_t first_, count_;
-  const int room_, stages_;
+  const int padded_width_, stages_;
   const PoolShared<T, rows> at_;
 };
 

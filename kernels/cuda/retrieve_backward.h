@@ -4,22 +4,49 @@
 // first and leaves marks; the second takes tiles of patterns along all associations of all queries.
 
 #include <kernels/cuda/retrieve_scores.h>
+#include <kernels/cuda/workspace.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything that the kernels get.
+/// What is known of a query's association. Its weight for a score is 2^(score - largest) * inverse, and the gradient of
+/// the score is that weight times (the weight's gradient - mean). Where no gradient passes an association, all its
+/// weights are 0.
+struct alignas(16) Mark {
+  float largest, inverse, mean, beta;
+
+  HOPFIELD_DEVICE static Mark none() { return {bits_float(0x7F800000u), 0.0f, 0.0f, 0.0f}; }
+  HOPFIELD_DEVICE float weight(float score) const { return fast_exp2(score - largest) * inverse; }
+};
+
+/// What the kernels are given.
 struct RetrieveBackward {
   RetrieveCall call;
-  RetrieveGradients g;
-  RetrieveSets sets;  ///< cut into tiles of one kernel's queries
+  Gradients g;
+  PartSizes part_sizes;
   int64_t saved_row;
+  RetrieveSets sets{};  ///< with the tiles of one of the kernels
+  Mark* marks;          ///< [T + 1, rows]
+  void* passed;         ///< gradients of the states after 1 .. T updates, of the call's type [T, rows, saved_row]
+  size_t bytes;         ///< of the workspace
 
-  HOPFIELD_DEVICE int64_t all_rows() const { return call.batch * call.heads * call.queries; }
+  RetrieveBackward(const RetrieveCall& of_call, const Gradients& gradients, const PartSizes& sizes, void* workspace)
+      : call(of_call), g(gradients), part_sizes(sizes), saved_row(retrieve_saved_row(of_call)) {
+    const int64_t bytes_of_number = call.type == ElementType::float32 ? 4 : 2;
+    WorkspaceCutter cutter(workspace);
+    marks = cutter.take<Mark>((call.most_steps + 1) * call.rows());
+    passed = cutter.take<unsigned char>(call.most_steps * call.rows() * saved_row * bytes_of_number);
+    bytes = cutter.size();
+  }
 
-  /// A query's row of [steps, rows, saved_row], after `step` of 1 .. T updates.
+  HOPFIELD_DEVICE Mark* mark(int64_t step, int64_t row) const { return marks + step * row_count(call) + row; }
+  HOPFIELD_DEVICE const float* sums(int64_t step, int64_t row) const {
+    return g.saved.sums + 2 * (step * row_count(call) + row);
+  }
+
+  /// A query's row of an array [T, rows, saved_row], after `step` of 1 .. T updates.
   template <class T>
-  HOPFIELD_DEVICE T* saved(void* tensor, int64_t step, int64_t row) const {
-    return static_cast<T*>(tensor) + ((step - 1) * all_rows() + row) * saved_row;
+  HOPFIELD_DEVICE T* saved(void* array, int64_t step, int64_t row) const {
+    return static_cast<T*>(array) + ((step - 1) * row_count(call) + row) * saved_row;
   }
 
   /// A query's state after `step` of 0 .. T updates.
@@ -30,23 +57,14 @@ struct RetrieveBackward {
 
   /// What rounding left of it; null: nothing.
   template <class T>
-  HOPFIELD_DEVICE const T* rest(const QueryPlace& place, int64_t step) const {
-    return step == 0 || g.saved.rest == nullptr ? nullptr : saved<T>(g.saved.rest, step, place.row);
+  HOPFIELD_DEVICE const T* rounding_error(const QueryPlace& place, int64_t step) const {
+    return step == 0 || g.saved.rounding_error == nullptr ? nullptr : saved<T>(g.saved.rounding_error, step, place.row);
   }
 };
 
-/// What is known of a query's association: its weight for a score is 2^(score - largest) * inverse, and the gradient of
-/// the score that weight times (the weight's gradient - mean). No association: all weights are 0.
-struct alignas(16) Mark {
-  float largest, inverse, mean, beta;
-
-  HOPFIELD_DEVICE static Mark none() { return {bits_float(0x7F800000u), 0.0f, 0.0f, 0.0f}; }
-  HOPFIELD_DEVICE float weight(float score) const { return fast_exp2(score - largest) * inverse; }
-};
-
 /// Rows of patterns or queries that pass by in a tile, and those whose two products are in registers at a time.
-template <class T, int room>
-constexpr int kPassingRows = (kIsFloat<T> && room > 128) ? 16 : 32;
+template <class T, int padded_width>
+constexpr int kPassingRows = (kIsFloat<T> && padded_width > 128) ? 16 : 32;
 constexpr int kRowsAtOnce = 16;
 
 /// What a kernel's blocks look like, from the `Shared` memory of so many warps: two where four do not fit.
@@ -64,7 +82,7 @@ struct BackwardBlock {
 };
 
 /// Shared memory that a block of retrieve_pattern_gradient() takes.
-size_t retrieve_pattern_gradient_bytes(const RetrieveCall& call);
-std::string retrieve_pattern_gradient(const RetrieveBackward& backward, Stream stream);
+size_t retrieve_backward_patterns_shared_bytes(const RetrieveCall& call);
+[[nodiscard]] std::string retrieve_backward_patterns(const RetrieveBackward& backward, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -1,19 +1,21 @@
 #pragma once
 
-// The stop rule that looks at whole heads: one launch for each association, so that all queries of a head are compared
-// before one of them moves on.
+// The forward pass with the stop rule per_head. All queries of a head have to be compared before one of them may move,
+// so each association is a launch of its own.
 
 #include <kernels/cuda/retrieve.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Whether associations have to be compared: without an update there is nothing to compare.
-inline bool takes_head_steps(const RetrieveCall& call) { return call.compares_heads && call.most_steps > 0; }
+/// Whether the rule has anything to compare. Without updates there is only one association.
+inline bool stops_per_head(const RetrieveCall& call) { return call.per_head && call.most_steps > 0; }
 
 /// Shared memory of a block.
-size_t retrieve_head_steps_shared_bytes(const RetrieveCall& call);
+size_t retrieve_per_head_shared_bytes(const RetrieveCall& call);
 
-/// retrieve_forward() of a call that compares heads and makes updates.
-[[nodiscard]] std::string retrieve_head_steps(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream);
+// The functions of retrieve.h for such calls.
+size_t retrieve_per_head_workspace_size(const RetrieveCall& call);
+[[nodiscard]] std::string retrieve_forward_per_head(const RetrieveCall& call, const Outputs& outputs, void* workspace,
+                                                    Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -2,22 +2,15 @@
 
 // A warp's queries on their way through associations with all patterns of their set.
 
+#include <kernels/cuda/retrieve_forward.h>
 #include <kernels/cuda/retrieve_scores.h>
 #include <kernels/cuda/retrieve_stream.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything the kernel gets.
-struct RetrieveForward {
-  RetrieveCall call;
-  RetrieveOutputs out;
-  RetrieveSets sets;
-  int64_t saved_row;
-};
-
-/// Patterns of a tile: scores of all of them stay in registers beside sums of `room` features.
-template <class T, int room>
-constexpr int kKeysAtOnce = (kIsFloat<T> || room > 64) ? 32 : 64;
+/// Patterns of a tile: scores of all of them stay in registers beside sums of `padded_width` features.
+template <class T, int padded_width>
+constexpr int kKeysAtOnce = (kIsFloat<T> || padded_width > 64) ? 32 : 64;
 
 /// How far a query has come.
 struct QueryProgress {
@@ -32,36 +25,36 @@ struct QueryProgress {
 constexpr int kMostRetrieveWarps = 8;
 
 /// Shared memory of a block, in bytes from its beginning, with room for `tiles` of `keys` patterns.
-template <class T, int room, int keys = kKeysAtOnce<T, room>>
+template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 struct QueryShared {
-  using Patterns = PatternStream<T, room, keys, 1>;
-  static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  using Patterns = PatternStream<T, padded_width, keys, 1>;
+  static constexpr int kRowBytes = kRetrievePitch<T, padded_width> * static_cast<int>(sizeof(T));
   int queries, places, progress, votes, patterns, total;
 
   HOPFIELD_DEVICE constexpr explicit QueryShared(bool exact_states, int warps = kRetrieveWarps,
                                                  int tiles = Patterns::kStages)
       : queries(0),
-        places(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * warps * kWarpRows<T, room> * kRowBytes),
-        progress(places + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
-        votes(progress + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryProgress))),
+        places(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * warps * kWarpRows<T, padded_width> * kRowBytes),
+        progress(places + warps * kWarpRows<T, padded_width> * static_cast<int>(sizeof(QueryPlace))),
+        votes(progress + warps * kWarpRows<T, padded_width> * static_cast<int>(sizeof(QueryProgress))),
         patterns(votes + 2 * kMostRetrieveWarps * 4),
         total(patterns + tiles * Patterns::kTileBytes) {}
 };
 
 /// A warp's queries on their way through all steps.
-template <class T, int room, int keys = kKeysAtOnce<T, room>>
+template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 class QueryTile {
  public:
-  using Patterns = PatternStream<T, room, keys, 1>;
-  using Scores = Fragments<kBands<T, room>, keys / 8>;
+  using Patterns = PatternStream<T, padded_width, keys, 1>;
+  using Scores = Fragments<kBands<T, padded_width>, keys / 8>;
 
   HOPFIELD_DEVICE QueryTile(const RetrieveForward& f, const RetrieveSet& set, int64_t tile, Patterns& patterns)
       : f_(f),
         set_(set),
         patterns_(patterns),
-        rest_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
+        rounding_error_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(f.call.depth)) {
-    const QueryShared<T, room, keys> at(f.call.exact_states, warps());
+    const QueryShared<T, padded_width, keys> at(f.call.exact_states, warps());
     const int first = opaque(warp_index()) * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
@@ -78,7 +71,7 @@ class QueryTile {
       progress_[lane_index()] = progress;
     }
     sync_warp();
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       beta_[band][half] = places_[row].exists ? f.call.beta[places_[row].head] : 0.0f;
     });
   }
@@ -92,7 +85,7 @@ class QueryTile {
       for (int k = opaque(lane_index()); k < depth_; k += 32) {
         const float value = place.exists && k < call.depth ? to_float(from[k]) : 0.0f;
         put_query(row, k, value);
-        if (place.exists && k < call.depth) f_.out.states[place.row * call.depth + k] = value;
+        if (place.exists && k < call.depth) f_.state(place.row)[k] = value;
       }
     }
     sync_warp();
@@ -111,7 +104,7 @@ class QueryTile {
   /// @param look  called for each tile of stored patterns with its scores
   template <class Look>
   HOPFIELD_DEVICE void associate(bool last, const Look& look) {
-    for_rows<kBands<T, room>>([&](int band, int half, int) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
       largest_[band][half] = minus_infinity();
       sum_[band][half] = 0.0f;
     });
@@ -121,7 +114,7 @@ class QueryTile {
     for (int number = 0; number < patterns_.tiles(); ++number) {
       const T* tile = patterns_.stored(number);
       Scores weights = {};
-      multiply_rows<T, room>(weights, queries_, rest_, tile, depth_, f_.call.plain_float32);
+      multiply_rows<T, padded_width>(weights, queries_, rounding_error_, tile, depth_, f_.call.plain_float32);
       const int first = number * keys;
       finish_scores(weights, f_.call, set_, places_, beta_, first, last && f_.out.scores != nullptr,
                     [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
@@ -129,7 +122,7 @@ class QueryTile {
       find_weights(weights);
       if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
       if (values) tile = patterns_.values(number);
-      multiply_weights<T, room>(sums_, weights, tile, width, f_.call.plain_float32);
+      multiply_weights<T, padded_width>(sums_, weights, tile, width, f_.call.plain_float32);
     }
     sum_rows(sum_);
   }
@@ -138,16 +131,16 @@ class QueryTile {
   HOPFIELD_DEVICE void update(int64_t step) {
     const auto& call = f_.call;
     sync_warp();  // other lanes may still read the queries
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       const auto place = places_[row];
       auto progress = progress_[row];
       const bool was_active = progress.active(step), gone = dead(band, half), moves = was_active && !gone;
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
-      float* states = f_.out.states + place.row * call.depth;
+      float* states = f_.state(place.row);
       float squares = 0.0f;
       const int column = opaque(column_of_lane(0));
       HOPFIELD_UNROLL
-      for (int i = 0; i < room / 4; ++i) {
+      for (int i = 0; i < padded_width / 4; ++i) {
         const int k = column + 8 * (i / 2) + i % 2;
         if (!moves || k >= call.depth) continue;
         const float next = sums_[band][i / 2][2 * half + i % 2] * scale, difference = next - states[k];
@@ -171,7 +164,7 @@ class QueryTile {
   }
 
   HOPFIELD_DEVICE void write_results() const {
-    write_results([&](int row) { return f_.out.states + places_[row].row * f_.call.depth; });
+    write_results([&](int row) { return f_.state(places_[row].row); });
   }
 
   /// @param state_of  where the state of a row is
@@ -179,24 +172,23 @@ class QueryTile {
   HOPFIELD_DEVICE void write_results(const StateOf& state_of) const {
     const auto& call = f_.call;
     const auto& out = f_.out;
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       const auto place = places_[row];
       const auto progress = progress_[row];
       if (!place.exists) return;
       const bool gone = dead(band, half);
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
       const int column = opaque(column_of_lane(0));
+      T *output = place.template in<T>(out.output), *rounded = place.template in<T>(out.state);
       HOPFIELD_UNROLL
-      for (int i = 0; i < room / 4; ++i) {
+      for (int i = 0; i < padded_width / 4; ++i) {
         const int k = column + 8 * (i / 2) + i % 2;
-        if (k >= call.width) continue;
-        static_cast<T*>(out.output)[place.row * call.width + k] =
-            from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
+        if (k < call.width) output[k] = from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
       }
       const float* states = state_of(row);
       for (int64_t k = opaque(lane_index() % 4); k < call.depth; k += 4) {
         const float state = states[k];
-        static_cast<T*>(out.state)[place.row * call.depth + k] = from_float<T>(state);
+        rounded[k] = from_float<T>(state);
         // The states stood still from there on: what backward will look for.
         for (auto step = progress.steps; step < call.most_steps; ++step) save_state(step, place.row, k, state);
       }
@@ -212,7 +204,7 @@ class QueryTile {
   }
 
  protected:
-  static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+  static constexpr int kPitch = kRetrievePitch<T, padded_width>, kRows = kWarpRows<T, padded_width>;
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
 
@@ -224,23 +216,22 @@ class QueryTile {
   HOPFIELD_DEVICE void put_query(int row, int k, float value) const {
     T* to = queries_ + row * kPitch + k;
     *to = from_float<T>(value);
-    if (rest_ != 0) to[rest_] = from_float<T>(value - to_float(*to));
+    if (rounding_error_ != 0) to[rounding_error_] = from_float<T>(value - to_float(*to));
   }
-
-  HOPFIELD_DEVICE int64_t all_rows() const { return f_.call.batch * f_.call.heads * f_.call.queries; }
 
   HOPFIELD_DEVICE void save_state(int64_t step, int64_t row, int64_t k, float value) const {
     const auto& saved = f_.out.saved;
     if (saved.states == nullptr) return;
-    const auto at = (step * all_rows() + row) * f_.saved_row + k;
+    const auto at = f_.saved_state(row, step) + k;
     const T rounded = from_float<T>(value);
     static_cast<T*>(saved.states)[at] = rounded;
-    if (saved.rest != nullptr) static_cast<T*>(saved.rest)[at] = from_float<T>(value - to_float(rounded));
+    if (saved.rounding_error != nullptr)
+      static_cast<T*>(saved.rounding_error)[at] = from_float<T>(value - to_float(rounded));
   }
 
   HOPFIELD_DEVICE void save_sums(const QueryPlace& place, int64_t step, int band, int half) const {
     if (f_.out.saved.sums == nullptr || lane_index() % 4 != 0) return;
-    float* to = f_.out.saved.sums + 2 * (step * all_rows() + place.row);
+    float* to = f_.saved_sums(place.row, step);
     to[0] = largest_[band][half];
     to[1] = sum_[band][half];
   }
@@ -252,7 +243,7 @@ class QueryTile {
 
   /// From scores to exponentials; what was summed before is made relative to the new largest score.
   HOPFIELD_DEVICE void find_weights(Scores& weights) {
-    for_rows<kBands<T, room>>([&](int band, int half, int) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
       float& largest_before = largest_[band][half];
       float largest = largest_before;
       HOPFIELD_UNROLL
@@ -268,7 +259,7 @@ class QueryTile {
       largest_before = largest;
       sum_[band][half] *= factor;
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         sums_[band][t][2 * half] *= factor;
         sums_[band][t][2 * half + 1] *= factor;
       }
@@ -284,16 +275,17 @@ class QueryTile {
   const RetrieveForward& f_;
   const RetrieveSet& set_;
   Patterns& patterns_;
-  const int rest_;   ///< elements from a query to what rounding left of it, or 0
-  const int depth_;  ///< up to whole products
+  const int rounding_error_;  ///< elements from a query to what rounding left of it, or 0
+  const int depth_;           ///< up to whole products
   // Of the warp, in shared memory.
   T* queries_;
   QueryPlace* places_;
   QueryProgress* progress_;
   // Of the lane's rows: of the association at hand, the largest score so far in units of log 2, and the sum of
   // exponentials of the lane's own keys.
-  float beta_[kBands<T, room>][2] = {}, largest_[kBands<T, room>][2] = {}, sum_[kBands<T, room>][2] = {};
-  float sums_[kBands<T, room>][room / 8][4] = {};
+  float beta_[kBands<T, padded_width>][2] = {}, largest_[kBands<T, padded_width>][2] = {},
+                        sum_[kBands<T, padded_width>][2] = {};
+  float sums_[kBands<T, padded_width>][padded_width / 8][4] = {};
 };
 
 }  // namespace hopfield::kernels::cuda

@@ -15,10 +15,10 @@ struct Sweeps {
 /// The tiles of a set's patterns, `keys` of them each. Either they stream through shared memory, sweep after sweep: the
 /// first tiles of the next sweep are fetched while the last of this one are worked on, and the last `kept` tiles stay.
 /// Or they are resident: all of them stay, and each warp takes them when it likes.
-template <class T, int room, int keys, int kept>
+template <class T, int padded_width, int keys, int kept>
 class PatternStream {
  public:
-  static constexpr int kPitch = kRetrievePitch<T, room>;
+  static constexpr int kPitch = kRetrievePitch<T, padded_width>;
   static constexpr int kStages = 3, kAhead = kStages - kept;
   static constexpr int kTileBytes = keys * kPitch * static_cast<int>(sizeof(T)), kBytes = kStages * kTileBytes;
 

@@ -13,17 +13,17 @@ constexpr int kRetrieveThreads = 32 * kRetrieveWarps;
 
 /// Bands of 16 rows that a warp has. What it reads of a tile serves all of them: with one band, reading shared memory
 /// would take longer than the products.
-template <class T, int room>
-constexpr int kBands = room <= 128 ? 2 : 1;
+template <class T, int padded_width>
+constexpr int kBands = padded_width <= 128 ? 2 : 1;
 
 /// Rows of a warp.
-template <class T, int room>
-constexpr int kWarpRows = 16 * kBands<T, room>;
+template <class T, int padded_width>
+constexpr int kWarpRows = 16 * kBands<T, padded_width>;
 
 /// Elements from row to row in shared memory, 4 banks further each row: what a warp reads together lies in different
 /// banks.
-template <class T, int room>
-constexpr int kRetrievePitch = room + 16 / static_cast<int>(sizeof(T));
+template <class T, int padded_width>
+constexpr int kRetrievePitch = padded_width + 16 / static_cast<int>(sizeof(T));
 
 /// Features that a product takes at once.
 template <class T>
@@ -47,11 +47,11 @@ HOPFIELD_DEVICE void clear(Fragments<bands, eighths>& c) {
 }
 
 /// c += products of the warp's rows with those of a tile, over `width` features.
-/// @param rest  elements from a row to what rounding to 16 bits left of it; 0: nothing
-template <class T, int room, int bands, int eighths>
-HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, int rest, const T* tile, int width,
-                                   bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>;
+/// @param rounding_error  elements from a row to what rounding to 16 bits left of it; 0: nothing
+template <class T, int padded_width, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, int rounding_error, const T* tile,
+                                   int width, bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, padded_width>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
@@ -62,7 +62,7 @@ HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, 
       HOPFIELD_UNROLL
       for (int band = 0; band < bands; ++band) {
         ldmatrix(a[band], x + 16 * band * kPitch + k);
-        if (rest != 0) ldmatrix(more[band], x + 16 * band * kPitch + rest + k);
+        if (rounding_error != 0) ldmatrix(more[band], x + 16 * band * kPitch + rounding_error + k);
       }
       HOPFIELD_UNROLL
       for (int j = 0; j < eighths; j += 2) {
@@ -71,7 +71,7 @@ HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, 
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
         HOPFIELD_UNROLL
         for (int band = 0; band < bands; ++band) {
-          if (rest != 0) {
+          if (rounding_error != 0) {
             mma_m16n8k16<T>(c[band][j], more[band], left);
             mma_m16n8k16<T>(c[band][j + 1], more[band], right);
           }
@@ -119,10 +119,10 @@ constexpr int kEighthsAtOnce = 4;
 
 /// sums[band][t] += weights times features 8 t .. of a tile's rows, where 8 t < width; beyond, anything. The weights
 /// are where multiply_rows() left its products.
-template <class T, int room, int bands, int eighths>
-HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fragments<bands, eighths>& weights,
-                                      const T* tile, int width, bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>;
+template <class T, int padded_width, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_weights(Fragments<bands, padded_width / 8>& sums,
+                                      const Fragments<bands, eighths>& weights, const T* tile, int width, bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, padded_width>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
@@ -136,7 +136,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
         a[i / 4][i % 4] = pack_pair<T>(w[2 * (i % 2)], w[2 * (i % 2) + 1]);
       }
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; t += 2) {
+      for (int t = 0; t < padded_width / 8; t += 2) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         uint32_t b[4];
         ldmatrix_transposed(b, y + 8 * j * kPitch + 8 * t);
@@ -160,7 +160,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
         rows.lower[n] = shuffle(weights[band][j + n / 8][2 + n % 2], lane);
       }
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         rows.multiply_add(sums[band][t], tile + 8 * j * kPitch + 8 * t + 2 * column, kPitch, 16);
       }
@@ -177,7 +177,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
       }
       const float* y = tile + (8 * j + 2 * column) * kPitch + g;
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         const Tf32Pair b(y[8 * t], y[kPitch + 8 * t]);
         HOPFIELD_UNROLL

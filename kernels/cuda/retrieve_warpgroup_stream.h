@@ -3,33 +3,31 @@
 // Tiles of stored patterns and values on their way through shared memory: one thread fetches them, association after
 // association without a pause, and two warpgroups multiply with them.
 
-#include <kernels/cuda/retrieve_set.h>
+#include <kernels/cuda/retrieve_forward.h>
 #include <kernels/cuda/tensor_copy.h>
 #include <kernels/cuda/warpgroup_mma.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything the kernel gets.
-struct WarpgroupForward {
-  TensorMap stored, values;
-  RetrieveCall call;
-  RetrieveOutputs out;
-  RetrieveSets sets;
-  int64_t saved_row;
+/// What the kernel is given.
+struct WarpgroupForward : RetrieveForward {
+  TensorMap stored{}, values{};
+
+  using RetrieveForward::RetrieveForward;
 };
 
 /// Shared memory of a block, in bytes from a multiple of kTileAlignment on.
-template <int room>
+template <int padded_width>
 struct WarpgroupShared {
   /// Warpgroups that multiply, and the queries of each.
   static constexpr int kGroups = 2, kQueries = 64;
   /// Patterns of a tile, and the 64 features wide pieces it is copied in.
-  static constexpr int kKeys = 128, kPieces = room / kTileColumns;
+  static constexpr int kKeys = 128, kPieces = padded_width / kTileColumns;
   static constexpr int kQueryPiece = kQueries * kTileRowBytes, kPatternPiece = kKeys * kTileRowBytes;
   static constexpr int kTile = kPieces * kPatternPiece;
   /// So many tiles that copies go on while the warpgroups turn from one association to the next; nothing else wants the
   /// room.
-  static constexpr int kStages = room > 64 ? 5 : 8;
+  static constexpr int kStages = padded_width > 64 ? 5 : 8;
 
   static constexpr int kPatterns = kGroups * kPieces * kQueryPiece;
   static constexpr int kFull = kPatterns + kStages * kTile;
@@ -77,10 +75,10 @@ struct RingPlace {
 
 /// Fetches a set's patterns over and over. Those of the next association do not depend on its queries, so that copies
 /// go on where the warpgroups turn from one to the next.
-template <int room>
+template <int padded_width>
 HOPFIELD_DEVICE void fetch_patterns(const WarpgroupForward& f, const RetrieveSet& set,
-                                    const WarpgroupShared<room>& shared) {
-  using Shared = WarpgroupShared<room>;
+                                    const WarpgroupShared<padded_width>& shared) {
+  using Shared = WarpgroupShared<padded_width>;
   const auto& call = f.call;
   RingPlace<Shared::kStages> place;
   const auto fetch = [&](const TensorMap* map, const Strided& tensor, int first) {
@@ -107,10 +105,10 @@ HOPFIELD_DEVICE void fetch_patterns(const WarpgroupForward& f, const RetrieveSet
 }
 
 /// The tiles as a warpgroup gets them.
-template <int room>
+template <int padded_width>
 class TileReader {
  public:
-  HOPFIELD_DEVICE explicit TileReader(const WarpgroupShared<room>& shared) : shared_(shared) {}
+  HOPFIELD_DEVICE explicit TileReader(const WarpgroupShared<padded_width>& shared) : shared_(shared) {}
 
   /// The stage of the next tile, which is there.
   HOPFIELD_DEVICE int bring() {
@@ -126,8 +124,8 @@ class TileReader {
   }
 
  private:
-  const WarpgroupShared<room>& shared_;
-  RingPlace<WarpgroupShared<room>::kStages> place_;
+  const WarpgroupShared<padded_width>& shared_;
+  RingPlace<WarpgroupShared<padded_width>::kStages> place_;
 };
 
 }  // namespace hopfield::kernels::cuda

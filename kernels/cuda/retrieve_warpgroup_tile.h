@@ -38,18 +38,19 @@ struct GroupRow {
 };
 
 /// A lane's scores of a tile, 8 keys to an entry, and its weights, 16 keys to an entry.
-template <int room>
-using GroupScores = float[WarpgroupShared<room>::kKeys / 8][4];
-template <int room>
-using GroupWeights = uint32_t[WarpgroupShared<room>::kKeys / 16][4];
+template <int padded_width>
+using GroupScores = float[WarpgroupShared<padded_width>::kKeys / 8][4];
+template <int padded_width>
+using GroupWeights = uint32_t[WarpgroupShared<padded_width>::kKeys / 16][4];
 
 /// Starts the products of the queries with the stored patterns of a tile.
-template <int room>
-HOPFIELD_DEVICE void start_scores(GroupScores<room>& scores, const unsigned char* queries, const unsigned char* tile) {
-  using Shared = WarpgroupShared<room>;
+template <int padded_width>
+HOPFIELD_DEVICE void start_scores(GroupScores<padded_width>& scores, const unsigned char* queries,
+                                  const unsigned char* tile) {
+  using Shared = WarpgroupShared<padded_width>;
   const auto a = tile_operand(queries), b = tile_operand(tile);
   HOPFIELD_UNROLL
-  for (int k = 0; k < room / 16; ++k) {
+  for (int k = 0; k < padded_width / 16; ++k) {
     const int piece = k / 4, bytes = k % 4 * 32;
     multiply_async<TileView::columns>(scores, operand_behind(a, piece * Shared::kQueryPiece + bytes),
                                       operand_behind(b, piece * Shared::kPatternPiece + bytes), k > 0);
@@ -58,10 +59,10 @@ HOPFIELD_DEVICE void start_scores(GroupScores<room>& scores, const unsigned char
 }
 
 /// Starts those of the weights with the rows of the same tile, or of one of values.
-template <int room>
-HOPFIELD_DEVICE void start_sums(float (&sums)[room / 8][4], const GroupWeights<room>& weights,
+template <int padded_width>
+HOPFIELD_DEVICE void start_sums(float (&sums)[padded_width / 8][4], const GroupWeights<padded_width>& weights,
                                 const unsigned char* tile, bool adds) {
-  using Shared = WarpgroupShared<room>;
+  using Shared = WarpgroupShared<padded_width>;
   const auto b = tile_operand(tile, Shared::kPatternPiece);
   HOPFIELD_UNROLL
   for (int k = 0; k < Shared::kKeys / 16; ++k) {
