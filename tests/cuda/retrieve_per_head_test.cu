@@ -1,101 +1,34 @@
-// The stop rule that looks at whole heads against the formula in float64.
+// Retrieval with the stop rule per_head against the formula in float64.
 
-#include "retrieve_case.h"
+#include "retrieve_cases.h"
 
 namespace hopfield::kernels::cuda {
 namespace {
 
-struct Found {
-  std::vector<double> output, state, logsumexp, residual, scores;
-  std::vector<int64_t> steps;
+using hopfield::testing::PlainAssociation;
+
+struct Found : PlainResult {
   std::vector<uint8_t> converged;
 };
-
-/// |P_t - P_{t-1}| of each head: the largest of the batch.
-std::vector<double> changes(const Retrieval& r, const std::vector<Association>& now,
-                            const std::vector<Association>& before) {
-  std::vector<double> largest(static_cast<size_t>(r.heads), 0);
-  for (int64_t sample = 0; sample < r.batch * r.heads; ++sample) {
-    double square = 0;
-    for (int64_t row = sample * r.queries; row < (sample + 1) * r.queries; ++row) {
-      double of_row = 0;
-      for (size_t i = 0; i < now[row].weights.size(); ++i) {
-        const double change = now[row].weights[i] - before[row].weights[i];
-        of_row += change * change;
-      }
-      if (std::isfinite(of_row)) square += of_row;
-    }
-    auto& of_head = largest[static_cast<size_t>(sample % r.heads)];
-    of_head = std::max(of_head, std::sqrt(square));
-  }
-  return largest;
-}
-
-/// @param made  updates of each head, where not to be found out; or empty
-Found formula(const Retrieval& r, const Patterns& p, const std::vector<int64_t>& made) {
-  const auto rows = static_cast<size_t>(r.rows()), depth = static_cast<size_t>(r.depth);
-  const auto head_of = [&](size_t row) { return static_cast<int64_t>(row) / r.queries % r.heads; };
-  std::vector<std::vector<double>> states(rows);
-  for (size_t i = 0; i < rows; ++i) states[i].assign(&p.state[i * depth], &p.state[i * depth] + depth);
-  std::vector<int64_t> steps(static_cast<size_t>(r.heads), -1);
-  std::vector<double> residuals(static_cast<size_t>(r.heads), std::nan(""));
-  std::vector<Association> now, before;
-  for (int64_t step = 0; step <= r.steps; ++step) {
-    before = std::move(now);
-    now.clear();
-    for (size_t i = 0; i < rows; ++i) now.push_back(associate(r, p, static_cast<int64_t>(i), states[i], false));
-    const auto norms = step > 0 ? changes(r, now, before) : residuals;
-    for (int64_t h = 0; h < r.heads; ++h) {
-      if (steps[h] >= 0) continue;
-      residuals[h] = norms[h];
-      const bool small = step > 0 && r.eps_of(h) > 0 && norms[h] <= r.eps_of(h);
-      if (made.empty() ? small || step >= r.steps_of(h) : step == made[h]) steps[h] = step;
-    }
-    for (size_t i = 0; i < rows; ++i) {
-      if (steps[head_of(i)] < 0 && now[i].logsumexp != -kInfinity) states[i] = now[i].read;
-    }
-  }
-  Found found;
-  found.scores.assign(static_cast<size_t>(r.heads * r.queries * (r.bags.empty() ? r.batch : 1) * r.all_keys()), 0.0);
-  for (size_t i = 0; i < rows; ++i) {
-    const auto row = static_cast<int64_t>(i), h = head_of(i);
-    const auto last = associate(r, p, row, states[i], true);
-    const bool dead = last.logsumexp == -kInfinity;
-    found.output.insert(found.output.end(), last.read.begin(), last.read.end());
-    found.state.insert(found.state.end(), states[i].begin(), states[i].end());
-    found.logsumexp.push_back(last.logsumexp);
-    found.residual.push_back(dead ? 0 : residuals[h]);
-    found.steps.push_back(dead ? 0 : steps[h]);
-    found.converged.push_back(found.residual.back() <= r.eps_of(h) ? 1 : 0);
-    const auto first = r.range(row / (r.heads * r.queries)).first;
-    for (int64_t key = 0; key < static_cast<int64_t>(last.scores.size()); ++key) {
-      const auto at = r.bags.empty() ? row * r.keys + key : ((first + key) * r.heads + h) * r.queries + row % r.queries;
-      found.scores[static_cast<size_t>(at)] = last.scores[static_cast<size_t>(key)];
-    }
-  }
-  return found;
-}
-
-/// States of all rows after `step` updates, where they are still.
-std::vector<double> plane(const RetrievalOnDevice& device, int64_t step) {
-  const auto size = device.rows() * static_cast<size_t>(device.call.depth);
-  return device.download_floats(device.out.states + static_cast<size_t>(step % 2) * size, size);
-}
 
 Found results(const Retrieval& r, const RetrievalOnDevice& device) {
   const auto& out = device.out;
   const auto rows = device.rows(), depth = static_cast<size_t>(r.depth);
   Found found;
-  found.output = device.download_typed(out.output, rows * static_cast<size_t>(r.value_width()));
+  found.output = device.download(out.output, r.value_width());
   found.logsumexp = device.download_floats(out.logsumexp, rows);
   found.residual = device.download_floats(out.residual, rows);
   found.scores = device.download_floats(out.scores, device.scores_size());
   found.steps = device.download(out.steps, rows);
-  found.converged = device.download(out.converged, rows);
-  const std::vector<double> planes[] = {plane(device, 0), plane(device, 1)};
-  for (size_t i = 0; i < rows * depth; ++i) found.state.push_back(planes[found.steps[i / depth] % 2][i]);
+  found.converged = device.download_converged();
+  if (r.steps > 0) {
+    const std::vector<double> states[] = {device.download_states(0), device.download_states(1)};
+    for (size_t i = 0; i < rows * depth; ++i) found.state.push_back(states[found.steps[i / depth] % 2][i]);
+  } else {
+    found.state = device.download_states();
+  }
   // What is written in the type is the same, rounded; what is saved stands still from the end on.
-  const auto typed = device.download_typed(out.state, rows * depth);
+  const auto typed = device.download(out.state, r.depth);
   for (size_t i = 0; i < typed.size(); ++i) {
     if (std::isnan(found.state[i])) continue;
     EXPECT_EQ(typed[i], rounded(static_cast<float>(found.state[i]), r.type)) << i;
@@ -112,7 +45,7 @@ Found results(const Retrieval& r, const RetrievalOnDevice& device) {
   return found;
 }
 
-Found run(const Retrieval& r, const Patterns& p) {
+Found run(const Retrieval& r, const PlainCall& p) {
   const RetrievalOnDevice device(r, p);
   device.forward();
   return results(r, device);
@@ -124,7 +57,7 @@ double tolerance_of(ElementType type) {
 }
 
 /// Returns what the device found.
-Found check(const Retrieval& r, const Patterns& p) {
+Found check(const Retrieval& r, const PlainCall& p) {
   const auto found = run(r, p);
   const bool exact = r.type == ElementType::float32;
   // Where a threshold is met is a matter of the last bits with numbers of 16.
@@ -133,7 +66,7 @@ Found check(const Retrieval& r, const Patterns& p) {
     auto& of_head = made[static_cast<size_t>(static_cast<int64_t>(i) / r.queries % r.heads)];
     of_head = std::max(of_head, found.steps[i]);
   }
-  const auto reference = formula(r, p, exact ? std::vector<int64_t>() : made);
+  const auto reference = PlainOracle(p).forward(false, exact ? std::vector<int64_t>() : made);
   const double tolerance = tolerance_of(r.type);
   EXPECT_EQ(found.steps, reference.steps);
   expect_near(found.output, reference.output, tolerance, "output");
@@ -153,12 +86,12 @@ Found check(const Retrieval& r, const Patterns& p) {
 }
 Found check(const Retrieval& r) { return check(r, draw(r)); }
 
-class CudaRetrieveHeadSteps : public CudaOfTypes {
+class CudaRetrievePerHead : public CudaOfTypes {
  protected:
   /// Heads that stop after different numbers of steps: as they change no more, or after their last.
   static Retrieval sample() {
     auto r = CudaOfTypes::sample();
-    r.compares_heads = true;
+    r.per_head = true;
     r.batch = 2;
     r.heads = 4;
     r.steps = 12;
@@ -169,7 +102,7 @@ class CudaRetrieveHeadSteps : public CudaOfTypes {
   }
 };
 
-TEST_P(CudaRetrieveHeadSteps, HeadsStopOneByOne) {
+TEST_P(CudaRetrievePerHead, HeadsStopOneByOne) {
   const auto r = sample();
   const auto found = check(r);
   const auto of_head = [&](int64_t h) { return found.steps[static_cast<size_t>(h * r.queries)]; };
@@ -180,7 +113,7 @@ TEST_P(CudaRetrieveHeadSteps, HeadsStopOneByOne) {
   EXPECT_EQ(of_head(3), 1);
 }
 
-TEST_P(CudaRetrieveHeadSteps, TheSlowestOfTheBatchDecides) {
+TEST_P(CudaRetrievePerHead, TheSlowestOfTheBatchDecides) {
   auto r = sample();
   r.eps_of_heads = {};
   r.steps_of_heads = {};
@@ -188,7 +121,7 @@ TEST_P(CudaRetrieveHeadSteps, TheSlowestOfTheBatchDecides) {
   auto p = draw(r);
   // Equal patterns: no query changes what it attends to.
   const auto half = static_cast<int64_t>(p.stored.size()) / 2;
-  for (int64_t i = 0; i < half; ++i) p.stored[i] = p.stored[i % r.depth];
+  for (int64_t i = 0; i < half; ++i) p.stored[i] = p.stored[i % p.call.stored.row];
   const auto found = check(r, p);
   EXPECT_GT(found.steps.front(), 1);
   EXPECT_EQ(found.steps.front(), found.steps[found.steps.size() / 2]);
@@ -196,7 +129,7 @@ TEST_P(CudaRetrieveHeadSteps, TheSlowestOfTheBatchDecides) {
   check(r, p);
 }
 
-TEST_P(CudaRetrieveHeadSteps, TilesOfSeveralSamplesAndSamplesOfSeveralTiles) {
+TEST_P(CudaRetrievePerHead, TilesOfSeveralSamplesAndSamplesOfSeveralTiles) {
   for (const bool all_heads : {false, true}) {
     for (const int64_t queries : {13, 64, 150}) {
       auto r = sample();
@@ -216,47 +149,39 @@ TEST_P(CudaRetrieveHeadSteps, TilesOfSeveralSamplesAndSamplesOfSeveralTiles) {
   }
 }
 
-TEST_P(CudaRetrieveHeadSteps, MasksAndDeadQueries) {
-  for (const auto kind : {ScoreMask::Kind::boolean, ScoreMask::Kind::float32}) {
-    auto r = sample();
-    r.mask = kind;
-    r.shared_batch = kind == ScoreMask::Kind::boolean;
-    r.width = 20;
-    r.steps = 5;
-    r.steps_of_heads = {5, 5, 3, 0};
-    check(r);
-  }
+TEST_P(CudaRetrievePerHead, FollowsTheFormula) {
+  for_retrieve_cases(CudaOfTypes::sample(), [](Retrieval r) {
+    if (r.steps == 0) return check(r);
+    const auto of_heads = sample();
+    r.per_head = true;
+    r.eps_of_heads = of_heads.eps_of_heads;
+    if (r.heads == 1) {
+      r.steps = 2;
+      r.steps_of_heads = {2};
+      r.eps_of_heads = {1e-4f};
+      return check(r);
+    }
+    r.beta = of_heads.beta;
+    r.heads = of_heads.heads;
+    r.steps = of_heads.steps;
+    r.steps_of_heads = of_heads.steps_of_heads;
+    if (r.mask != ScoreMask::Kind::none) {
+      r.steps = 5;
+      r.steps_of_heads = {5, 5, 3, 0};
+    }
+    return check(r);
+  });
 }
 
-TEST_P(CudaRetrieveHeadSteps, RaggedPatterns) {
-  auto r = sample();
-  r.batch = 4;
-  r.bags = {3, 0, 70, 33};
-  r.width = 6;
-  check(r);
-  r.shared_heads = r.key_bias = true;
-  r.bags = {0, 0, 0, 0};
-  check(r);
-  r.bags = {30, 1, 0, 18};
-  check(r);
-}
-
-TEST_P(CudaRetrieveHeadSteps, ExcludedKeysMayBeAnything) {
-  auto r = sample();
-  r.key_bias = true;
-  r.dropout = 0.3f;
-  check(r);
-}
-
-TEST_P(CudaRetrieveHeadSteps, RowsThatAreNotNumbersStopNobody) {
+TEST_P(CudaRetrievePerHead, RowsThatAreNotNumbersStopNobody) {
   auto r = sample();
   auto p = draw(r);
-  p.state[static_cast<size_t>(2 * r.depth)] = std::nan("");
+  p.state[static_cast<size_t>(2 * p.call.state.row)] = std::nan("");
   const auto found = check(r, p);
   EXPECT_GT(found.steps.front(), 1);
 }
 
-TEST_P(CudaRetrieveHeadSteps, ComparesWithoutThreshold) {
+TEST_P(CudaRetrievePerHead, ComparesWithoutThreshold) {
   auto r = sample();
   r.eps_of_heads = {};
   r.steps_of_heads = {3, 1, 0, 2};
@@ -264,7 +189,7 @@ TEST_P(CudaRetrieveHeadSteps, ComparesWithoutThreshold) {
   check(r);
 }
 
-TEST_P(CudaRetrieveHeadSteps, NoStepsAtAll) {
+TEST_P(CudaRetrievePerHead, NoStepsAtAll) {
   auto r = sample();
   r.steps_of_heads = {0, 0, 0, 0};
   check(r);
@@ -278,15 +203,16 @@ double check_residuals(const Retrieval& r, double tolerance) {
   const RetrievalOnDevice device(r, p);
   device.forward();
   const auto found = results(r, device);
-  std::vector<Association> associations[2];
+  const PlainOracle oracle(p);
+  std::vector<PlainAssociation> associations[2];
   for (int back = 0; back < 2; ++back) {
-    const auto states = plane(device, r.steps - back);
+    const auto states = device.download_states((r.steps - back) % 2);
     for (int64_t row = 0; row < r.rows(); ++row) {
       const auto* state = &states[static_cast<size_t>(row * r.depth)];
-      associations[back].push_back(associate(r, p, row, {state, state + r.depth}, false));
+      associations[back].push_back(oracle.associate(row, {state, state + r.depth}, false));
     }
   }
-  const auto reference = changes(r, associations[0], associations[1]);
+  const auto reference = oracle.changes(associations[0], associations[1]);
   double smallest = kInfinity;
   for (int64_t row = 0; row < r.rows(); ++row) {
     if (found.steps[row] < r.steps) continue;  // stood still to the last bit
@@ -298,7 +224,7 @@ double check_residuals(const Retrieval& r, double tolerance) {
   return smallest;
 }
 
-TEST_P(CudaRetrieveHeadSteps, ResidualsHaveTheirDigits) {
+TEST_P(CudaRetrievePerHead, ResidualsHaveTheirDigits) {
   double smallest = 1;
   for (int64_t steps = 1; steps < 9; ++steps) {
     auto r = sample();
@@ -317,7 +243,7 @@ TEST_P(CudaRetrieveHeadSteps, ResidualsHaveTheirDigits) {
   EXPECT_LT(smallest, 1e-5);
 }
 
-TEST_P(CudaRetrieveHeadSteps, TheSameBitsInTheSameRoom) {
+TEST_P(CudaRetrievePerHead, TheSameBitsInTheSameMemory) {
   auto r = sample();
   r.queries = 150;
   r.keys = 20;
@@ -339,22 +265,7 @@ TEST_P(CudaRetrieveHeadSteps, TheSameBitsInTheSameRoom) {
   }
 }
 
-TEST_P(CudaRetrieveHeadSteps, WidthsUpToTheMost) {
-  for (const int64_t depth : {1, 17, 100, 256}) {
-    auto r = sample();
-    r.batch = 1;
-    r.heads = 1;
-    r.depth = depth;
-    r.width = depth == 17 ? 129 : 0;
-    r.steps = 2;
-    r.eps_of_heads = {1e-4f};
-    r.steps_of_heads = {2};
-    r.beta = 1 / std::sqrt(static_cast<double>(depth));
-    check(r);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Types, CudaRetrieveHeadSteps, all_types());
+INSTANTIATE_TEST_SUITE_P(Types, CudaRetrievePerHead, all_types());
 
 }  // namespace
 }  // namespace hopfield::kernels::cuda
