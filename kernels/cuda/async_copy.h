@@ -7,10 +7,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/async_copy.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 /// The address that instructions on shared memory take.

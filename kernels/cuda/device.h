@@ -5,9 +5,7 @@
 // instruction it stands for; any other compiler to a call of the tests' runtime (tests/support/cuda_on_host), which
 // runs the same kernels on the CPU under the sanitizers. Blocks are one-dimensional and made of whole warps.
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/device.h>
-#endif
+#include <kernels/cuda/host.h>
 
 #if defined(__CUDACC__)
 #define HOPFIELD_KERNEL __global__

@@ -1,16 +1,13 @@
 #pragma once
 
 #include <kernels/cuda/cuda_stream.h>
+#include <kernels/cuda/host.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <tuple>
 #include <utility>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/launch.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 

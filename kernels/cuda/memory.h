@@ -9,10 +9,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/memory.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 /// 16 bytes that are read or written at once.

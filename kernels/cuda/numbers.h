@@ -4,14 +4,9 @@
 
 #include <kernels/cuda/device.h>
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/numbers.h>
-
-#include <cmath>
-#endif
 
 namespace hopfield::kernels::cuda {
 

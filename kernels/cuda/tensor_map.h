@@ -2,12 +2,10 @@
 
 // Tensors in global memory as the hardware that copies tiles of them wants them described. The host's view.
 
+#include <kernels/cuda/host.h>
+
 #include <cstdint>
 #include <string>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/tensor_copy.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 

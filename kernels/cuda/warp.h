@@ -7,10 +7,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/warp.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 /// The value of lane `lane_index() ^ mask`.

@@ -16,10 +16,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/warpgroup.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 constexpr int kWarpgroup = 128;
