@@ -6,6 +6,7 @@
 
 #include <kernels/cuda/pool_workspace.h>
 #include <kernels/cuda/products.h>
+#include <kernels/cuda/reductions.h>
 #include <kernels/cuda/row_copy.h>
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 // round.
 
 #include <kernels/cuda/products.h>
+#include <kernels/cuda/reductions.h>
 
 namespace hopfield::kernels::cuda {
 

@@ -2,6 +2,7 @@
 
 // A warpgroup's queries on their way through all steps.
 
+#include <kernels/cuda/memory.h>
 #include <kernels/cuda/retrieve_warpgroup_tile.h>
 
 namespace hopfield::kernels::cuda {

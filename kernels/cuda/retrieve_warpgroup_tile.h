@@ -2,7 +2,8 @@
 
 // Products of a warpgroup's 64 queries with a tile of patterns in shared memory, and the softmax in between.
 
-#include <kernels/cuda/products.h>
+#include <kernels/cuda/numbers.h>
+#include <kernels/cuda/reductions.h>
 #include <kernels/cuda/retrieve_warpgroup_stream.h>
 
 #include <cmath>
