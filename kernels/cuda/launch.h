@@ -16,7 +16,7 @@ struct LaunchShape {
   int64_t block;            // threads, whole warps
   size_t shared_bytes = 0;  // of a block
   int64_t cluster = 1;      // blocks of a cluster, along the grid's first extent; more than 1 needs sm_90
-  bool overlap = false;     // may begin before the preceding launch of the stream has ended: see grid_dependency_wait()
+  bool overlap = false;     // it may begin before the preceding launch of the stream ends: see grid_dependency_wait()
 };
 
 /// What a block may ask for on the current device.
@@ -31,7 +31,7 @@ struct DeviceLimits {
 #if defined(__CUDACC__)
 DeviceLimits device_limits();
 
-/// Whether the current device has room for a cluster.
+/// Whether the current device can run a cluster of this shape.
 bool cluster_fits(const void* kernel, const LaunchShape& shape);
 
 /// Implementation of launch().

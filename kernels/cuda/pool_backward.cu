@@ -4,44 +4,47 @@
 #include <kernels/cuda/pool_dispatch.h>
 #include <kernels/cuda/pool_stream.h>
 
-// The formulas are those of kernels/cpu/backward_tile.h: an association at a time, the last first. A pass over the bag
-// gives dS Y, from which a bag's last block finds the gradient of the state before and prepares the pass before; the
-// weights P and dS of all steps are kept, and one last pass turns them into the instances' gradient.
+// The associations are taken back one at a time, the last one first. P are the weights of an association, dP their
+// gradient, and dS = P (dP - D) that of the scores, with D = sum(P dP) over the instances Y. A pass over the bag gives
+// dS Y. From it, the block that finishes last in the bag finds the gradient of the state before the association, and
+// prepares the next pass. P and dS of all associations are kept, and one last pass turns them into the gradient of the
+// instances: pool_backward_instances.cu.
 
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Whether a gradient passes the row's update after `step`.
+/// Whether a gradient passes the row's update number `step`.
 HOPFIELD_DEVICE bool passes(const PoolBackward& b, int64_t row, int64_t step) {
   return step < b.g.steps[row] && step >= b.g.steps[row] - b.g.last_steps;
 }
 
 enum class Kind { incoming, mapped };
 
-/// The first row of a group among all rows of its bag in the last pass: [count, room].
+/// A group's rows among all rows that the last pass multiplies with [count, padded width]: the gradient of what the
+/// association of `step` read out, or its queries W^T xi.
 HOPFIELD_DEVICE float* rows_of(const PoolBackward& b, const RowGroup& group, int64_t step, Kind kind) {
   const int64_t in_bag = b.call.heads * b.call.queries;
   const int64_t place = (2 * step + (kind == Kind::mapped ? 1 : 0)) * in_bag + group.first - group.bag * in_bag;
   return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * pool_padded_width(b.call);
 }
 
-/// A row's state before the association of `step`.
+/// A row's state in the association of `step`.
 HOPFIELD_DEVICE const float* state_of(const PoolBackward& b, const RowGroup& group, int64_t row, int64_t step) {
   const auto& call = b.call;
   if (step > 0) return floats(b.g.saved.states) + ((step - 1) * row_count(call) + row) * call.depth;
   return first_state(call, group, row);
 }
 
-/// The mean instance that a row's association of `step` found.
+/// The mean instance that a row's association of `step` read out.
 HOPFIELD_DEVICE const float* mean_of(const PoolBackward& b, int64_t row, int64_t step) {
   const auto& call = b.call;
   if (step == call.most_steps) return b.g.saved.output + row * call.width;
   return b.g.saved.means + (step * row_count(call) + row) * call.width;
 }
 
-/// Prepares the association that made the output (step T) or the state after `step`: its state times W, the
-/// gradient of what it gave, and the mean that dP is compared with. By one block of the row group. `shared`: 16 depth
-/// floats.
+/// Prepares the pass of association `step`: writes its queries W^T xi, the gradient of what it read out, and D. Called
+/// by one block of the row group.
+/// @param shared  16 depth floats of shared memory
 HOPFIELD_DEVICE void begin_step(const PoolBackward& b, const RowGroup& group, int64_t step, float* shared) {
   const auto& call = b.call;
   const auto all_rows = row_count(call), depth = call.depth;
@@ -82,7 +85,7 @@ HOPFIELD_DEVICE void begin_step(const PoolBackward& b, const RowGroup& group, in
   }
 }
 
-/// Before the first pass. A block for each row group; `shared` as for begin_step().
+/// Prepares the first pass: a block for each row group.
 HOPFIELD_KERNEL void prepare_backward(PoolBackward b) {
   const auto& call = b.call;
   const int groups = pool_row_groups(call);
@@ -97,7 +100,7 @@ HOPFIELD_KERNEL void prepare_backward(PoolBackward b) {
   begin_step(b, group, call.most_steps, shared_memory<float>());
 }
 
-/// dS Y of a group's rows after a pass, to g.products. A warp for each row.
+/// Writes dS Y of a group's rows, as a pass has found it, to g.products. A warp for each row.
 HOPFIELD_DEVICE void finish_products(const PoolBackward& b, const RowGroup& group, const Partials& total, int64_t step,
                                      float* products) {
   const auto& call = b.call;
@@ -106,9 +109,9 @@ HOPFIELD_DEVICE void finish_products(const PoolBackward& b, const RowGroup& grou
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
     const auto row = group.first + i;
     const bool takes = last || passes(b, row, step);
-    // A row of dS adds up to 0, but dP and the mean that it is compared with are rounded differently, and what is left
-    // of their difference may be as small as that. So the mean is corrected by the sum that was found: dS by P times
-    // it. Dropout's P is another one than the mean of instances has.
+    // A row of dS should add up to 0. But dP and D are rounded differently, and their difference may be as small as
+    // their errors. So D is corrected by the sum that dS has in fact, and dS by that sum times -P. With dropout there
+    // is no correction: the mean instance has the weights that dropout left, not P.
     const float excess =
         load_fresh(total.sums + kPoolRows + i) + (last && b.g.logsumexp != nullptr ? -b.g.logsumexp[row] : 0.0f);
     const bool corrects = takes && !(last && call.dropout > 0.0f);
@@ -128,7 +131,8 @@ HOPFIELD_DEVICE void finish_products(const PoolBackward& b, const RowGroup& grou
   sync_threads();
 }
 
-/// After a pass: the gradient goes on to the state before. `shared`: 16 depth floats.
+/// Finishes a pass: the gradient of the association's state, and of beta.
+/// @param shared  16 depth floats of shared memory
 HOPFIELD_DEVICE void finish_step(const PoolBackward& b, const RowGroup& group, const Partials& total, int64_t step,
                                  float* shared) {
   const auto& call = b.call;
@@ -148,7 +152,7 @@ HOPFIELD_DEVICE void finish_step(const PoolBackward& b, const RowGroup& group, c
     for (int64_t j = lane_index(); j < depth; j += 32) {
       const float value = shared[i * depth + j];
       share = fused_multiply_add(state[j], value, share);
-      // What came in by way of the state after this update has been spent.
+      // The gradient of the state after this update has been passed on. That of the final state has not.
       float* carried = b.own.carried + row * depth + j;
       *carried = fused_multiply_add(beta, value, last ? *carried : 0.0f);
     }
@@ -161,21 +165,21 @@ HOPFIELD_DEVICE void finish_step(const PoolBackward& b, const RowGroup& group, c
     return;
   }
   for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
-    // The state before the last updates counts as a constant.
+    // The state before the last `last_steps` updates counts as a constant.
     const bool constant = b.g.steps[group.first + i / depth] >= b.g.last_steps;
     floats(b.g.query.data)[group.first * depth + i] = constant ? 0.0f : b.own.carried[group.first * depth + i];
   }
 }
 
-/// What a lane knows of one of its two rows during a pass.
+/// What a lane knows of each of its two rows during a pass.
 struct BackwardRow {
-  bool takes = false;  ///< a gradient comes in
+  bool takes = false;  ///< a gradient passes the association
   float beta = 0.0f, largest = 0.0f, sum = 1.0f, mean = 0.0f;
   float mass = 0.0f;  ///< gradient of the final association's sum
-  float size = 1.0f;  ///< by which the incoming gradient, as a query, was divided
+  float size = 1.0f;  ///< power of two that the incoming gradient, used as a query, was divided by
 };
 
-/// A part of a bag for a row group: dS Y.
+/// The products dS Y of a row group with a part of a bag.
 template <class T, int most_tiles>
 class BackwardPart {
  public:
@@ -220,7 +224,7 @@ class BackwardPart {
     }
     if (warp_index() != 0 || column != 0) return;
     for (int r = 0; r < 2; ++r) {
-      // Sums that are not relative to anything: they merge as they are.
+      // These sums are relative to no largest score. With the same one everywhere, partials are merged as they are.
       store_fresh(target.sums + row_of(r), 0.0f);
       store_fresh(target.sums + kPoolRows + row_of(r), sums.total(0, row_of(r)) * rows_[r].size);
       store_fresh(target.sums + 2 * kPoolRows + row_of(r), 0.0f);
@@ -248,7 +252,7 @@ class BackwardPart {
     return result;
   }
 
-  /// P, as it was read out, and dS.
+  /// P with dropout, and dS.
   struct Entry {
     float p = 0.0f, gradient = 0.0f;
   };
@@ -269,7 +273,8 @@ class BackwardPart {
     return {p * factor, p * (gradient - row.mean)};
   }
 
-  /// P and dS of the calling warp's instances; dS, divided by the row's size, become weights.
+  /// Finds P and dS of the calling warp's instances, keeps both for the last pass, and writes dS, divided by the row's
+  /// size, as weights for all warps.
   HOPFIELD_DEVICE void find(int number) {
     const auto& call = b_.call;
     const bool few = group_.count <= 8;
@@ -313,12 +318,12 @@ class BackwardPart {
   const TileStream<T, kRows> stream_;
   BackwardRow rows_[2];
   float sums_[most_tiles][4] = {};
-  // Of the own instances.
+  // Of the warp's own instances.
   float shift_[2] = {};   ///< sums of weights times means of instances
   float excess_[2] = {};  ///< sums of dS
 };
 
-/// One association: a block for each part and row group.
+/// The pass of an association: a block for each part and row group.
 template <class T, int most_tiles>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(PoolBackward b, int64_t step) {
   const auto& call = b.call;

@@ -6,7 +6,7 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Everything a kernel of the backward pass gets.
+/// What a kernel of the backward pass is given.
 struct PoolBackward {
   PoolCall call;
   Gradients g;
@@ -14,7 +14,7 @@ struct PoolBackward {
   PoolBackwardWorkspace own;
 };
 
-/// Enqueues the last pass, which writes the instances' gradient.
+/// Enqueues the last pass, which writes the gradient of the instances.
 [[nodiscard]] std::string pool_backward_instances(const PoolBackward& b, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

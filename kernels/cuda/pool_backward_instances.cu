@@ -7,7 +7,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Two values in two pieces each for the products of the last pass: bfloat16, since gradients may be of any size.
+/// Two floats, each as the sum of two bfloat16, whose exponents gradients of any size have.
 struct Pieces {
   uint32_t high, low;  ///< two bfloat16 each
   HOPFIELD_DEVICE Pieces(float even, float odd) {
@@ -17,12 +17,13 @@ struct Pieces {
   }
 };
 
-/// A lane's part of a 16 x 16 matrix: [half][row][pair] of row g + 8 row, column 8 half + 2 c + pair.
+/// A lane's part of a 16 x 16 matrix, with g = lane / 4 and c = lane % 4: at[half][i][k] is in row g + 8 i and column
+/// 8 half + 2 c + k.
 struct WeightFragment {
   float at[2][2][2];
 };
 
-/// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, to about 16 bits.
+/// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, exact to about 16 bits.
 HOPFIELD_DEVICE void multiply_add(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   uint32_t a_high[4], a_low[4];
   HOPFIELD_UNROLL
@@ -42,15 +43,16 @@ HOPFIELD_DEVICE void multiply_add(float (&c)[4], const WeightFragment& a, const 
 HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   HOPFIELD_UNROLL
   for (int half = 0; half < 2; ++half) {
-    // Both operands name the reduced index in the same order, any will do: a lane's columns 2 c and 2 c + 1.
+    // The instruction takes the columns c and c + 4 of a lane. Since the order in the sum is free, both operands have
+    // 2 c and 2 c + 1 there.
     const auto& of_half = a.at[half];
     multiply_add_exactly(c, Tf32Pieces({of_half[0][0], of_half[1][0], of_half[0][1], of_half[1][1]}), b[2 * half],
                          b[2 * half + 1]);
   }
 }
 
-/// The gradient of a part's instances: weights of all steps times the rows that they belong to, and LayerNorm's
-/// backward. A warp has a quarter of the width, 16 instances at a time.
+/// The gradient of a part's instances: P and beta dS of all associations times the rows that they belong to, and then
+/// the backward pass of LayerNorm's core. A warp has a quarter of the width, of 16 instances at a time.
 template <class T, int most_tiles>
 class InstancesBackward {
  public:
@@ -58,11 +60,11 @@ class InstancesBackward {
       : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
 
   HOPFIELD_DEVICE void run() {
-    const bool reads = b_.call.map.normalize;  // without a norm, instances do not enter their gradient
+    const bool reads = b_.call.map.normalize;  // without a norm, the gradient does not depend on the instances
     if (reads) stream_.template begin<kStages - 1>();
     for (int number = 0; number < stream_.tiles(); ++number) {
       if (reads) stream_.template bring<kStages - 1>(number);
-      sync_threads();  // norms are found by all warps
+      sync_threads();  // all warps have found the norms of their rows
       for (int first = 0; first < kRows; first += 16) take(number, first);
       sync_threads();
     }
@@ -101,7 +103,7 @@ class InstancesBackward {
     }
   }
 
-  /// Adds `weight(instance, row)` of 16 instances times the 16 rows from `rows` on, of which `left` exist.
+  /// Adds the weights `weight(instance, row)` of 16 instances times the 16 rows from `rows` on, of which `left` exist.
   template <class Weight>
   HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const Weight& weight, const float* rows,
                                 int64_t left) const {
@@ -170,7 +172,7 @@ class InstancesBackward {
         product[i / 2] += sums[t][i] * normalized(first + g + i / 2 * 8, feature);
       }
     }
-    // Over the warps, in their order.
+    // Sums over the warps, in their order.
     float* all = stream_.scratch();  // [2, 16, warps]
     for (int r = 0; r < 2; ++r) {
       mean[r] = quad_sum(mean[r]);

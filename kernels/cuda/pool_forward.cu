@@ -8,7 +8,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// One pass over the bags: update number `step`, or the read-out after all of them.
+/// A pass over the bags: update number `step`, or the read-out after all of them.
 struct Pass {
   int64_t step;
   bool last;
@@ -21,7 +21,7 @@ HOPFIELD_DEVICE bool any_active(const PoolForward& f, const RowGroup& group, int
   return false;
 }
 
-/// W^T xi of a group [16, room].
+/// The queries W^T xi of a group [16, padded width].
 HOPFIELD_DEVICE float* queries_of(const PoolForward& f, const RowGroup& group) {
   const int64_t place = static_cast<int64_t>(group.bag) * pool_row_groups(f.call) + group.number;
   return f.work.queries + place * kPoolRows * pool_padded_width(f.call);
@@ -34,7 +34,7 @@ HOPFIELD_DEVICE void find_queries(const PoolForward& f, const RowGroup& group, c
                    [&](int i, int k, float value) { queries[i * padded_width + k] = value; });
 }
 
-/// Before the first pass. A block for each row group of all bags.
+/// Prepares the first pass: a block for each row group of all bags.
 HOPFIELD_KERNEL void prepare(PoolForward f) {
   const int groups = pool_row_groups(f.call);
   const auto group = row_group(f.call, block_index().x / groups, block_index().x % groups);
@@ -44,7 +44,7 @@ HOPFIELD_KERNEL void prepare(PoolForward f) {
   find_queries(f, group, f.work.states + group.first * f.call.depth);
 }
 
-/// What is found after the last part, in shared memory.
+/// Brings what the last part's block has merged to shared memory.
 HOPFIELD_DEVICE Found collect(const PoolForward& f, const RowGroup& group, const Partials& total) {
   const int padded_width = pool_padded_width(f.call);
   float* memory = shared_memory<float>(kShared);
@@ -58,8 +58,7 @@ HOPFIELD_DEVICE Found collect(const PoolForward& f, const RowGroup& group, const
   return found;
 }
 
-/// One pass: a block for each part and row group. The last block of a group of parts merges them, the last group of a
-/// bag merges the groups and finishes the bag's rows.
+/// A pass: a block for each part and row group. The block that finishes last in a bag updates the bag's rows.
 template <class T, int most_tiles>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(PoolForward f, Pass pass) {
   const auto& call = f.call;
@@ -85,7 +84,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(PoolForwa
   }
 }
 
-/// All passes of the bags that do not stay on chip.
+/// Enqueues all passes of the bags that do not stay on chip.
 template <class T, int most_tiles>
 std::string stream_bags(const PoolForward& f, const OnChip& on_chip, Stream stream) {
   const auto& call = f.call;
@@ -93,7 +92,7 @@ std::string stream_bags(const PoolForward& f, const OnChip& on_chip, Stream stre
   const int64_t groups = pool_row_groups(call);
   auto error = launch(prepare, {{call.batch * groups, 1, 1}, kPoolThreads}, stream, f);
   if (!error.empty()) return error;
-  // A bag that is streamed has more instances than one that stays on chip.
+  // Bags that are streamed have more instances than those that stay on chip, which bounds their number.
   const auto bags = on_chip.sizes == 0 ? call.batch : std::min(call.batch, call.keys / (on_chip.most_instances() + 1));
   const auto parts = call.keys / kPoolPart + bags;
   const LaunchShape shape{{parts * groups, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 1)};
@@ -105,7 +104,7 @@ std::string stream_bags(const PoolForward& f, const OnChip& on_chip, Stream stre
   return {};
 }
 
-/// Shared memory that the passes of one kernel ask for.
+/// Shared memory that a kernel needs to stream.
 template <template <class> class Tiles>
 size_t bytes_to_stream(const PoolCall& call, int sets) {
   return for_instances<Tiles>(

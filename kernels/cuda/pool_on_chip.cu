@@ -9,14 +9,15 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Shared memory of a block, in bytes from its beginning: a slice of the bag, what the tiles' products need, and what
-/// the blocks of the cluster tell each other. Partial means take the place of the queries, which the pass is done with.
+/// Shared memory of a block, in bytes from its beginning: a slice of the bag with what its products need, and what the
+/// blocks of the cluster tell each other. The partial means lie where the queries are during the association.
 template <class T, int rows>
 struct OnChipShared {
   PoolShared<T, rows> slice;
   int partial_means, partial_sums, factors, moving, found_sums, states;
-  int means;  ///< that the block's own rows found, and then the next queries of all rows: a row is the one, then the
-              ///< other
+  /// For the rows of the block's share the mean instances. They are then overwritten, row by row, with the next
+  /// queries, and so are all other rows, by the blocks that have them in their share.
+  int means;
   int total;
 
   HOPFIELD_DEVICE constexpr OnChipShared(int padded_width, int depth, int stages)
@@ -31,8 +32,8 @@ struct OnChipShared {
         total(means + 4 * kPoolRows * padded_width) {}
 };
 
-/// A cluster's work on a row group of a bag. Each block takes a slice of the instances; for what happens between the
-/// associations it looks after every cluster_size()-th row.
+/// The work of a cluster for a row group of a bag. Each block has a slice of the instances. Between two associations,
+/// it updates its share of the rows: every cluster_size()-th.
 template <class T, int most_tiles>
 class ClusterWork {
  public:
@@ -65,7 +66,7 @@ class ClusterWork {
       cluster_sync();
     }
     write_results(f_, group_, share_, found_);
-    cluster_sync();  // others may still read this block's sums
+    cluster_sync();  // other blocks may still read this block's sums
   }
 
  private:
@@ -81,7 +82,7 @@ class ClusterWork {
   }
   HOPFIELD_DEVICE int* moving() const { return shared_memory<int>(at_.moving); }
 
-  /// To all blocks: what the next association of the own rows starts from.
+  /// Tells all blocks the queries of the next association, for the rows of the share.
   HOPFIELD_DEVICE void tell_queries(const float* states) const {
     const int padded_width = stream_.padded_width();
     map_to_instances(f_.call, group_, share_, states, [&](int i, int k, float value) {
@@ -89,7 +90,7 @@ class ClusterWork {
     });
   }
 
-  /// To all blocks: which of the own rows take update `step`.
+  /// Tells all blocks which rows of the share take update `step`.
   HOPFIELD_DEVICE void tell_moving(int64_t step) const {
     for (int item = thread_index(); item < share_.count(group_) * cluster_size(); item += block_size()) {
       const int i = share_.row(item / cluster_size());
@@ -103,7 +104,7 @@ class ClusterWork {
     return false;
   }
 
-  /// The slice's association, left in this block's shared memory.
+  /// Associates the row group with the slice, and leaves the partials in this block's shared memory.
   HOPFIELD_DEVICE void associate(bool first, bool last) {
     Work work(f_, last, group_, slice_, stream_, found_.means);
     if (first) {
@@ -114,7 +115,7 @@ class ClusterWork {
     work.store(own_partials(), [](float* to, float value) { *to = value; });
   }
 
-  /// Merges the slices' sums of the own rows, in the order of ranks.
+  /// Merges the partials of all slices for the rows of the share, in the order of ranks.
   HOPFIELD_DEVICE void collect() const {
     const auto own = own_partials();
     const int padded_width = stream_.padded_width(), rank = lane_index() < cluster_size() ? lane_index() : 0;
@@ -154,7 +155,7 @@ class ClusterWork {
     sync_threads();
   }
 
-  static constexpr int kAhead = 3;  ///< tiles on their way during the first association
+  static constexpr int kAhead = 3;  ///< tiles under way during the first association
 
   const PoolForward& f_;
   const RowGroup group_;
@@ -165,7 +166,8 @@ class ClusterWork {
   const Found found_;
 };
 
-/// All steps. A cluster for each row group of each bag that the plan lists for clusters of this size.
+/// Takes bags through all steps: a cluster for each row group of each bag that the plan lists for clusters of this
+/// size.
 template <class T, int most_tiles>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_bags_on_chip(PoolForward f, int size, int stages) {
   const int groups = pool_row_groups(f.call), number = block_index().x / cluster_size(), place = number / groups;
@@ -189,7 +191,8 @@ OnChip choose(const PoolCall& call) {
   const auto limits = device_limits();
   const auto bytes = [&](int64_t stages) { return shape_of<T, most_tiles>(call, 1, 0, stages).shared_bytes; };
   const auto fixed = bytes(0), tile = bytes(1) - fixed;
-  // Two blocks to a multiprocessor: one loads while the other computes. Where a tile or none is left for each, one.
+  // Two blocks to a multiprocessor, so that one loads while the other computes. But only one where each of two would
+  // have memory for a single tile, or none.
   const auto half = limits.multiprocessor_shared_bytes / 2 - limits.reserved_shared_bytes;
   const auto tiles_in = [&](size_t padded_width) {
     return padded_width > fixed ? static_cast<int64_t>((padded_width - fixed) / tile) : 0;
@@ -202,7 +205,7 @@ OnChip choose(const PoolCall& call) {
   const auto most = std::min(limits.cluster, call.most_cluster);
   while (tiles > 0 && result.sizes < kPoolClusterSizes && int64_t{1} << result.sizes <= most) {
     const auto shape = shape_of<T, most_tiles>(call, 1, result.sizes, tiles);
-    // Above 8 blocks not every device has the room.
+    // Not every device can run clusters of more than 8 blocks.
     if (shape.cluster > 8 && !cluster_fits(pool_bags_on_chip<T, most_tiles>, shape)) break;
     ++result.sizes;
   }

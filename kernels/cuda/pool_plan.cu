@@ -6,9 +6,9 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// How a bag is worked on: in a cluster of a size, or in parts.
+/// How a bag is worked on: by a cluster, or in parts.
 struct Way {
-  int cluster_size;  ///< -1: in parts
+  int cluster_size;  ///< number of the size: the cluster has 1 << size blocks; -1: in parts
   int parts, groups;
 };
 
@@ -21,7 +21,7 @@ HOPFIELD_DEVICE Way way_of(const PoolCall& call, const OnChip& on_chip, int64_t 
   return {-1, parts, (parts + kPoolGroup - 1) / kPoolGroup};
 }
 
-/// Of some bags.
+/// Sums over some bags.
 struct Counts {
   int parts = 0, groups = 0, on_chip[kPoolClusterSizes] = {};
 
@@ -37,10 +37,11 @@ struct Counts {
   }
 };
 
-/// Lists the bags that stay on chip, cuts the others into parts and groups of parts; an empty one has one of each. One
-/// block.
+/// Fills the plan: lists the bags that stay on chip, and cuts the others into parts and groups of parts. An empty bag
+/// has one of each. Launched with a single block.
 HOPFIELD_KERNEL void plan_bags(PoolCall call, OnChip on_chip, PoolPlan plan) {
-  // Each thread takes a run of bags: it counts, learns what comes before it, and writes.
+  // Each thread has a run of neighbouring bags. It counts their parts, adds up the counts of the threads before it, and
+  // writes where its bags begin.
   const int threads = block_size();
   const int64_t run = (call.batch + threads - 1) / threads;
   const int64_t begin = thread_index() * run < call.batch ? thread_index() * run : call.batch;

@@ -1,12 +1,12 @@
 #pragma once
 
-// What becomes of a row after each association: its next state, when it stops, and its results.
+// What follows an association: the next state of each row, whether it stops, and its results.
 
 #include <kernels/cuda/pool_block.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything a kernel of the forward pass gets.
+/// What a kernel of the forward pass is given.
 struct PoolForward {
   PoolCall call;
   Outputs out;
@@ -17,22 +17,22 @@ HOPFIELD_DEVICE bool active(const PoolForward& f, int64_t row, int64_t step) {
   return f.work.frozen[row] == 0 && step < f.call.steps_max[head_of(f.call, row)];
 }
 
-/// What an association found for the rows of a group, in shared memory: those of the block's share are there.
+/// What an association found for the rows of a group, in shared memory. A block has it for the rows of its share.
 struct Found {
-  float* sums;    ///< [3, 16] largest, in units of log 2, sum of exponentials, and of those that dropout kept
-  float* means;   ///< mean instances [16, room]
-  float* states;  ///< room for states [16, depth]
+  float* sums;    ///< largest score in units of log 2, sum of exponentials, sum of those that dropout kept [3, 16]
+  float* means;   ///< mean instances [16, padded width]
+  float* states;  ///< the next states are written here [16, depth]
 
   HOPFIELD_DEVICE float largest(int i) const { return sums[i]; }
   HOPFIELD_DEVICE float sum(int i) const { return sums[kPoolRows + i]; }
   HOPFIELD_DEVICE float kept(int i) const { return sums[2 * kPoolRows + i]; }
-  /// Nothing to attend to.
+  /// Whether there was nothing to attend to.
   HOPFIELD_DEVICE bool dead(int i) const { return largest(i) == minus_infinity() && sum(i) == 0.0f; }
-  /// A mean from the sum over instances.
+  /// From a sum over the weighted instances to their mean.
   HOPFIELD_DEVICE float mean(int i, float total) const { return dead(i) ? 0.0f : total / sum(i); }
 };
 
-/// Before the first association: states and counts of a share's rows.
+/// Initialises the states and counts of a share's rows, before the first association.
 HOPFIELD_DEVICE void begin_rows(const PoolForward& f, const RowGroup& group, const Share& share) {
   const auto& call = f.call;
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
@@ -55,7 +55,7 @@ HOPFIELD_DEVICE void save_sums(const PoolForward& f, const Found& found, int64_t
   to[1] = found.sum(i);
 }
 
-/// Moves a share's rows by update `step`; their states, moved or not, are in found.states then.
+/// Moves a share's rows by update `step`. found.states has their states afterwards, moved or not.
 HOPFIELD_DEVICE void update_rows(const PoolForward& f, const RowGroup& group, const Share& share, const Found& found,
                                  int64_t step) {
   const auto& call = f.call;
@@ -109,7 +109,7 @@ HOPFIELD_DEVICE void write_results(const PoolForward& f, const RowGroup& group, 
     for (int64_t j = lane_index(); j < call.depth; j += 32) {
       const float state = f.work.states[row * call.depth + j];
       floats(f.out.state.data)[row * call.depth + j] = state;
-      // The states stood still from there on: what the backward pass will look for.
+      // The backward pass reads a state after each update, and from here on the state stands still.
       for (auto step = f.out.steps[row]; f.out.saved.states != nullptr && step < call.most_steps; ++step) {
         floats(f.out.saved.states)[(step * row_count(call) + row) * call.depth + j] = state;
       }

@@ -1,16 +1,20 @@
 #pragma once
 
-// What the two kernels of retrieval's backward share. The first takes tiles of queries from the last association to the
-// first and leaves marks; the second takes tiles of patterns along all associations of all queries.
+// What the two kernels of the backward pass share. The kernel of the queries takes tiles of queries from the last
+// association to the first. It leaves the gradients of all states, and for each association of each query a mark, from
+// which its weights and the gradients of its scores can be found again. The kernel of the patterns takes tiles of
+// patterns along all associations of all queries, and adds up their gradients.
+//
+// P are the weights of an association, dP their gradient, and dS that of the scores: dS = P (dP - D) with the sum
+// D = sum(P dP) over the keys.
 
 #include <kernels/cuda/retrieve_scores.h>
 #include <kernels/cuda/workspace.h>
 
 namespace hopfield::kernels::cuda {
 
-/// What is known of a query's association. Its weight for a score is 2^(score - largest) * inverse, and the gradient of
-/// the score is that weight times (the weight's gradient - mean). Where no gradient passes an association, all its
-/// weights are 0.
+/// What is known of a query's association: the weight for a score is 2^(score - largest) * inverse, and the gradient of
+/// the score is weight * (the weight's gradient - mean). Where no gradient passes an association, all weights are 0.
 struct alignas(16) Mark {
   float largest, inverse, mean, beta;
 
@@ -55,19 +59,20 @@ struct RetrieveBackward {
     return step == 0 ? place.template in<T>(call.state) : saved<T>(g.saved.states, step, place.row);
   }
 
-  /// What rounding left of it; null: nothing.
+  /// The rounding error of that state; null: it is not kept, or there is none.
   template <class T>
   HOPFIELD_DEVICE const T* rounding_error(const QueryPlace& place, int64_t step) const {
     return step == 0 || g.saved.rounding_error == nullptr ? nullptr : saved<T>(g.saved.rounding_error, step, place.row);
   }
 };
 
-/// Rows of patterns or queries that pass by in a tile, and those whose two products are in registers at a time.
+/// Rows of a tile of patterns, or of queries, that passes by. Products with 16 of them are in registers at a time.
 template <class T, int padded_width>
 constexpr int kPassingRows = (kIsFloat<T> && padded_width > 128) ? 16 : 32;
 constexpr int kRowsAtOnce = 16;
 
-/// What a kernel's blocks look like, from the `Shared` memory of so many warps: two where four do not fit.
+/// The blocks of a kernel: four warps, or two where the shared memory of four does not fit. The bits are the same.
+/// @tparam Shared  Shared(needs.., warps).total are the bytes of a block
 template <class Shared>
 struct BackwardBlock {
   int warps = kRetrieveWarps;
@@ -81,7 +86,7 @@ struct BackwardBlock {
   }
 };
 
-/// Shared memory that a block of retrieve_pattern_gradient() takes.
+/// The kernel of the patterns: shared memory of its blocks, and its launches.
 size_t retrieve_backward_patterns_shared_bytes(const RetrieveCall& call);
 [[nodiscard]] std::string retrieve_backward_patterns(const RetrieveBackward& backward, Stream stream);
 

@@ -5,13 +5,14 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Queries times associations for one block: fewer make parts that have to be added up, more leave multiprocessors
-/// without work. Fixed, and counted for a set, so that a gradient depends neither on the device nor on other sets.
+/// Queries times associations that one block goes through. With fewer, there would be many parts to add up; with more,
+/// multiprocessors without work. The number is fixed, and counted in each set, so that the bits of a gradient depend
+/// neither on the device nor on other sets.
 constexpr int64_t kRowsOfPart = 8192, kMostParts = 64;
 
-/// How many queries of all associations, taken as one sequence, a block goes through.
+/// All associations of all queries of a set as one sequence, cut into parts for blocks.
 struct Parts {
-  int64_t tiles;  ///< of kPassingRows queries, of one association
+  int64_t tiles;  ///< of queries, in each association
   int64_t count, tiles_of_part;
 
   Parts(const RetrieveCall& call, int64_t rows, int64_t tile_rows) {
@@ -22,23 +23,23 @@ struct Parts {
   }
 };
 
-/// Everything that the kernel gets.
+/// What the kernel is given.
 struct PatternBackward {
   RetrieveBackward b;
   Parts parts;
-  int64_t tiles;  ///< of patterns: of each set, or of all bags
+  int64_t tiles;  ///< of patterns, in each set; of ragged patterns in all bags together
 };
 
 /// A tile of queries of one association, in shared memory.
 template <class T>
 struct PassingTile {
   int64_t step;
-  const T *states, *rounding_error, *incoming;  ///< rounding_error: null if there is none
+  const T *states, *rounding_error, *incoming;  ///< without rounding errors null
   const Mark* marks;
   const QueryPlace* places;
 };
 
-/// Shared memory of a block, in bytes from its beginning. What a call has no use for has no room.
+/// Shared memory of a block, in bytes from its beginning. Values and rounding errors take no memory if there are none.
 template <class T, int padded_width>
 struct PatternShared {
   static constexpr int kRows = kPassingRows<T, padded_width>, kStages = 2;
@@ -56,7 +57,7 @@ struct PatternShared {
         total(stages + kStages * stage) {}
 };
 
-/// The queries of a set on their way through shared memory, association after association.
+/// The queries of a set pass through shared memory, association after association.
 template <class T, int padded_width>
 class QueryStream {
  public:
@@ -71,7 +72,7 @@ class QueryStream {
 
   HOPFIELD_DEVICE bool has_more() const { return brought_ < end_; }
 
-  /// The next tile. All threads of the block, which are done with the tile before.
+  /// Waits for the next tile. Called by all threads of the block when they have read the tile before.
   HOPFIELD_DEVICE PassingTile<T> bring() {
     wait_copies<0>();
     sync_threads();
@@ -103,7 +104,7 @@ class QueryStream {
     T* states = shared_memory<T>(at);
     for (int row = thread_index() / 8; row < kRows; row += block_size() / 8) {
       const auto place = set_.query(b.call, b.sets, first + row);
-      // Of a query that does not exist, some address that does.
+      // Where the query does not exist, its address is that of another row, from which nothing is read.
       T* to = states + row * kPitch;
       copy_row(to, product_width<T>(depth), b.template state<T>(place, step), depth, place.exists);
       const T* incoming = last ? place.template in<T>(b.g.output) : b.template saved<T>(b.passed, step + 1, place.row);
@@ -132,7 +133,8 @@ class QueryStream {
   const int64_t end_;
 };
 
-/// A warp's patterns, and the sum that becomes their gradient.
+/// A warp's patterns, and the sum that becomes their gradient: of the stored patterns beta dS^T xi plus, if they were
+/// read out, P^T g; of values P^T g, where g is the gradient of what the association read out.
 template <class T, int padded_width>
 class PatternTile {
  public:
@@ -212,7 +214,7 @@ class PatternTile {
   static constexpr int kPitch = kRetrievePitch<T, padded_width>;
   using Scores = float[kBands<T, padded_width>][kRowsAtOnce / 8][4];
 
-  /// From products to the association's weights and the scores' gradients times beta. Dropout has its way with both.
+  /// Turns the products of a tile into P and beta dS. Dropout applies to P and to the gradient of P.
   HOPFIELD_DEVICE void find_gradients(Scores& weights, Scores& gradients, const PassingTile<T>& tile, int row) const {
     const auto& call = p_.b.call;
     const bool drops = tile.step == call.most_steps && call.dropout > 0.0f;
@@ -239,18 +241,19 @@ class PatternTile {
 
   const PatternBackward& p_;
   const RetrieveSet& set_;
-  const int first_;      ///< pattern of the warp
+  const int first_;      ///< first pattern of the warp
   T *stored_, *values_;  ///< of the warp, in shared memory
   float sums_[kBands<T, padded_width>][padded_width / 8][4] = {};
 };
 
-/// Which patterns a block looks after.
+/// A tile of patterns: its set, and its first pattern there.
 struct PatternPlace {
   int64_t set = 0, first = 0;
 };
 
-/// Bags are cut into tiles without a look at their sizes on the host: bag n begins with tile offsets[n] / rows + n,
-/// which leaves room for all of its own and perhaps one.
+/// The tile of a block. The host does not know the sizes of bags, so tiles are numbered in a way that needs none: those
+/// of bag n begin with number offsets[n] / rows + n. The next bag's number is far enough for all tiles of bag n; one
+/// tile may be left over, which has no patterns.
 HOPFIELD_DEVICE PatternPlace find_patterns(const PatternBackward& p, int64_t number, int rows) {
   const auto& call = p.b.call;
   if (call.offsets == nullptr) return {number / p.tiles, number % p.tiles * rows};
@@ -263,7 +266,7 @@ HOPFIELD_DEVICE PatternPlace find_patterns(const PatternBackward& p, int64_t num
   return {bag * heads + number / p.tiles, (tile - call.offsets[bag] / rows - bag) * rows};
 }
 
-/// The gradient of a tile of stored patterns, or of values. The grid counts tiles and, within one, parts.
+/// The gradient of a tile of stored patterns, or of values: a block for each tile and part.
 template <class T, int padded_width>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1)
     retrieve_patterns_back(PatternBackward p, bool values) {

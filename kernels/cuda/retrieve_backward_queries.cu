@@ -5,7 +5,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The updates that gradients of a query pass.
+/// The updates of a query that gradients pass: from <= step < until.
 struct Span {
   int64_t from = 0, until = 0;
 
@@ -31,7 +31,11 @@ struct BackwardShared {
   }
 };
 
-/// A warp's queries on their way back through all steps.
+/// A warp's queries on their way back through all associations. The gradient of their state lies in shared memory,
+/// first that of the output; the state itself is loaded for each association.
+///
+/// For an update D is known without a sum over the keys: it is the product of the next state's gradient with the next
+/// state, since that is P K. For the read-out, whose result was rounded and has dropped entries, a sweep finds it.
 template <class T, int padded_width>
 class GradientTile {
  public:
@@ -66,7 +70,7 @@ class GradientTile {
     });
   }
 
-  /// Takes the output's gradient to shared memory.
+  /// Copies the gradient of the output to shared memory.
   HOPFIELD_DEVICE void load_output() const {
     const int width = product_width<T>(b_.call.width);
     for (int row = 0; row < kRows; ++row) {
@@ -78,7 +82,7 @@ class GradientTile {
     }
   }
 
-  /// Begins with association `step`: its states, its sums, the mean that its gradients are compared with.
+  /// Loads the states of association `step` and its sums, and finds D if it is an update.
   HOPFIELD_DEVICE void begin(int64_t step) {
     const bool last = step == b_.call.most_steps;
     sync_warp();
@@ -103,13 +107,13 @@ class GradientTile {
     });
   }
 
-  /// Takes the gradient back through association `step`.
+  /// Passes the gradient back through association `step`.
   HOPFIELD_DEVICE void associate(int64_t step) {
     const bool last = step == b_.call.most_steps;
     float totals[kBands<T, padded_width>][2];
     clear(sums_);
-    // The read-out's mean has to be that of the very products which it is compared with, and what was read out does not
-    // say what they add up to: a sweep of its own finds it.
+    // dS is the small difference of dP and D, so D has to be the sum of the very products that it is subtracted from.
+    // For the read-out, a sweep of its own adds them up.
     for (int finding = last ? 1 : 0; finding >= 0; --finding) {
       for_rows<kBands<T, padded_width>>([&](int band, int half, int) { totals[band][half] = 0.0f; });
       sweep(last, finding != 0, totals);
@@ -127,7 +131,7 @@ class GradientTile {
     sync_warp();
   }
 
-  /// Leaves word that gradients pass by association `step` of these queries.
+  /// Marks association `step` as one that no gradient of these queries passes.
   HOPFIELD_DEVICE void pass_over(int64_t step) const {
     for (int row = 0; row < kRows; ++row) {
       const auto& place = places_[row];
@@ -183,8 +187,8 @@ class GradientTile {
     }
   }
 
-  /// One association over all tiles: totals of the weights times their gradients, or of the scores' gradients, whose
-  /// products with the stored patterns go to sums_.
+  /// One sweep over all tiles. If it finds the mean, `totals` are the sums of P dP. Otherwise they are the sums of dS,
+  /// and the products of dS with the stored patterns are added to sums_.
   HOPFIELD_DEVICE void sweep(bool last, bool finds_mean, float (&totals)[kBands<T, padded_width>][2]) {
     const auto& call = b_.call;
     const bool own_values = last && call.values.data != nullptr;
@@ -218,7 +222,10 @@ class GradientTile {
     }
   }
 
-  /// @param total  what the scores' gradients add up to, which should be 0: the mean was off by as much
+  /// From the sums to the gradient of a row's state, and to its share of the gradient of beta.
+  /// @param total  sum of dS. It should be 0, so D was off by as much: dS is corrected by -total P, and its product
+  /// with
+  ///   the patterns by -total times the next state. The next kernel gets the corrected D.
   HOPFIELD_DEVICE void finish(int64_t step, int band, int half, int row, float total) {
     const auto place = places_[row];
     const bool last = step == b_.call.most_steps, passes = last || spans_[row].has(step);
@@ -230,7 +237,7 @@ class GradientTile {
       const int k = column_of_lane(i / 2) + i % 2;
       if (k >= depth_) break;
       T* incoming = incoming_ + row * kPitch + k;
-      if (k >= b_.call.depth) {  // there may be an output's gradient
+      if (k >= b_.call.depth) {  // the gradient of the output may be wider
         *incoming = from_float<T>(0.0f);
         continue;
       }
@@ -254,8 +261,8 @@ class GradientTile {
   const RetrieveBackward& b_;
   const RetrieveSet& set_;
   Patterns& patterns_;
-  const int rounding_error_;  ///< elements from a query to what rounding left of it, or 0
-  const int depth_;           ///< up to whole products
+  const int rounding_error_;  ///< elements from a query to its rounding error in shared memory; 0: it has none
+  const int depth_;           ///< rounded up to whole products
   // Of the warp, in shared memory.
   T *queries_, *incoming_;
   QueryPlace* places_;
@@ -267,7 +274,7 @@ class GradientTile {
   float sums_[kBands<T, padded_width>][padded_width / 8][4] = {};
 };
 
-/// All steps of a tile of queries, the last one first.
+/// All associations of a tile of queries, the last one first.
 template <class T, int padded_width>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_back(RetrieveBackward b) {
   const BackwardShared<T, padded_width> at(b.g.saved.rounding_error != nullptr, block_size() / 32);

@@ -12,13 +12,14 @@ namespace {
 template <class T, int padded_width>
 using ForwardPatterns = typename QueryTile<T, padded_width>::Patterns;
 
-/// Whether no query of the block takes update `step`. A warp with resident patterns asks only its own.
+/// Whether no query takes update `step`: none of the block where its warps share a stream of tiles, none of the warp
+/// where the patterns are resident.
 template <class T, int padded_width>
 HOPFIELD_DEVICE bool all_stopped(const QueryTile<T, padded_width>& work,
                                  const ForwardPatterns<T, padded_width>& patterns, int* votes, int64_t step) {
   const bool goes_on = work.any_active(step);
   if (patterns.resident()) return !goes_on;
-  // Twice the room: some warps may still count the votes before.
+  // There are two arrays of votes, since some warps may still read those of the step before.
   int* vote = votes + step % 2 * kMostRetrieveWarps;
   if (lane_index() == 0) vote[warp_index()] = goes_on ? 1 : 0;
   sync_threads();
@@ -27,7 +28,7 @@ HOPFIELD_DEVICE bool all_stopped(const QueryTile<T, padded_width>& work,
   return stopped;
 }
 
-/// All steps of a tile of queries.
+/// Takes a tile of queries through all updates and the read-out.
 template <class T, int padded_width>
 HOPFIELD_DEVICE void take_all_steps(const RetrieveForward& f, const RetrieveSet& set, int64_t tile,
                                     ForwardPatterns<T, padded_width>& patterns, int* votes) {
@@ -37,7 +38,7 @@ HOPFIELD_DEVICE void take_all_steps(const RetrieveForward& f, const RetrieveSet&
   patterns.begin({f.call.most_steps, kForever, false});
   for (int64_t step = 0;; ++step) {
     const bool last = all_stopped<T, padded_width>(work, patterns, votes, step);
-    // All have stopped early: an update was expected, and its tiles are on their way.
+    // If all have stopped early, the tiles of another update are under way. The read-out needs other ones.
     if (last && step < f.call.most_steps) patterns.begin({0, kForever, false});
     work.associate(last);
     if (last) break;
@@ -46,7 +47,7 @@ HOPFIELD_DEVICE void take_all_steps(const RetrieveForward& f, const RetrieveSet&
   work.write_results();
 }
 
-/// A block takes its share of all sets' tiles, one after the other.
+/// A block takes a contiguous share of the tiles of all sets.
 template <class T, int padded_width>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(32 * kMostRetrieveWarps, 1)
     retrieve_all_steps(RetrieveForward f, bool resident) {
@@ -60,12 +61,13 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(32 * kMostRetrieveWarps, 1)
     if (resident) patterns.reside();
     do {
       take_all_steps<T, padded_width>(f, set, number % tiles, patterns, shared_memory<int>(at.votes));
-      sync_warp();  // all lanes are done with the tile
+      sync_warp();  // other lanes may still read what the next tile overwrites
     } while (++number < end && number % tiles != 0);
   }
 }
 
-/// How a call is launched.
+/// How a call is launched: blocks of four warps, or of two where memory is small, that stream the patterns, or blocks
+/// of eight warps that keep them.
 template <class T, int padded_width>
 struct Form {
   bool resident;
@@ -77,7 +79,6 @@ struct Form {
   explicit Form(const RetrieveCall& call) {
     const auto limits = device_limits();
     const auto there = retrieve_shared_bytes(call);
-    // Streams: two warps where four do not fit.
     resident = false;
     for (warps = kRetrieveWarps;; warps /= 2) {
       shared_bytes = static_cast<size_t>(QueryShared<T, padded_width>(call.exact_states, warps).total);
@@ -89,14 +90,19 @@ struct Form {
   }
 
  private:
-  /// Resident patterns are read from L2 once for each block in place of once for each association of 64 or 128 queries,
-  /// nobody waits at barriers, and warps that have stopped leave the others behind. They pay where
-  /// * all of a set's patterns, and its values, fit beside the queries of eight warps. Registers allow a multiprocessor
-  ///   no more warps either way, so none are lost that could compute while others wait;
-  /// * blocks, one to a multiprocessor, have nearly equal shares of full tiles: an eighth of the time may go idle;
-  /// * a load, during which the block computes nothing, serves eight associations of a tile. It takes an eighth of the
-  ///   time of one: S d numbers of 16 bits at 40 bytes per nanosecond against 4 * 256 S d operations at 2500.
-  /// How many patterns a bag has, the host does not know.
+  /// Chooses resident patterns where they pay. A block then reads the patterns from L2 once, in place of once for each
+  /// association of 64 or 128 queries; its warps do not wait for each other at barriers; and a warp whose queries have
+  /// stopped goes on to its next ones. It pays where
+  /// * all patterns of a set, values included, fit beside the queries of eight warps. A multiprocessor has registers
+  /// for
+  ///   eight warps in either form, so that one block there loses none;
+  /// * the blocks, one on each multiprocessor, have nearly equal shares of full tiles: at most an eighth of the time of
+  ///   all multiprocessors may be idle;
+  /// * the load, during which a block computes nothing, serves at least eight associations of a tile. It takes an
+  /// eighth
+  ///   of the time of one association, for S patterns of d numbers: 2 S d bytes at 40 bytes per nanosecond, against
+  ///   4 * 256 S d operations at 2500 per nanosecond.
+  /// Ragged patterns are always streamed, since the host does not know how many a bag has.
   void keep_patterns(const RetrieveCall& call, size_t there, int64_t multiprocessors) {
     using Shared = QueryShared<T, padded_width>;
     constexpr int64_t kTileRows = kMostRetrieveWarps * kWarpRows<T, padded_width>;
@@ -127,7 +133,7 @@ std::string run(const RetrieveCall& call, const Outputs& outputs, void* workspac
   return launch(retrieve_all_steps<T, padded_width>, shape, stream, f, form.resident);
 }
 
-/// `get(form)` of the call.
+/// Returns `get` of the call's form.
 template <class Get>
 auto form_of(const RetrieveCall& call, const Get& get) {
   return for_patterns(call, [&](auto number, auto width) { return get(Form<decltype(number), width()>(call)); });

@@ -1,13 +1,14 @@
 #pragma once
 
-// How the movements of single rows become those of whole heads.
+// From the squared movements of single queries to the decision which heads stop.
 
 #include <kernels/cuda/memory.h>
 #include <kernels/cuda/retrieve_per_head_workspace.h>
 
 namespace hopfield::kernels::cuda {
 
-/// The squares of a tile's rows on their way to their heads.
+/// A block's part in the comparison of heads. A sample is one head of one batch element; its queries lie in one tile or
+/// in several.
 template <class T>
 class Comparison {
  public:
@@ -22,8 +23,8 @@ class Comparison {
         first_(begin_ / queries_),
         last_((end_ - 1) / queries_) {}
 
-  /// Adds up the rows of each sample, always in the same order. A sample of several tiles is merged by the last of
-  /// them.
+  /// Adds up the rows of each sample in a fixed order, and offers the sum to the head, which takes the largest of the
+  /// batch. Where a sample has several tiles, the block that finishes last adds up their sums.
   HOPFIELD_DEVICE void add_rows() const {
     const PerHeadShared<T> at(s_.f.call.exact_states);
     const float* squares = shared_memory<float>(at.squares);
@@ -44,7 +45,7 @@ class Comparison {
       }
     }
     sync_threads();
-    // Those in the middle are in this tile alone.
+    // Only the first and the last sample of a tile can reach into other tiles.
     if (thread_index() == 0) {
       arrivals[0] = is_last_of(first_);
       arrivals[1] = last_ > first_ && is_last_of(last_);
@@ -59,7 +60,7 @@ class Comparison {
     }
   }
 
-  /// The last block of the launch looks which heads have stopped.
+  /// In the last block of the launch that comes here: finds out which heads stop.
   HOPFIELD_DEVICE void finish() const {
     const auto& call = s_.f.call;
     int* is_last = shared_memory<int>(PerHeadShared<T>(call.exact_states).arrivals) + 2;

@@ -6,7 +6,7 @@
 
 namespace hopfield::kernels::cuda {
 
-/// exp(x) - 1, with a float's digits.
+/// exp(x) - 1 to the precision of float32, also where x is small.
 HOPFIELD_DEVICE float exp_minus_1(float x) {
   float series = 1.0f;
   HOPFIELD_UNROLL
@@ -14,7 +14,17 @@ HOPFIELD_DEVICE float exp_minus_1(float x) {
   return x > -0.5f && x < 0.5f ? x * series : fast_exp2(x * kLog2e) - 1.0f;
 }
 
-/// A warp's queries in one of the launches.
+/// A warp's queries in one launch, which makes association P_t and compares it with P_{t-1}.
+///
+/// The change comes out of the same sweep over the patterns, by one more product: that of the patterns with the
+/// movement of the state, which gives the change of each score. Let a = P_{t-1}, found again from the score, its
+/// change, and the log-sum that the launch before left. Let u = exp(change of the score - mean change under a) - 1.
+/// Then
+///
+///     P_t - P_{t-1} = a (u - sum a u) / (1 + sum a u)
+///
+/// where only terms of second order cancel: residuals of float32 patterns keep six digits down to 1e-8, those of 16-bit
+/// patterns two to three, since a movement is then one 16-bit number.
 template <class T>
 class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
   using Base = QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>>;
@@ -42,24 +52,24 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
         any(lane_index() < kWarpRows<T, kPerHeadWidth> && compares_row(lane_index() % kWarpRows<T, kPerHeadWidth>));
   }
 
-  /// Whether the head of one of the rows has not stopped. All lanes.
+  /// Whether one of the warp's queries belongs to a head that has not stopped. Called by all lanes.
   HOPFIELD_DEVICE bool any_active() const {
     return any(lane_index() < kWarpRows<T, kPerHeadWidth> &&
                !this->progress_[lane_index() % kWarpRows<T, kPerHeadWidth>].frozen);
   }
 
-  /// Takes the queries to shared memory, and how they have moved.
+  /// Brings the states to shared memory as queries, and by how much they have moved.
   HOPFIELD_DEVICE void load() {
     const auto& call = s_.f.call;
     for_rows<kBandCount>([&](int band, int half, int row) {
       const auto place = this->places_[row];
       const bool compares = compares_row(row);
-      const float* before = plane(s_.step + 1) + place.row * call.depth;
-      float* states = plane(this->progress_[row].steps) + place.row * call.depth;
+      const float* before = states_after(s_.step + 1) + place.row * call.depth;
+      float* states = states_after(this->progress_[row].steps) + place.row * call.depth;
       const T* from = place.template in<T>(call.state);
       const float scale = move_scale(states, before, compares);
       float expected = 0.0f;
-      constexpr int kAtOnce = 8;  // on their way together
+      constexpr int kAtOnce = 8;  // loads that are under way at a time
       for (int first = 0; first < this->depth_ / 4; first += kAtOnce) {
         float now[kAtOnce], earlier[kAtOnce];
         HOPFIELD_UNROLL
@@ -86,13 +96,13 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
     sync_warp();
   }
 
-  /// One association; what it is compared with is the one before. Leaves each row's square of the difference.
+  /// Makes the association, and leaves in squares_ the squared norm by which each query's has changed.
   HOPFIELD_DEVICE void associate_and_compare(bool last) {
     this->associate(last, [&](const Scores& scores, const T* tile) {
       if (compares_) compare(scores, tile);
     });
     for_rows<kBandCount>([&](int band, int half, int row) {
-      // P_t = a (1 + u) / sum(a (1 + u)), and its difference from a / sum(a), squared and written out.
+      // The square of the formula above, summed over the keys. With rounding, the sum of a is not 1 but sums[0].
       auto& sums = sums_of_change_[band][half];
       HOPFIELD_UNROLL
       for (float& sum : sums) sum = quad_sum(sum);
@@ -104,7 +114,7 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
     });
   }
 
-  /// Leaves where the states go if their heads go on.
+  /// Writes the next states. The launch after this one uses them if the comparison lets the heads go on.
   HOPFIELD_DEVICE void propose() const {
     const auto& call = s_.f.call;
     for_rows<kBandCount>([&](int band, int half, int row) {
@@ -113,11 +123,11 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
       if (progress.frozen) return;
       this->save_sums(place, s_.step, band, half);
       if (lane_index() % 4 == 0) s_.work.log_sums[place.row] = log_sum(band, half);
-      if (s_.step >= progress.steps_max) return;  // this was to be compared
+      if (s_.step >= progress.steps_max) return;  // its last association is made for the comparison alone
       const bool gone = this->dead(band, half);
       const float scale = gone ? 0.0f : 1.0f / this->sum_[band][half];
-      const float* states = plane(s_.step) + place.row * call.depth;
-      float* next = plane(s_.step + 1) + place.row * call.depth;
+      const float* states = states_after(s_.step) + place.row * call.depth;
+      float* next = states_after(s_.step + 1) + place.row * call.depth;
       HOPFIELD_UNROLL
       for (int i = 0; i < kPerHeadWidth / 4; ++i) {
         const int k = column_of_lane(i / 2) + i % 2;
@@ -129,21 +139,21 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
     });
   }
 
-  /// What was read out. Residuals of heads that have not stopped before are still to come.
+  /// Writes the results but for the residuals: those of heads that stop in this launch are not known yet.
   HOPFIELD_DEVICE void write_read_out() const {
     for_rows<kBandCount>([&](int band, int half, int row) {
       if (lane_index() % 4 == 0 && this->dead(band, half)) this->progress_[row].steps = 0;
     });
     sync_warp();
     this->write_results(
-        [&](int row) { return plane(this->progress_[row].steps) + this->places_[row].row * s_.f.call.depth; });
+        [&](int row) { return states_after(this->progress_[row].steps) + this->places_[row].row * s_.f.call.depth; });
   }
 
  private:
-  /// Of the states after `step` updates.
-  HOPFIELD_DEVICE float* plane(int64_t step) const { return s_.f.state(step % 2 * row_count(s_.f.call)); }
+  /// The states after `step` updates.
+  HOPFIELD_DEVICE float* states_after(int64_t step) const { return s_.f.state(step % 2 * row_count(s_.f.call)); }
 
-  /// Whether somebody wants to know how the row's association has changed: without threshold at the end alone.
+  /// Whether the change of the row's association is wanted. Without a threshold it is that of the last update alone.
   HOPFIELD_DEVICE bool compares_row(int row) const {
     const auto& progress = this->progress_[row];
     return s_.step > 0 && !progress.frozen && (progress.eps > 0.0f || s_.step >= progress.steps_max);
@@ -153,7 +163,8 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
     return this->largest_[band][half] + fast_log2(this->sum_[band][half]);
   }
 
-  /// A power of two that brings a row's movement to where the type has all its digits; 1 but for float16.
+  /// A power of two that a row's movement is multiplied by, so that float16 does not lose its digits or flush it to 0.
+  /// The other types have the exponents of float32.
   HOPFIELD_DEVICE float move_scale(const float* states, const float* before, bool compares) const {
     if constexpr (!std::is_same_v<T, float16_t>) return 1.0f;
     float largest = 0.0f;
@@ -168,7 +179,8 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
     return exponent > 0 && exponent < 254 ? bits_float((254 - exponent) << 23) : 1.0f;
   }
 
-  /// The sums of the square of P_t - P_{t-1}, see kernels/README.md.
+  /// Adds a tile's keys to the sums that the change is made of.
+  /// @param scores  of the tile, in units of log 2
   HOPFIELD_DEVICE void compare(const Scores& scores, const T* tile) {
     Scores products = {};
     multiply_rows<T, kPerHeadWidth>(products, moves_, 0, tile, this->depth_, s_.f.call.plain_float32);
@@ -180,7 +192,7 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
         const float change = products[band][i / 2][2 * half + i % 2] * beta_of_move_[band][half];
         const float shifted = change - expected_[band][half];
         const bool excluded = score == minus_infinity();
-        // Up to 40: exp(2 * 40) is a float still.
+        // At most 40, so that the square of exp(40) is still a finite float.
         const float u = excluded ? 0.0f : exp_minus_1(shifted > 40.0f ? 40.0f : shifted);
         const float a =
             excluded ? 0.0f : fast_exp2(fused_multiply_add(change, -kLog2e, score) - log_sum_before_[band][half]);
@@ -195,12 +207,11 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
   }
 
   const PerHeadForward& s_;
-  bool compares_;  ///< one of the rows
+  bool compares_;  ///< the change of one of the rows is wanted
   // Of the warp, in shared memory.
   T* moves_;
   float* squares_;
-  // Of the lane's rows. a = P_{t-1}, u = exp(change of the score - its mean under a) - 1; the sums: a, 1 but for
-  // rounding, a u, a^2, a^2 u, a^2 u^2.
+  // Of the lane's rows. The sums over the keys are of a, a u, a^2, a^2 u and a^2 u^2.
   float beta_of_move_[kBandCount][2] = {}, expected_[kBandCount][2] = {}, log_sum_before_[kBandCount][2] = {};
   float sums_of_change_[kBandCount][2][5] = {};
 };

@@ -34,10 +34,11 @@ struct PerHeadWorkspace {
   uint32_t* going_on = nullptr;        ///< number of heads that have not stopped
   uint32_t* sample_tickets = nullptr;  ///< of the tiles of each sample [sets, samples of a set]
   HeadProgress* heads = nullptr;       ///< [heads]
-  /// Squares of the movements, of each sample in each of its tiles [sets, samples + tiles of a set]. Sample number plus
-  /// tile number is a place of its own for each: along the set's queries, one of the two goes up by one at a time.
+  /// Squares of the movements, of each sample in each of its tiles [sets, samples + tiles of a set]. The sum of
+  /// the sample's and the tile's number is a place of its own for each pair: along the queries of a set, one of the two
+  /// grows from pair to pair, or both.
   float* parts = nullptr;
-  float* log_sums = nullptr;  ///< log2 of the sum of exponentials of the association before [rows]
+  float* log_sums = nullptr;  ///< logsumexp of the association before, in units of log 2 [rows]
 };
 
 /// What a launch is given.

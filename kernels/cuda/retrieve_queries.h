@@ -1,6 +1,6 @@
 #pragma once
 
-// A warp's queries on their way through associations with all patterns of their set.
+// A warp's queries: an association with all patterns of their set, and the update that follows it.
 
 #include <kernels/cuda/retrieve_forward.h>
 #include <kernels/cuda/retrieve_scores.h>
@@ -8,7 +8,7 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Patterns of a tile: scores of all of them stay in registers beside sums of `padded_width` features.
+/// Patterns of a tile. Their scores are in registers together, beside the sums of `padded_width` features.
 template <class T, int padded_width>
 constexpr int kKeysAtOnce = (kIsFloat<T> || padded_width > 64) ? 32 : 64;
 
@@ -24,7 +24,7 @@ struct QueryProgress {
 /// Warps of a block at most.
 constexpr int kMostRetrieveWarps = 8;
 
-/// Shared memory of a block, in bytes from its beginning, with room for `tiles` of `keys` patterns.
+/// Shared memory of a block, in bytes from its beginning, with `tiles` tiles of `keys` patterns.
 template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 struct QueryShared {
   using Patterns = PatternStream<T, padded_width, keys, 1>;
@@ -41,7 +41,9 @@ struct QueryShared {
         total(patterns + tiles * Patterns::kTileBytes) {}
 };
 
-/// A warp's queries on their way through all steps.
+/// A warp's queries. The state of each lies in shared memory in the patterns' type, as the query of the next
+/// association, and in device memory in float32, for the next movement and for the results. With `exact_states`, what
+/// rounding to 16 bits lost lies in shared memory, too, and is multiplied with the patterns as well.
 template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 class QueryTile {
  public:
@@ -76,7 +78,7 @@ class QueryTile {
     });
   }
 
-  /// Takes the queries to shared memory and to the states.
+  /// Copies the queries to shared memory and to the float32 states.
   HOPFIELD_DEVICE void load() const {
     const auto& call = f_.call;
     for (int row = 0; row < kRows; ++row) {
@@ -95,13 +97,13 @@ class QueryTile {
     return any(lane_index() < kRows && progress_[lane_index() % kRows].active(step));
   }
 
-  /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
+  /// Associates the queries with all tiles. sums_ are then those of the weighted stored patterns, or if `last` of the
+  /// values.
   HOPFIELD_DEVICE void associate(bool last) {
     associate(last, [](const Scores&, const T*) {});
   }
 
-  /// The same.
-  /// @param look  called for each tile of stored patterns with its scores
+  /// @param look  called with the scores of each tile of stored patterns, and the tile
   template <class Look>
   HOPFIELD_DEVICE void associate(bool last, const Look& look) {
     for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
@@ -127,7 +129,7 @@ class QueryTile {
     sum_rows(sum_);
   }
 
-  /// Moves the states to what update `step` found.
+  /// Moves the states to the means that update `step` found.
   HOPFIELD_DEVICE void update(int64_t step) {
     const auto& call = f_.call;
     sync_warp();  // other lanes may still read the queries
@@ -167,7 +169,7 @@ class QueryTile {
     write_results([&](int row) { return f_.state(places_[row].row); });
   }
 
-  /// @param state_of  where the state of a row is
+  /// @param state_of  returns the float32 state of a row
   template <class StateOf>
   HOPFIELD_DEVICE void write_results(const StateOf& state_of) const {
     const auto& call = f_.call;
@@ -189,7 +191,7 @@ class QueryTile {
       for (int64_t k = opaque(lane_index() % 4); k < call.depth; k += 4) {
         const float state = states[k];
         rounded[k] = from_float<T>(state);
-        // The states stood still from there on: what backward will look for.
+        // The backward pass reads a state after each update, and from here on the state stands still.
         for (auto step = progress.steps; step < call.most_steps; ++step) save_state(step, place.row, k, state);
       }
       if (lane_index() % 4 != 0) return;
@@ -208,7 +210,7 @@ class QueryTile {
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
 
-  /// Nothing to attend to.
+  /// Whether all keys are excluded.
   HOPFIELD_DEVICE bool dead(int band, int half) const {
     return largest_[band][half] == minus_infinity() && sum_[band][half] == 0.0f;
   }
@@ -241,7 +243,7 @@ class QueryTile {
                   (set_.first + key) * f_.out.score_key] = score;
   }
 
-  /// From scores to exponentials; what was summed before is made relative to the new largest score.
+  /// From scores to exponentials relative to the largest score so far. What was summed before is scaled to it.
   HOPFIELD_DEVICE void find_weights(Scores& weights) {
     for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
       float& largest_before = largest_[band][half];
@@ -252,7 +254,7 @@ class QueryTile {
         largest = score > largest ? score : largest;
       }
       largest = quad_max(largest);
-      // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
+      // If both are -inf, no key has come yet and there is nothing to scale. -inf minus -inf would be NaN.
       const float factor = largest_before == largest            ? 1.0f
                            : largest_before == minus_infinity() ? 0.0f
                                                                 : fast_exp2(largest_before - largest);
@@ -275,8 +277,8 @@ class QueryTile {
   const RetrieveForward& f_;
   const RetrieveSet& set_;
   Patterns& patterns_;
-  const int rounding_error_;  ///< elements from a query to what rounding left of it, or 0
-  const int depth_;           ///< up to whole products
+  const int rounding_error_;  ///< elements from a query to its rounding error in shared memory; 0: it has none
+  const int depth_;           ///< rounded up to whole products
   // Of the warp, in shared memory.
   T* queries_;
   QueryPlace* places_;

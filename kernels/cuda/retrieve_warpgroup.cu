@@ -9,12 +9,12 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The first warpgroup fetches, the others multiply and get its registers.
+/// The first warpgroup copies tiles; the other two multiply, and take over most of its registers.
 constexpr int kWarpgroupThreads = 3 * kWarpgroup;
 constexpr int kWarpgroupMostWidth = 128;
 constexpr int64_t kWarpgroupMost = int64_t{1} << 30;  ///< patterns, and updates: both are counted in 32 bits
 
-/// All steps of two tiles of queries.
+/// Takes two tiles of queries through all updates and the read-out, each by a warpgroup of its own.
 template <int padded_width>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
     retrieve_by_warpgroups(const HOPFIELD_GRID_CONSTANT WarpgroupForward f) {
@@ -23,7 +23,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
   if (thread_index() == 0) shared.init_barriers();
   sync_threads();
   const RetrieveSet set(f.call, f.sets, block_index().x / f.sets.tiles);
-  // The same in all lanes, and the compiler may know it.
+  // The same in all lanes. The shuffle lets the compiler know.
   const int warpgroup = shuffle(thread_index() / kWarpgroup, 0);
   if (warpgroup == 0) {
     give_back_registers<40>();
@@ -46,7 +46,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
 #endif
 }
 
-/// What the hardware that copies tiles asks of a tensor; empty if it has it.
+/// Why the hardware cannot copy tiles of a tensor, or a lane not access pairs of its numbers; empty if it can.
 std::string reason_against_tensor(const char* name, const Strided& tensor, int64_t rows) {
   if (tensor.data != nullptr && tensor.row == 0 && rows > 1) {
     return std::string("the warpgroup kernel takes no ") + name + " that are one row expanded";
@@ -62,7 +62,7 @@ std::string reason_against_tensor(const char* name, const Strided& tensor, int64
 }
 
 TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width, int tile_rows, std::string& error) {
-  // What is shared has no stride that the driver would take, and extent 1: any other one will do.
+  // The driver takes no stride of 0. Where a dimension is shared it has the extent 1, so any stride will do.
   const auto row = tensor.row == 0 ? width : tensor.row;
   const auto bytes = [&](int64_t stride) { return 2 * (stride == 0 ? row : stride); };
   TensorMap map{};

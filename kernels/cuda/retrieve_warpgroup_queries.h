@@ -1,6 +1,6 @@
 #pragma once
 
-// A warpgroup's queries on their way through all steps.
+// A warpgroup's queries: associations with all patterns of their set, and the updates that follow them.
 
 #include <kernels/cuda/memory.h>
 #include <kernels/cuda/retrieve_warpgroup_tile.h>
@@ -11,8 +11,8 @@ struct alignas(8) TwoFloats {
   float values[2];
 };
 
-/// A warpgroup's 64 queries on their way through all steps. A lane has two rows of all fragments, g and g + 8 of its
-/// warp's 16.
+/// The 64 queries of a warpgroup, 16 to a warp. With g = lane / 4, a lane has the rows g and g + 8 of its warp's 16 in
+/// all fragments.
 template <int padded_width>
 class QueryGroup {
  public:
@@ -21,7 +21,7 @@ class QueryGroup {
   HOPFIELD_DEVICE QueryGroup(const WarpgroupForward& f, const Shared& shared, int group)
       : f_(f), shared_(shared), tiles_(shared), barrier_(1 + group), queries_(shared.queries(group)) {}
 
-  /// Takes the queries of the set from row `first` on to shared memory.
+  /// Copies the queries of the set from row `first` on to shared memory.
   HOPFIELD_DEVICE void load(const RetrieveSet& set, int64_t first) {
     const auto& call = f_.call;
     HOPFIELD_UNROLL
@@ -38,7 +38,7 @@ class QueryGroup {
         Pack<bfloat16_t> query{};
         if (place.exists && k < call.depth) query = load_pack(from + k);
         for (int i = 0; i < 8; ++i) {
-          // Where there is no update but one, this is the state that it moves.
+          // move() writes the float32 state from the last update but one on. Where there is none, it is this one.
           if (place.exists && k < call.depth && row.steps_max <= 1) {
             f_.state(place.row)[k + i] = to_float(query[i]);
           }
@@ -50,11 +50,12 @@ class QueryGroup {
     show_queries();
   }
 
-  /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
+  /// Associates the queries with all tiles. sums_ are then those of the weighted stored patterns, or if `last` of the
+  /// values.
   ///
-  /// The scores of a tile and the sum of the tile before are multiplied at the same time, so that the tensor cores are
-  /// busy with the sum while the threads make weights of the scores. Weights of one tile (16 bits) and scores of the
-  /// next (32 bits) are in registers together.
+  /// Products for the scores of one tile and for the sum over the tile before are under way at the same time, so that
+  /// the tensor cores work on the sum while the threads turn the scores into weights. The weights of one tile (16 bits)
+  /// and the scores of the next one (32 bits) are in registers together.
   HOPFIELD_DEVICE void associate(bool last) {
     HOPFIELD_UNROLL
     for (auto& row : rows_) {
@@ -90,7 +91,7 @@ class QueryGroup {
       if (values) tiles_.release(patterns);
       if (keys - first < Shared::kKeys) exclude_from(scores, keys - first);
       find_weights(scores, rows_, factors);
-      hold_registers(scores);  // before the wait, not behind it
+      hold_registers(scores);  // the compiler must find the weights before the wait, not behind it
       wait_products<0>();
       hold_registers(weights);
       hold_registers(sums_);
@@ -109,7 +110,7 @@ class QueryGroup {
     for (auto& row : rows_) row.sum = quad_sum(row.sum);
   }
 
-  /// Moves the states to what update `step` found.
+  /// Moves the states to the means that update `step` found.
   HOPFIELD_DEVICE void update(int step) {
     sync_barrier(barrier_, kWarpgroup);  // the other warps' products with the states before have ended
     HOPFIELD_UNROLL
@@ -166,17 +167,17 @@ class QueryGroup {
                        static_cast<int>(number % queries));
   }
 
-  /// Piece t of a lane's row r. Its rows have their pieces in the same order.
+  /// Piece t of a lane's row r, 16 bytes. The order of pieces is the same in both of its rows.
   HOPFIELD_DEVICE unsigned char* query_piece(int r, int t) const {
     return queries_ + own_row(r) * kTileRowBytes + swizzled_piece(own_row(0), t % 8) * 16 + t / 8 * Shared::kQueryPiece;
   }
   HOPFIELD_DEVICE uint32_t* query_pair(int r, int t) const {
     return reinterpret_cast<uint32_t*>(query_piece(r, t)) + lane_index() % 4;
   }
-  /// What the warpgroup's threads wrote is what its next products read.
+  /// Makes the queries that the threads of the warpgroup wrote visible to its next products.
   HOPFIELD_DEVICE void show_queries() const {
     fence_async_proxy();
-    sync_warp();  // rows went different ways, products are started by all lanes together
+    sync_warp();  // lanes took different branches, but have to start products together
     sync_barrier(barrier_, kWarpgroup);
   }
 
@@ -194,8 +195,8 @@ class QueryGroup {
     *reinterpret_cast<TwoFloats*>(f_.saved_sums(row.row, step)) = {{row.largest_score(), row.sum}};
   }
 
-  /// Row r to its weighted mean. Its movement, squared, is in `residual` where this is the last update. The state in
-  /// float32 is wanted by that alone and by the results: of the updates before the last but one none writes it.
+  /// Moves row r to its weighted mean. After its last update, `residual` is the lane's part of the squared movement.
+  /// Only that and the results need the state in float32, so no update before the last but one writes it.
   HOPFIELD_DEVICE void move(int r, int step) {
     auto& row = rows_[r];
     const int depth = static_cast<int>(f_.call.depth);
@@ -252,7 +253,7 @@ class QueryGroup {
       const uint32_t state = rounded(states[4 * t]);
       typed[4 * t] = state;
       if (f_.out.saved.states == nullptr) continue;
-      // The states stood still from there on: what backward will look for.
+      // The backward pass reads a state after each update, and from here on the state stands still.
       for (int step = row.steps; step < f_.call.most_steps; ++step) saved_pairs(row.row, step)[4 * t] = state;
     }
   }

@@ -6,10 +6,9 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Begins to copy a row of `width` elements from `source`, aligned to 16 bytes, to shared memory by eight neighbouring
-/// lanes, 128 bytes at a time; what is behind the width up to `padded_width` becomes zeros, as does all of it where not
-/// `taken`.
-/// @param begin  the calling lane of the eight
+/// Begins to copy a row of `width` elements from `source`, aligned to 16 bytes, to shared memory, and zeros behind it
+/// up to `padded_width`. If not `taken`, all of it becomes zeros. Eight neighbouring lanes copy 128 bytes at a time.
+/// @param begin  number of the calling lane among the eight
 template <class T>
 HOPFIELD_DEVICE void copy_row(T* target, int padded_width, const T* source, int width, bool taken,
                               int begin = lane_index() % 8) {
@@ -25,7 +24,7 @@ HOPFIELD_DEVICE void copy_row(T* target, int padded_width, const T* source, int 
   }
 }
 
-/// Begins to copy `rows` rows, `row_stride` apart, by `threads` threads; those for which not `taken(row)` become zeros.
+/// Begins to copy `rows` rows, `row_stride` apart, by `threads` threads. Rows that are not `taken(row)` become zeros.
 template <class T, int rows, int threads, class Taken>
 HOPFIELD_DEVICE void copy_rows(T* tile, int pitch, int padded_width, const T* source, int64_t row_stride, int width,
                                const Taken& taken) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Tensors in global memory as the hardware that copies tiles of them wants them described. The host's view.
+// Descriptions of tensors in global memory for the hardware that copies tiles of them. The host makes them.
 
 #include <kernels/cuda/host.h>
 

@@ -24,7 +24,7 @@ inline std::vector<double> random_doubles(int64_t count, uint32_t seed) {
   return {floats.begin(), floats.end()};
 }
 
-/// Random numbers of a type.
+/// Random numbers that the type has.
 inline std::vector<double> random_numbers(int64_t count, uint32_t seed, ElementType type) {
   auto values = random_doubles(count, seed);
   for (auto& value : values) value = rounded(static_cast<float>(value), type);

@@ -7,7 +7,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Weights of a loss that all results enter.
+/// A loss: the weighted sum of all results.
 struct Loss {
   std::vector<double> output, state, logsumexp, mass;
 
@@ -37,7 +37,7 @@ struct Loss {
   }
 };
 
-/// Of the instances laid out as they are, NaN behind the width.
+/// The gradient of the instances is laid out like them, with NaN in the padding.
 struct Found {
   std::vector<double> stored, state, weight, bias;
   double beta = 0;
@@ -100,8 +100,8 @@ Found gradients(const Sample& s, const PlainCall& d, const Loss& loss) {
   return result;
 }
 
-/// Compares a gradient with differences of the loss in float64, along random directions and single coordinates. NaN
-/// stands where there are no numbers.
+/// Compares a gradient with differences of the loss in float64, along random directions and single coordinates. The
+/// padding of rows is NaN and does not count.
 void check_gradient(const PlainCall& data, std::vector<double> PlainCall::*member, const std::vector<double>& found,
                     const Loss& loss, double tolerance, const char* name) {
   ASSERT_EQ((data.*member).size(), found.size());
@@ -119,7 +119,7 @@ void check_gradient(const PlainCall& data, std::vector<double> PlainCall::*membe
     const double step = 1e-6;
     const auto at = [&](double distance) {
       auto moved = data;
-      for (size_t i = 0; i < direction.size(); ++i) (moved.*member)[i] += distance * direction[i];  // NaN stays
+      for (size_t i = 0; i < direction.size(); ++i) (moved.*member)[i] += distance * direction[i];  // NaN stays NaN
       return loss.of(PlainOracle(moved).forward());
     };
     double product = 0;

@@ -27,7 +27,7 @@ Found results(const Retrieval& r, const RetrievalOnDevice& device) {
   } else {
     found.state = device.download_states();
   }
-  // What is written in the type is the same, rounded; what is saved stands still from the end on.
+  // The result is the float32 state, rounded to the type. Saved states stand still when a head has stopped.
   const auto typed = device.download(out.state, r.depth);
   for (size_t i = 0; i < typed.size(); ++i) {
     if (std::isnan(found.state[i])) continue;
@@ -51,7 +51,7 @@ Found run(const Retrieval& r, const PlainCall& p) {
   return results(r, device);
 }
 
-/// Weights are rounded to the type once.
+/// The weights of an association are rounded to the type.
 double tolerance_of(ElementType type) {
   return type == ElementType::bfloat16 ? 2e-2 : type == ElementType::float16 ? 3e-3 : 2e-5;
 }
@@ -60,7 +60,7 @@ double tolerance_of(ElementType type) {
 Found check(const Retrieval& r, const PlainCall& p) {
   const auto found = run(r, p);
   const bool exact = r.type == ElementType::float32;
-  // Where a threshold is met is a matter of the last bits with numbers of 16.
+  // With 16-bit numbers, the step at which a threshold is met depends on the last bits.
   std::vector<int64_t> made(static_cast<size_t>(r.heads), 0);
   for (size_t i = 0; i < found.steps.size(); ++i) {
     auto& of_head = made[static_cast<size_t>(static_cast<int64_t>(i) / r.queries % r.heads)];
@@ -77,7 +77,7 @@ Found check(const Retrieval& r, const PlainCall& p) {
   for (size_t i = 0; i < found.steps.size(); ++i) {
     const auto h = static_cast<int64_t>(i) / r.queries % r.heads;
     EXPECT_EQ(found.converged[i] != 0, found.residual[i] <= r.eps_of(h)) << i;
-    // A head goes on as long as it changes.
+    // A head goes on as long as it changes by more than eps.
     if (found.residual[i] > r.eps_of(h)) {
       EXPECT_EQ(found.steps[i], r.steps_of(h)) << i;
     }
@@ -88,7 +88,7 @@ Found check(const Retrieval& r) { return check(r, draw(r)); }
 
 class CudaRetrievePerHead : public CudaOfTypes {
  protected:
-  /// Heads that stop after different numbers of steps: as they change no more, or after their last.
+  /// Heads that stop after different numbers of steps: where they change by less than eps, or after their last step.
   static Retrieval sample() {
     auto r = CudaOfTypes::sample();
     r.per_head = true;
@@ -119,7 +119,7 @@ TEST_P(CudaRetrievePerHead, TheSlowestOfTheBatchDecides) {
   r.steps_of_heads = {};
   r.eps = 2e-3f;
   auto p = draw(r);
-  // Equal patterns: no query changes what it attends to.
+  // With equal patterns the association of a query does not change.
   const auto half = static_cast<int64_t>(p.stored.size()) / 2;
   for (int64_t i = 0; i < half; ++i) p.stored[i] = p.stored[i % p.call.stored.row];
   const auto found = check(r, p);
@@ -197,7 +197,8 @@ TEST_P(CudaRetrievePerHead, NoStepsAtAll) {
   check(r);
 }
 
-/// Residuals after a fixed number of steps against the states that the device had. Returns the smallest one.
+/// Compares the residuals after a fixed number of steps with those of the last two states on the device. Returns the
+/// smallest one.
 double check_residuals(const Retrieval& r, double tolerance) {
   const auto p = draw(r);
   const RetrievalOnDevice device(r, p);
@@ -215,7 +216,7 @@ double check_residuals(const Retrieval& r, double tolerance) {
   const auto reference = oracle.changes(associations[0], associations[1]);
   double smallest = kInfinity;
   for (int64_t row = 0; row < r.rows(); ++row) {
-    if (found.steps[row] < r.steps) continue;  // stood still to the last bit
+    if (found.steps[row] < r.steps) continue;  // it stopped before, since it stood still to the last bit
     const double of_head = reference[static_cast<size_t>(row / r.queries % r.heads)];
     smallest = std::min(smallest, of_head);
     EXPECT_NEAR(found.residual[row], of_head, tolerance * of_head + 1e-10)
@@ -236,7 +237,7 @@ TEST_P(CudaRetrievePerHead, ResidualsHaveTheirDigits) {
     const double tolerance = r.type == ElementType::bfloat16 ? 4e-3 : r.type == ElementType::float16 ? 5e-4 : 2e-6;
     r.beta = 0.2;
     smallest = std::min(smallest, check_residuals(r, tolerance));
-    r.beta = 2.0;  // nearly all of a row is one pattern's
+    r.beta = 2.0;  // nearly all weight is on one pattern
     r.depth = 24;
     check_residuals(r, std::max(1e-4, 15 * tolerance));
   }

@@ -6,7 +6,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// What forward may use of the device: by default what few queries get anyway.
+/// Limits of the device for the forward pass. By default patterns are streamed.
 struct Use {
   int64_t multiprocessors = 0;
   size_t shared_bytes = std::numeric_limits<size_t>::max();
@@ -45,7 +45,7 @@ bool keeps_patterns(const Retrieval& r, const Use& use) {
   return retrieve_keeps_patterns(device.call);
 }
 
-/// Two sets of so many queries that blocks share them, and one block has queries of both.
+/// Two sets of queries, so many that several blocks share each set and one block has queries of both.
 Retrieval many_queries(Retrieval r) {
   r.shared_batch = true;
   r.batch = 5;
@@ -73,14 +73,14 @@ TEST_P(CudaRetrieve, StopsEarly) {
   r.eps = 0.05f;
   r.beta = 0.1;
   check(r);
-  r.width = 7;  // the read-out has other tiles than the update that was expected
+  r.width = 7;  // the tiles of the read-out are not those of the update that was expected
   check(r);
 }
 
 TEST_P(CudaRetrieve, KeepsPatternsThatManyQueriesShare) {
   auto r = many_queries(sample());
   check_resident(r);
-  r.keys = 61;  // with values, float32 has room for two tiles
+  r.keys = 61;  // with values, two tiles of float32 patterns fit
   r.depth = 17;
   r.width = 33;
   r.key_bias = true;

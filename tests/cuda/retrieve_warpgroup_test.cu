@@ -9,7 +9,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The rows of a head's patterns are not contiguous.
+/// The heads of a pattern are neighbours in memory.
 Retrieval sample() {
   Retrieval r;
   r.batch = r.heads = 1;
