@@ -1,15 +1,11 @@
 #pragma once
 
-// Copies from global to shared memory that go on while the thread does other things. Until a copy has been waited for,
-// its target holds nothing that may be read, and nobody may still be reading what was there when it is issued.
+// Copies from global to shared memory that go on while the thread does other things. The target may not be read until
+// the copy has been waited for, and when the copy is issued, no thread may still read what was there before.
 
 #include <kernels/cuda/device.h>
 
 #include <cstdint>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/async_copy.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 
@@ -22,7 +18,7 @@ HOPFIELD_DEVICE uint32_t shared_address(const void* pointer) {
 #endif
 }
 
-/// Copies 16 bytes, both addresses aligned to 16; those beyond `source_bytes` are not read and become 0.
+/// Copies 16 bytes, both addresses aligned to 16. Bytes beyond `source_bytes` are not read and become 0.
 HOPFIELD_DEVICE void copy_async_16(void* shared, const void* global, int source_bytes = 16) {
 #if defined(__CUDACC__)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
@@ -44,7 +40,7 @@ HOPFIELD_DEVICE void copy_async_4(void* shared, const void* global, int source_b
 #endif
 }
 
-/// This thread's copies since the last call form a group.
+/// Makes a group of this thread's copies since the last call.
 HOPFIELD_DEVICE void commit_copies() {
 #if defined(__CUDACC__)
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -53,7 +49,7 @@ HOPFIELD_DEVICE void commit_copies() {
 #endif
 }
 
-/// Waits for this thread's groups but the latest `pending`. Other threads see the copies after a barrier.
+/// Waits for all groups of this thread but the latest `pending`. Other threads see the copies after a barrier.
 template <int pending>
 HOPFIELD_DEVICE void wait_copies() {
 #if defined(__CUDACC__)
@@ -85,8 +81,8 @@ HOPFIELD_DEVICE void fence_memory_barriers() {
 #endif
 }
 
-/// Between ordinary writes to shared memory and bulk copies or products of warpgroups that touch the same bytes, by
-/// each thread that wrote.
+/// Orders ordinary writes of this thread to shared memory before bulk copies and products of warpgroups that touch the
+/// same bytes. Called by each thread that wrote.
 HOPFIELD_DEVICE void fence_async_proxy() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -102,7 +98,7 @@ HOPFIELD_DEVICE void arrive(MemoryBarrier* barrier) {
 #endif
 }
 
-/// Arrives, and the phase ends no sooner than `bytes` more have been copied.
+/// Arrives, and has the phase wait for `bytes` more bytes to be copied.
 HOPFIELD_DEVICE void arrive_expecting(MemoryBarrier* barrier, uint32_t bytes) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}" ::"r"(

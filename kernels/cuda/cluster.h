@@ -9,7 +9,7 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Of the calling block in its cluster.
+/// Rank of the calling block in its cluster.
 HOPFIELD_DEVICE int cluster_rank() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   uint32_t rank;
@@ -35,8 +35,8 @@ HOPFIELD_DEVICE int cluster_size() {
 #endif
 }
 
-/// All threads of the cluster; orders their accesses to memory. A block must not end while others may still reach its
-/// shared memory: the last thing a kernel does with a peer is a cluster_sync().
+/// Waits for all threads of the cluster, and orders their accesses to memory. A block must not end while others may
+/// still access its shared memory, so a kernel calls this after its last access to a peer.
 HOPFIELD_DEVICE void cluster_sync() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -47,8 +47,8 @@ HOPFIELD_DEVICE void cluster_sync() {
 #endif
 }
 
-/// Where `own`, in the shared memory of the calling block, lies in that of the block of rank `rank`. Read and written
-/// like any other memory.
+/// The address that corresponds to `own`, in the shared memory of the calling block, in that of the block of rank
+/// `rank`. It is read and written like any other memory.
 template <class T>
 HOPFIELD_DEVICE T* peer_shared(T* own, int rank) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

@@ -1,13 +1,11 @@
 #pragma once
 
-// What kernels use in place of CUDA's builtins: qualifiers, indices, shared memory, barriers. The other headers of this
-// folder add warps, memory, numbers, copies, matrices, clusters and the launch. nvcc compiles every function to the
-// instruction it stands for; any other compiler to a call of the tests' runtime (tests/support/cuda_on_host), which
-// runs the same kernels on the CPU under the sanitizers. Blocks are one-dimensional and made of whole warps.
+// What kernels use in place of CUDA's builtins: qualifiers, indices, shared memory, barriers. Other headers of this
+// folder have warps, memory, numbers, copies, matrices, clusters and the launch. nvcc compiles each function to the
+// instruction that it stands for; any other compiler makes it a call, see host.h. Blocks are one-dimensional and made
+// of whole warps.
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/device.h>
-#endif
+#include <kernels/cuda/host.h>
 
 #if defined(__CUDACC__)
 #define HOPFIELD_KERNEL __global__
@@ -36,7 +34,8 @@ struct Index3 {
   int z;
 };
 
-/// What a kernel relies on. On the host, where it does not hold, the launch fails with the sentence.
+/// States what a kernel relies on. On the host a launch fails with the sentence where it does not hold; on the device
+/// nothing is checked.
 HOPFIELD_DEVICE void check(bool condition, const char* sentence) {
 #if defined(__CUDACC__)
   static_cast<void>(condition), static_cast<void>(sentence);
@@ -45,8 +44,8 @@ HOPFIELD_DEVICE void check(bool condition, const char* sentence) {
 #endif
 }
 
-/// The value, of which the compiler knows nothing: what depends on it is not found ahead of a loop, to be kept in
-/// registers.
+/// Returns the value, but the compiler cannot know that. So it does not compute what depends on the value ahead of a
+/// loop, which would take registers.
 HOPFIELD_DEVICE int opaque(int value) {
 #if defined(__CUDACC__)
   asm volatile("" : "+r"(value));
@@ -93,8 +92,8 @@ HOPFIELD_DEVICE Index3 grid_size() {
 #endif
 }
 
-/// The shared memory that the launch asked for, aligned to 128 bytes. There is no other: static shared variables would
-/// share a host process.
+/// The shared memory that the launch asked for, aligned to 128 bytes. Kernels have no static shared variables: on the
+/// host, blocks of all threads of the process would share them.
 template <class T = unsigned char>
 HOPFIELD_DEVICE T* shared_memory(int byte_offset = 0) {
 #if defined(__CUDACC__)
@@ -105,7 +104,7 @@ HOPFIELD_DEVICE T* shared_memory(int byte_offset = 0) {
 #endif
 }
 
-/// All threads of the block; orders their accesses to shared and global memory.
+/// Waits for all threads of the block, and orders their accesses to shared and global memory.
 HOPFIELD_DEVICE void sync_threads() {
 #if defined(__CUDACC__)
   __syncthreads();
@@ -114,7 +113,7 @@ HOPFIELD_DEVICE void sync_threads() {
 #endif
 }
 
-/// Barrier 1 to 15 among `threads` threads, whole warps: those that wait here and those that arrived.
+/// Waits at barrier 1 to 15 until `threads` threads, whole warps, wait there or have arrived.
 HOPFIELD_DEVICE void sync_barrier(int barrier, int threads) {
 #if defined(__CUDACC__)
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
@@ -123,7 +122,7 @@ HOPFIELD_DEVICE void sync_barrier(int barrier, int threads) {
 #endif
 }
 
-/// Counts for the barrier without waiting.
+/// Arrives at the barrier without waiting.
 HOPFIELD_DEVICE void arrive_barrier(int barrier, int threads) {
 #if defined(__CUDACC__)
   asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
@@ -132,7 +131,7 @@ HOPFIELD_DEVICE void arrive_barrier(int barrier, int threads) {
 #endif
 }
 
-/// All lanes of the warp; orders their accesses to memory, which no other warp-wide call does.
+/// Waits for all lanes of the warp, and orders their accesses to memory. No other call of a warp orders them.
 HOPFIELD_DEVICE void sync_warp() {
 #if defined(__CUDACC__)
   __syncwarp();
@@ -141,14 +140,15 @@ HOPFIELD_DEVICE void sync_warp() {
 #endif
 }
 
-/// Before reading what the preceding launch of the stream wrote, where the launch may overlap it.
+/// Waits until the preceding launch of the stream has ended, if this launch may overlap it. Only then its results may
+/// be read.
 HOPFIELD_DEVICE void grid_dependency_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// The following launch of the stream may begin, where it may overlap this one.
+/// Lets the following launch of the stream begin, if it may overlap this one.
 HOPFIELD_DEVICE void grid_dependency_release() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -5,12 +5,13 @@
 
 namespace hopfield::kernels::cuda {
 
-/// What entries of the final association are multiplied by, for four keys: 0, or the same for all that stay.
+/// Factors of four entries of the final association: 0 where the entry is dropped, otherwise 1 / (1 - probability).
 struct DropoutFactors {
   float values[4];
 };
 
-/// Of keys 4 n .. 4 n + 3 of a row. Not inlined: it would be as often as a lane has keys.
+/// The factors of the keys 4 n .. 4 n + 3 of a row. Not inlined: unrolled loops would have a copy for each key of a
+/// lane.
 HOPFIELD_DEVICE_CALL DropoutFactors dropout_factors(uint64_t seed, float probability, int batch, int head, int query,
                                                     int n) {
   if (probability >= 1.0f) return {};
@@ -24,7 +25,7 @@ HOPFIELD_DEVICE_CALL DropoutFactors dropout_factors(uint64_t seed, float probabi
   return factors;
 }
 
-/// Of one key.
+/// The factor of one key.
 HOPFIELD_DEVICE float dropout_factor(uint64_t seed, float probability, int batch, int head, int query, int key) {
   const auto of = dropout_factors(seed, probability, batch, head, query, key / 4);
   const float low = key % 2 == 0 ? of.values[0] : of.values[1], high = key % 2 == 0 ? of.values[2] : of.values[3];

@@ -1,16 +1,13 @@
 #pragma once
 
-#include <kernels/cuda/stream.h>
+#include <kernels/cuda/cuda_stream.h>
+#include <kernels/cuda/host.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <tuple>
 #include <utility>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/launch.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 
@@ -19,7 +16,7 @@ struct LaunchShape {
   int64_t block;            // threads, whole warps
   size_t shared_bytes = 0;  // of a block
   int64_t cluster = 1;      // blocks of a cluster, along the grid's first extent; more than 1 needs sm_90
-  bool overlap = false;     // may begin before the preceding launch of the stream has ended: see grid_dependency_wait()
+  bool overlap = false;     // it may begin before the preceding launch of the stream ends: see grid_dependency_wait()
 };
 
 /// What a block may ask for on the current device.
@@ -34,7 +31,7 @@ struct DeviceLimits {
 #if defined(__CUDACC__)
 DeviceLimits device_limits();
 
-/// Whether the current device has room for a cluster.
+/// Whether the current device can run a cluster of this shape.
 bool cluster_fits(const void* kernel, const LaunchShape& shape);
 
 /// Implementation of launch().

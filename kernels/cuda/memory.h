@@ -3,15 +3,11 @@
 // Global memory: 16 bytes at a time, atomics, and what blocks of one launch tell each other.
 //
 // Results pass from block to block in one way: all threads write, sync_threads(), one thread takes a ticket, and the
-// block that draws the last one reads after another sync_threads(). atomic_add alone orders nothing.
+// block that draws the last one reads after another sync_threads(). atomic_add by itself orders nothing.
 
 #include <kernels/cuda/device.h>
 
 #include <cstdint>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/memory.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 
@@ -95,7 +91,7 @@ HOPFIELD_DEVICE void store_streaming(T* target, const Pack<T>& pack) {
 #endif
 }
 
-/// 4 bytes that another block of this launch may have written: from the second-level cache, as one piece.
+/// Reads 4 bytes that another block of this launch may have written, at once and from the second-level cache.
 template <class T>
 HOPFIELD_DEVICE T load_fresh(const T* source) {
   static_assert(sizeof(T) == 4, "load_fresh reads 4 bytes");
@@ -114,7 +110,7 @@ HOPFIELD_DEVICE T load_fresh(const T* source) {
 #endif
 }
 
-/// The counterpart of load_fresh.
+/// Writes 4 bytes that another block will read by load_fresh().
 template <class T>
 HOPFIELD_DEVICE void store_fresh(T* target, T value) {
   static_assert(sizeof(T) == 4, "store_fresh writes 4 bytes");
@@ -130,7 +126,7 @@ HOPFIELD_DEVICE void store_fresh(T* target, T value) {
 #endif
 }
 
-/// Returns the value before. For uint32_t, int and float, in global or shared memory.
+/// Adds, and returns the value before. For uint32_t, int and float, in global or shared memory.
 template <class T>
 HOPFIELD_DEVICE T atomic_add(T* target, T value) {
 #if defined(__CUDACC__)
@@ -140,7 +136,7 @@ HOPFIELD_DEVICE T atomic_add(T* target, T value) {
 #endif
 }
 
-/// The same for the larger of both.
+/// Keeps the larger one, and returns the value before.
 HOPFIELD_DEVICE uint32_t atomic_max(uint32_t* target, uint32_t value) {
 #if defined(__CUDACC__)
   return atomicMax(target, value);
@@ -149,8 +145,8 @@ HOPFIELD_DEVICE uint32_t atomic_max(uint32_t* target, uint32_t value) {
 #endif
 }
 
-/// What this thread wrote before is seen by the device before what it writes later. Orders nothing with another
-/// thread's accesses by itself: see take_ticket.
+/// The device sees what this thread wrote before the fence ahead of what it writes behind it. By itself that orders
+/// nothing with the accesses of other threads: see take_ticket().
 HOPFIELD_DEVICE void thread_fence() {
 #if defined(__CUDACC__)
   __threadfence();

@@ -14,10 +14,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/warp.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 /// Reads `matrices` (1, 2 or 4) 8 x 8 matrices of 16-bit numbers from shared memory: lane 8 i + r names the address of

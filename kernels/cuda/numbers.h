@@ -4,14 +4,9 @@
 
 #include <kernels/cuda/device.h>
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/numbers.h>
-
-#include <cmath>
-#endif
 
 namespace hopfield::kernels::cuda {
 
@@ -24,6 +19,9 @@ struct bfloat16_t {
 struct float16_t {
   uint16_t bits;
 };
+
+template <class T>
+constexpr bool kIsFloat = std::is_same_v<T, float>;
 
 HOPFIELD_DEVICE float to_float(float value) { return value; }
 
@@ -128,6 +126,11 @@ HOPFIELD_DEVICE float bits_float(uint32_t bits) {
   return cuda_on_host::float_of(bits);
 #endif
 }
+
+/// log2 of e. Scores are kept in units of log 2, since the device has a fast exp2.
+constexpr float kLog2e = 1.44269504088896341f;
+
+HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
 
 /// 2 to the power of `value`, off by at most 2^-22 of the result; 0 for minus infinity.
 HOPFIELD_DEVICE float fast_exp2(float value) {

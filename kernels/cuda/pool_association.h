@@ -1,6 +1,6 @@
 #pragma once
 
-// An association of the forward pass: scores, exponentials and weighted instances, tile by tile.
+// One softmax of the forward pass over a stretch of instances, tile by tile.
 
 #include <kernels/cuda/pool_block.h>
 #include <kernels/cuda/pool_stream.h>
@@ -8,18 +8,18 @@
 
 namespace hopfield::kernels::cuda {
 
-/// A row group's association with a stretch of instances, whose tiles it takes one after the other. Of the tile's
-/// scores a warp has those of its own instances, a lane two rows of them, g and g + 8.
+/// The association of a row group with a stretch of instances. Of a tile's scores, a warp has those of its own eights
+/// of instances, and with g = lane / 4 a lane has those of the rows g and g + 8.
 template <class T, int most_tiles>
 class Association {
  public:
   static constexpr int kRows = kTileRows<T, most_tiles>;
 
-  /// @param queries  [rows of the group, room]
-  HOPFIELD_DEVICE Association(const Forward& f, bool last, const RowGroup& group, const PartOfBag& part,
+  /// @param queries  [rows of the group, padded width]
+  HOPFIELD_DEVICE Association(const PoolForward& f, bool last, const RowGroup& group, const PartOfBag& part,
                               const TileStream<T, kRows>& stream, const float* queries)
       : f_(f), last_(last), group_(group), part_(part), stream_(stream) {
-    load_queries<T>(stream.queries(0), stream.row_sums(0), queries, group.count, stream.room());
+    load_queries<T>(stream.queries(0), stream.row_sums(0), queries, group.count, stream.padded_width());
     for (int r = 0; r < 2; ++r) {
       if (row_of(r) < group.count) beta_[r] = f.call.beta[head_of(f.call, group.first + row_of(r))];
     }
@@ -35,10 +35,10 @@ class Association {
     rescale();
     if (has_instances()) store_weights(scores, number);
     sync_threads();
-    stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), f_.call.plain_float32);
+    stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.padded_width(), f_.call.plain_float32);
   }
 
-  /// Leaves the partial sums behind by `store(address, value)`. All threads of the block, after the last tile.
+  /// Writes the partials by `store(address, value)`. Called by all threads of the block after the last tile.
   template <class Store>
   HOPFIELD_DEVICE void store(const Partials& target, const Store& store) {
     const SumsOfWarps<3> sums(stream_.scratch());
@@ -47,11 +47,12 @@ class Association {
     const int column = lane_index() % 4;
     for (int r = 0; r < 2; ++r) {
       if (row_of(r) >= group_.count) continue;
-      float* means = target.means + row_of(r) * stream_.room() + warp_index() * (stream_.room() / kPoolWarps);
+      float* means =
+          target.means + row_of(r) * stream_.padded_width() + warp_index() * (stream_.padded_width() / kPoolWarps);
       const float shift = sums.total(2, row_of(r));
       HOPFIELD_UNROLL
       for (int t = 0; t < most_tiles; ++t) {
-        if (t >= stream_.room() / 32) break;
+        if (t >= stream_.padded_width() / 32) break;
         store(means + 8 * t + 2 * column, sums_[t][2 * r] - shift);
         store(means + 8 * t + 2 * column + 1, sums_[t][2 * r + 1] - shift);
       }
@@ -70,16 +71,17 @@ class Association {
 
   HOPFIELD_DEVICE static int row_of(int r) { return lane_index() / 4 + 8 * r; }
   HOPFIELD_DEVICE static bool has_instances() { return 8 * warp_index() < kRows; }
-  /// The first of the warp's instances in a fragment's columns of a lane.
+  /// The first of the lane's two instances in an eight of the warp.
   HOPFIELD_DEVICE static int key_of(int eight) {
     return 8 * (warp_index() + eight * kPoolWarps) + 2 * (lane_index() % 4);
   }
 
-  /// In units of log 2; -inf: excluded, or there is no such row or instance.
+  /// Finds the scores in units of log 2. They are -inf where an instance is excluded, or a row or instance does not
+  /// exist.
   HOPFIELD_DEVICE void find_scores(float (&scores)[kEights][4], int number) const {
     const auto& call = f_.call;
-    score_products<T, kRows>(scores, stream_.queries(0), stream_.tile(number), stream_.room(), group_.count <= 8,
-                             call.plain_float32);
+    score_products<T, kRows>(scores, stream_.queries(0), stream_.tile(number), stream_.padded_width(),
+                             group_.count <= 8, call.plain_float32);
     const float* scales = stream_.scales(number);
     const float* shifts = stream_.shifts(number);
     const int count = stream_.rows_in(number);
@@ -103,7 +105,7 @@ class Association {
     }
   }
 
-  /// To the other warps: the largest scores of this one's instances.
+  /// Tells the other warps the largest scores of this warp's instances.
   HOPFIELD_DEVICE void tell_largest(const float (&scores)[kEights][4]) const {
     for (int r = 0; r < 2; ++r) {
       float largest = minus_infinity();
@@ -128,7 +130,7 @@ class Association {
         const float other = stream_.maxima()[warp * kPoolRows + row_of(r)];
         largest = other > largest ? other : largest;
       }
-      // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
+      // If both are -inf, no instance has come yet and there is nothing to scale. -inf minus -inf would be NaN.
       factor[r] = largest_[r] == largest            ? 1.0f
                   : largest_[r] == minus_infinity() ? 0.0f
                                                     : fast_exp2(largest_[r] - largest);
@@ -145,7 +147,7 @@ class Association {
     }
   }
 
-  /// The own instances' share of the sums, and their weights for all warps.
+  /// Adds the warp's own instances to the sums of weights, and writes their weights for all warps.
   HOPFIELD_DEVICE void store_weights(const float (&scores)[kEights][4], int number) {
     const float* scales = stream_.scales(number);
     const float* shifts = stream_.shifts(number);
@@ -162,7 +164,7 @@ class Association {
           p[i] *= dropout(number, r, key + i);
           kept_[r] += p[i];
         }
-        // Instance means are subtracted with the very weights that they are added with.
+        // The means of instances are subtracted with the very weights, as rounded, that the products add them with.
         const WeightPair<T> weights(p[0] * scales[key], p[1] * scales[key + 1]);
         shift_[r] += weights.even * shifts[key] + weights.odd * shifts[key + 1];
         stream_.weights().store(row_of(r), key, weights);
@@ -175,18 +177,18 @@ class Association {
     return dropout_factor(f_.call, group_, row_of(r), stream_.first(number) + key - part_.bag_first);
   }
 
-  const Forward& f_;
+  const PoolForward& f_;
   const bool last_;
   const RowGroup group_;
   const PartOfBag part_;
   const TileStream<T, kRows>& stream_;
   float beta_[2] = {0.0f, 0.0f};
   float largest_[2] = {minus_infinity(), minus_infinity()};  ///< of all warps
-  // Of the own instances.
+  // Of the warp's own instances.
   float sum_[2] = {0.0f, 0.0f};
   float kept_[2] = {0.0f, 0.0f};
   float shift_[2] = {0.0f, 0.0f};   ///< sum of weights times means of instances
-  float sums_[most_tiles][4] = {};  ///< of all weighted instances, the warp's quarter of the width
+  float sums_[most_tiles][4] = {};  ///< of all weighted instances, in the warp's quarter of the width
 };
 
 }  // namespace hopfield::kernels::cuda

@@ -4,63 +4,67 @@
 #include <kernels/cuda/pool_dispatch.h>
 #include <kernels/cuda/pool_stream.h>
 
-// The formulas are those of kernels/cpu/backward_tile.h: an association at a time, the last first. A pass over the bag
-// gives dS Y, from which a bag's last block finds the gradient of the state before and prepares the pass before; the
-// weights P and dS of all steps are kept, and one last pass turns them into the instances' gradient.
+// The associations are taken back one at a time, the last one first. P are the weights of an association, dP their
+// gradient, and dS = P (dP - D) that of the scores, with D = sum(P dP) over the instances Y. A pass over the bag gives
+// dS Y. From it, the block that finishes last in the bag finds the gradient of the state before the association, and
+// prepares the next pass. P and dS of all associations are kept, and one last pass turns them into the gradient of the
+// instances: pool_backward_instances.cu.
 
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Whether a gradient passes the row's update after `step`.
-HOPFIELD_DEVICE bool passes(const Backward& b, int64_t row, int64_t step) {
+/// Whether a gradient passes the row's update number `step`.
+HOPFIELD_DEVICE bool passes(const PoolBackward& b, int64_t row, int64_t step) {
   return step < b.g.steps[row] && step >= b.g.steps[row] - b.g.last_steps;
 }
 
 enum class Kind { incoming, mapped };
 
-/// The first row of a group among all rows of its bag in the last pass: [count, room].
-HOPFIELD_DEVICE float* rows_of(const Backward& b, const RowGroup& group, int64_t step, Kind kind) {
+/// A group's rows among all rows that the last pass multiplies with [count, padded width]: the gradient of what the
+/// association of `step` read out, or its queries W^T xi.
+HOPFIELD_DEVICE float* rows_of(const PoolBackward& b, const RowGroup& group, int64_t step, Kind kind) {
   const int64_t in_bag = b.call.heads * b.call.queries;
   const int64_t place = (2 * step + (kind == Kind::mapped ? 1 : 0)) * in_bag + group.first - group.bag * in_bag;
-  return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * room_of(b.call);
+  return b.own.rows + (group.bag * pool_all_rows(b.call) + place) * pool_padded_width(b.call);
 }
 
-/// A row's state before the association of `step`.
-HOPFIELD_DEVICE const float* state_of(const Backward& b, const RowGroup& group, int64_t row, int64_t step) {
+/// A row's state in the association of `step`.
+HOPFIELD_DEVICE const float* state_of(const PoolBackward& b, const RowGroup& group, int64_t row, int64_t step) {
   const auto& call = b.call;
-  if (step > 0) return b.g.saved_states + ((step - 1) * row_count(call) + row) * call.depth;
-  return call.state + group.bag * call.state_bag + (row - group.bag * call.heads * call.queries) * call.depth;
+  if (step > 0) return floats(b.g.saved.states) + ((step - 1) * row_count(call) + row) * call.depth;
+  return first_state(call, group, row);
 }
 
-/// The mean instance that a row's association of `step` found.
-HOPFIELD_DEVICE const float* mean_of(const Backward& b, int64_t row, int64_t step) {
+/// The mean instance that a row's association of `step` read out.
+HOPFIELD_DEVICE const float* mean_of(const PoolBackward& b, int64_t row, int64_t step) {
   const auto& call = b.call;
-  if (step == call.most_steps) return b.g.forward_output + row * call.width;
-  return b.g.saved_means + (step * row_count(call) + row) * call.width;
+  if (step == call.most_steps) return b.g.saved.output + row * call.width;
+  return b.g.saved.means + (step * row_count(call) + row) * call.width;
 }
 
-/// Prepares the association that made the output (step T) or the state after `step`: its state times W, the
-/// gradient of what it gave, and the mean that dP is compared with. By one block of the row group. `shared`: 16 depth
-/// floats.
-HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_t step, float* shared) {
+/// Prepares the pass of association `step`: writes its queries W^T xi, the gradient of what it read out, and D. Called
+/// by one block of the row group.
+/// @param shared  16 depth floats of shared memory
+HOPFIELD_DEVICE void begin_step(const PoolBackward& b, const RowGroup& group, int64_t step, float* shared) {
   const auto& call = b.call;
   const auto all_rows = row_count(call), depth = call.depth;
   const bool last = step == call.most_steps;
-  const int room = room_of(call);
+  const int padded_width = pool_padded_width(call);
   for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
     shared[i] = state_of(b, group, group.first + i / depth, step)[i % depth];
   }
   sync_threads();
   const auto map_to = [&](float* rows) {
-    map_to_instances(call, group, {}, shared, [rows, room](int i, int k, float value) { rows[i * room + k] = value; });
+    map_to_instances(call, group, {}, shared,
+                     [rows, padded_width](int i, int k, float value) { rows[i * padded_width + k] = value; });
   };
   map_to(rows_of(b, group, step, Kind::mapped));
   sync_threads();
   float* incoming = rows_of(b, group, step, Kind::incoming);
   if (last) {
-    for (int64_t i = thread_index(); i < group.count * room; i += block_size()) {
-      const auto row = group.first + i / room, k = i % room;
-      incoming[i] = k < call.width ? b.g.output[row * call.width + k] : 0.0f;
+    for (int64_t i = thread_index(); i < group.count * padded_width; i += block_size()) {
+      const auto row = group.first + i / padded_width, k = i % padded_width;
+      incoming[i] = k < call.width ? floats(b.g.output.data)[row * call.width + k] : 0.0f;
     }
   } else {
     for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
@@ -74,21 +78,21 @@ HOPFIELD_DEVICE void begin_step(const Backward& b, const RowGroup& group, int64_
   sync_threads();
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
     const auto row = group.first + i;
-    float mean = warp_product(incoming + i * room, mean_of(b, row, step), call.width);
-    if (last && call.dropout > 0.0f && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.forward_mass[row];
+    float mean = warp_product(incoming + i * padded_width, mean_of(b, row, step), call.width);
+    if (last && call.dropout > 0.0f && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.saved.mass[row];
     if (last && b.g.logsumexp != nullptr) mean -= b.g.logsumexp[row];
     if (lane_index() == 0) b.own.means[row] = mean;
   }
 }
 
-/// Before the first pass. A block for each row group; `shared` as for begin_step().
-HOPFIELD_KERNEL void prepare_backward(Backward b) {
+/// Prepares the first pass: a block for each row group.
+HOPFIELD_KERNEL void prepare_backward(PoolBackward b) {
   const auto& call = b.call;
-  const int groups = row_groups(call);
+  const int groups = pool_row_groups(call);
   const auto group = row_group(call, block_index().x / groups, block_index().x % groups);
   const auto begin = group.first * call.depth;
   for (int64_t i = thread_index(); i < group.count * call.depth; i += block_size()) {
-    b.own.carried[begin + i] = b.g.state != nullptr ? b.g.state[begin + i] : 0.0f;
+    b.own.carried[begin + i] = b.g.state.data != nullptr ? floats(b.g.state.data)[begin + i] : 0.0f;
   }
   if (thread_index() < group.count) b.g.beta[group.first + thread_index()] = 0.0f;
   clear_tickets(call, b.work, group);
@@ -96,38 +100,40 @@ HOPFIELD_KERNEL void prepare_backward(Backward b) {
   begin_step(b, group, call.most_steps, shared_memory<float>());
 }
 
-/// dS Y of a group's rows after a pass, to g.products. A warp for each row.
-HOPFIELD_DEVICE void finish_products(const Backward& b, const RowGroup& group, const Partials& total, int64_t step,
+/// Writes dS Y of a group's rows, as a pass has found it, to g.products. A warp for each row.
+HOPFIELD_DEVICE void finish_products(const PoolBackward& b, const RowGroup& group, const Partials& total, int64_t step,
                                      float* products) {
   const auto& call = b.call;
-  const int room = room_of(call);
+  const int padded_width = pool_padded_width(call);
   const bool last = step == call.most_steps;
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
     const auto row = group.first + i;
     const bool takes = last || passes(b, row, step);
-    // A row of dS adds up to 0, but dP and the mean that it is compared with are rounded differently, and what is left
-    // of their difference may be as small as that. So the mean is corrected by the sum that was found: dS by P times
-    // it. Dropout's P is another one than the mean of instances has.
+    // A row of dS should add up to 0. But dP and D are rounded differently, and their difference may be as small as
+    // their errors. So D is corrected by the sum that dS has in fact, and dS by that sum times -P. With dropout there
+    // is no correction: the mean instance has the weights that dropout left, not P.
     const float excess =
         load_fresh(total.sums + kPoolRows + i) + (last && b.g.logsumexp != nullptr ? -b.g.logsumexp[row] : 0.0f);
     const bool corrects = takes && !(last && call.dropout > 0.0f);
     const float* means = mean_of(b, row, step);
     for (int64_t k = lane_index(); k < call.width; k += 32) {
-      const float found = takes ? load_fresh(total.means + i * room + k) : 0.0f;
+      const float found = takes ? load_fresh(total.means + i * padded_width + k) : 0.0f;
       products[i * call.width + k] = corrects ? fused_multiply_add(-excess, means[k], found) : found;
     }
     if (corrects) {
-      float* incoming = rows_of(b, group, step, Kind::incoming) + i * room;
-      const float* mapped = rows_of(b, group, step, Kind::mapped) + i * room;
+      float* incoming = rows_of(b, group, step, Kind::incoming) + i * padded_width;
+      const float* mapped = rows_of(b, group, step, Kind::mapped) + i * padded_width;
       const float by = -excess * call.beta[head_of(call, row)];
-      for (int k = lane_index(); k < room; k += 32) incoming[k] = fused_multiply_add(by, mapped[k], incoming[k]);
+      for (int k = lane_index(); k < padded_width; k += 32)
+        incoming[k] = fused_multiply_add(by, mapped[k], incoming[k]);
     }
   }
   sync_threads();
 }
 
-/// After a pass: the gradient goes on to the state before. `shared`: 16 depth floats.
-HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const Partials& total, int64_t step,
+/// Finishes a pass: the gradient of the association's state, and of beta.
+/// @param shared  16 depth floats of shared memory
+HOPFIELD_DEVICE void finish_step(const PoolBackward& b, const RowGroup& group, const Partials& total, int64_t step,
                                  float* shared) {
   const auto& call = b.call;
   const auto depth = call.depth;
@@ -146,7 +152,7 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
     for (int64_t j = lane_index(); j < depth; j += 32) {
       const float value = shared[i * depth + j];
       share = fused_multiply_add(state[j], value, share);
-      // What came in by way of the state after this update has been spent.
+      // The gradient of the state after this update has been passed on. That of the final state has not.
       float* carried = b.own.carried + row * depth + j;
       *carried = fused_multiply_add(beta, value, last ? *carried : 0.0f);
     }
@@ -159,25 +165,25 @@ HOPFIELD_DEVICE void finish_step(const Backward& b, const RowGroup& group, const
     return;
   }
   for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
-    // The state before the last updates counts as a constant.
+    // The state before the last `last_steps` updates counts as a constant.
     const bool constant = b.g.steps[group.first + i / depth] >= b.g.last_steps;
-    b.g.query[group.first * depth + i] = constant ? 0.0f : b.own.carried[group.first * depth + i];
+    floats(b.g.query.data)[group.first * depth + i] = constant ? 0.0f : b.own.carried[group.first * depth + i];
   }
 }
 
-/// What a lane knows of one of its two rows during a pass.
+/// What a lane knows of each of its two rows during a pass.
 struct BackwardRow {
-  bool takes = false;  ///< a gradient comes in
+  bool takes = false;  ///< a gradient passes the association
   float beta = 0.0f, largest = 0.0f, sum = 1.0f, mean = 0.0f;
   float mass = 0.0f;  ///< gradient of the final association's sum
-  float size = 1.0f;  ///< by which the incoming gradient, as a query, was divided
+  float size = 1.0f;  ///< power of two that the incoming gradient, used as a query, was divided by
 };
 
-/// A part of a bag for a row group: dS Y.
+/// The products dS Y of a row group with a part of a bag.
 template <class T, int most_tiles>
 class BackwardPart {
  public:
-  HOPFIELD_DEVICE BackwardPart(const Backward& b, int64_t step, const RowGroup& group, const PartOfBag& part)
+  HOPFIELD_DEVICE BackwardPart(const PoolBackward& b, int64_t step, const RowGroup& group, const PartOfBag& part)
       : b_(b),
         step_(step),
         last_(step == b.call.most_steps),
@@ -186,17 +192,17 @@ class BackwardPart {
         stream_(b.call, part.first, part.count, 2, kStages) {}
 
   HOPFIELD_DEVICE void run() {
-    const int room = stream_.room();
+    const int padded_width = stream_.padded_width();
     load_queries<T>(stream_.queries(0), stream_.row_sums(0), rows_of(b_, group_, step_, Kind::mapped), group_.count,
-                    room);
+                    padded_width);
     load_queries<T>(stream_.queries(1), stream_.row_sums(1), rows_of(b_, group_, step_, Kind::incoming), group_.count,
-                    room, stream_.row_scales(1));
+                    padded_width, stream_.row_scales(1));
     sync_threads();
     for (int r = 0; r < 2; ++r) rows_[r] = row_at(r);
     stream_.template run<kStages - 1>([this](int number) {
       if (8 * warp_index() < kRows) find(number);
       sync_threads();
-      stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.room(), b_.call.plain_float32);
+      stream_.weights().multiply_add(sums_, stream_.tile(number), stream_.padded_width(), b_.call.plain_float32);
     });
   }
 
@@ -204,21 +210,21 @@ class BackwardPart {
     const SumsOfWarps<2> sums(stream_.scratch());
     for (int r = 0; r < 2; ++r) sums.put(row_of(r), {excess_[r], shift_[r]});
     sync_threads();
-    const int column = lane_index() % 4, room = stream_.room();
+    const int column = lane_index() % 4, padded_width = stream_.padded_width();
     for (int r = 0; r < 2; ++r) {
       if (row_of(r) >= group_.count) continue;
-      float* means = target.means + row_of(r) * room + warp_index() * (room / kPoolWarps) + 2 * column;
+      float* means = target.means + row_of(r) * padded_width + warp_index() * (padded_width / kPoolWarps) + 2 * column;
       const float shift = sums.total(1, row_of(r)), size = rows_[r].size;
       HOPFIELD_UNROLL
       for (int t = 0; t < most_tiles; ++t) {
-        if (t >= room / 32) break;
+        if (t >= padded_width / 32) break;
         store_fresh(means + 8 * t, (sums_[t][2 * r] - shift) * size);
         store_fresh(means + 8 * t + 1, (sums_[t][2 * r + 1] - shift) * size);
       }
     }
     if (warp_index() != 0 || column != 0) return;
     for (int r = 0; r < 2; ++r) {
-      // Sums that are not relative to anything: they merge as they are.
+      // These sums are relative to no largest score. With the same one everywhere, partials are merged as they are.
       store_fresh(target.sums + row_of(r), 0.0f);
       store_fresh(target.sums + kPoolRows + row_of(r), sums.total(0, row_of(r)) * rows_[r].size);
       store_fresh(target.sums + 2 * kPoolRows + row_of(r), 0.0f);
@@ -235,7 +241,7 @@ class BackwardPart {
     BackwardRow result;
     if (row_of(r) >= group_.count) return result;
     const int64_t row = group_.first + row_of(r);
-    const float* sums = b_.g.saved_sums + 2 * (step_ * row_count(b_.call) + row);
+    const float* sums = b_.g.saved.sums + 2 * (step_ * row_count(b_.call) + row);
     result.takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f;
     result.beta = b_.call.beta[head_of(b_.call, row)];
     result.largest = sums[0];
@@ -246,7 +252,7 @@ class BackwardPart {
     return result;
   }
 
-  /// P, as it was read out, and dS.
+  /// P with dropout, and dS.
   struct Entry {
     float p = 0.0f, gradient = 0.0f;
   };
@@ -267,13 +273,16 @@ class BackwardPart {
     return {p * factor, p * (gradient - row.mean)};
   }
 
-  /// P and dS of the calling warp's instances; dS, divided by the row's size, become weights.
+  /// Finds P and dS of the calling warp's instances, keeps both for the last pass, and writes dS, divided by the row's
+  /// size, as weights for all warps.
   HOPFIELD_DEVICE void find(int number) {
     const auto& call = b_.call;
     const bool few = group_.count <= 8;
     float c[kEights][4] = {}, d[kEights][4] = {};
-    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.room(), few, call.plain_float32);
-    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.room(), few, call.plain_float32);
+    score_products<T, kRows>(c, stream_.queries(0), stream_.tile(number), stream_.padded_width(), few,
+                             call.plain_float32);
+    score_products<T, kRows>(d, stream_.queries(1), stream_.tile(number), stream_.padded_width(), few,
+                             call.plain_float32);
     const auto in_bag = call.heads * call.queries, first_row = group_.first - group_.bag * in_bag;
     HOPFIELD_UNROLL
     for (int eight = 0; eight < kEights; ++eight) {
@@ -301,7 +310,7 @@ class BackwardPart {
     }
   }
 
-  const Backward& b_;
+  const PoolBackward& b_;
   const int64_t step_;
   const bool last_;
   const RowGroup group_;
@@ -309,17 +318,17 @@ class BackwardPart {
   const TileStream<T, kRows> stream_;
   BackwardRow rows_[2];
   float sums_[most_tiles][4] = {};
-  // Of the own instances.
+  // Of the warp's own instances.
   float shift_[2] = {};   ///< sums of weights times means of instances
   float excess_[2] = {};  ///< sums of dS
 };
 
-/// One association: a block for each part and row group.
+/// The pass of an association: a block for each part and row group.
 template <class T, int most_tiles>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(Backward b, int64_t step) {
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(PoolBackward b, int64_t step) {
   const auto& call = b.call;
-  const int groups = row_groups(call), number = block_index().x / groups;
-  if (number >= b.work.plan.first_part[call.bags]) return;
+  const int groups = pool_row_groups(call), number = block_index().x / groups;
+  if (number >= b.work.plan.first_part[call.batch]) return;
   const auto part = part_of_bag(call, b.work, number);
   const auto group = row_group(call, part.bag, block_index().x % groups);
   BackwardPart<T, most_tiles> work(b, step, group, part);
@@ -331,9 +340,9 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_pass(
 }
 
 template <class T, int most_tiles>
-std::string run_passes(const Backward& b, Stream stream) {
+std::string run_passes(const PoolBackward& b, Stream stream) {
   const auto& call = b.call;
-  const int64_t blocks = b.work.most_parts * pool_row_groups(call.heads, call.queries);
+  const int64_t blocks = b.work.most_parts * pool_row_groups(call);
   const LaunchShape shape{{blocks, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 2)};
   for (int64_t step = call.most_steps; step >= 0; --step) {
     auto error = launch(pool_backward_pass<T, most_tiles>, shape, stream, b, step);
@@ -344,21 +353,19 @@ std::string run_passes(const Backward& b, Stream stream) {
 
 }  // namespace
 
-std::string pool_backward(const PoolCall& call, const PoolGradients& gradients, void* workspace, Stream stream) {
-  if (call.bags * call.heads * call.queries == 0) return {};
-  Backward b{call, gradients, {}, {}};
+std::string pool_backward(const PoolCall& call, const Gradients& gradients, void* workspace, Stream stream) {
+  if (call.rows() == 0) return {};
+  PoolBackward b{call, gradients, {}, {}};
   cut_pool_workspace(call, gradients, workspace, b.work, b.own);
   auto error = plan_pool(call, b.work, {}, stream);
   if (!error.empty()) return error;
-  const auto groups = pool_row_groups(call.heads, call.queries);
+  const auto groups = pool_row_groups(call);
   const auto shared = static_cast<size_t>(kPoolRows * call.depth) * sizeof(float);
-  error = launch(prepare_backward, {{call.bags * groups, 1, 1}, kPoolThreads, shared}, stream, b);
+  error = launch(prepare_backward, {{call.batch * groups, 1, 1}, kPoolThreads, shared}, stream, b);
   if (!error.empty()) return error;
-  error = for_instances<PoolBackwardTiles>(call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return run_passes<typename Instances::Type, Instances::kTiles>(b, stream);
-  });
-  return error.empty() && gradients.instances != nullptr ? pool_gradient(b, stream) : error;
+  error = for_instances<PoolBackwardTiles>(
+      call, [&](auto number, auto tiles) { return run_passes<decltype(number), tiles()>(b, stream); });
+  return error.empty() && gradients.stored.data != nullptr ? pool_backward_instances(b, stream) : error;
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -6,15 +6,15 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Everything a kernel of the backward pass gets.
-struct Backward {
+/// What a kernel of the backward pass is given.
+struct PoolBackward {
   PoolCall call;
-  PoolGradients g;
+  Gradients g;
   PoolWorkspace work;
   PoolBackwardWorkspace own;
 };
 
-/// Enqueues the last pass, which writes the instances' gradient.
-[[nodiscard]] std::string pool_gradient(const Backward& b, Stream stream);
+/// Enqueues the last pass, which writes the gradient of the instances.
+[[nodiscard]] std::string pool_backward_instances(const PoolBackward& b, Stream stream);
 
 }  // namespace hopfield::kernels::cuda

@@ -1,31 +1,27 @@
 #pragma once
 
-// What a block of a pass does around its tiles: which queries and instances are its own, partial sums and their
-// merging.
+// What a block does before and after it works on its tiles: which queries and instances are its own, and how the sums
+// of several blocks are merged.
+//
+// A pass is one association of all bags. A block of a pass works for a row group on a part of a bag.
 
 #include <kernels/cuda/dropout.h>
 #include <kernels/cuda/pool_tile.h>
 #include <kernels/cuda/pool_workspace.h>
+#include <kernels/cuda/rows.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Where merging and finishing find room in shared memory, behind a ticket.
+/// Shared memory begins with the ticket of is_last_to_arrive(). Behind it, from this byte on, merging and finishing
+/// have their arrays.
 constexpr int kShared = 128;
 
-/// What a block works on: 16 queries of a bag.
+/// Up to 16 queries of a bag, of any heads.
 struct RowGroup {
   int bag, number;  ///< of the group in its bag
   int count;        ///< rows that exist
   int64_t first;    ///< row number of the first
 };
-
-HOPFIELD_DEVICE int64_t row_count(const PoolCall& call) { return call.bags * call.heads * call.queries; }
-
-HOPFIELD_DEVICE int row_groups(const PoolCall& call) {
-  return static_cast<int>(pool_row_groups(call.heads, call.queries));
-}
-
-HOPFIELD_DEVICE int room_of(const PoolCall& call) { return static_cast<int>(pool_room(call.width)); }
 
 HOPFIELD_DEVICE RowGroup row_group(const PoolCall& call, int bag, int number) {
   const auto rows = static_cast<int>(call.heads * call.queries);
@@ -37,26 +33,37 @@ HOPFIELD_DEVICE int head_of(const PoolCall& call, int64_t row) {
   return static_cast<int>(row / call.queries % call.heads);
 }
 
-/// The rows of its group that a block looks after: first, first + stride, ..
+HOPFIELD_DEVICE float* floats(void* array) { return static_cast<float*>(array); }
+
+/// A row's state before the first update.
+HOPFIELD_DEVICE const float* first_state(const PoolCall& call, const RowGroup& group, int64_t row) {
+  const auto in_bag = row - group.bag * call.heads * call.queries;
+  return floats(call.state.data) + group.bag * call.state.batch + in_bag * call.depth;
+}
+
+/// The rows of a group that a block maps and updates: first, first + stride, ..  The blocks of a cluster share them
+/// out; a block that streams has all.
 struct Share {
   int first = 0, stride = 1;
 
   HOPFIELD_DEVICE int row(int number) const { return first + number * stride; }
-  /// `further` rows of the share behind row `i`.
+  /// The row that is `further` rows of the share behind row `i`.
   HOPFIELD_DEVICE int row(int i, int further) const { return i + further * stride; }
   HOPFIELD_DEVICE int count(const RowGroup& group) const {
     return group.count > first ? (group.count - first + stride - 1) / stride : 0;
   }
 };
 
-/// W^T xi of a share's rows, from their states [16, depth] in shared memory, by `store(row, feature, value)`.
+/// Maps the states [16, depth] of a share's rows, in shared memory, to the space of the instances: W^T xi. Calls
+/// `store(row, feature, value)`.
 template <class Store>
 HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& group, const Share& share,
                                       const float* states, const Store& store) {
-  const int room = room_of(call), depth = static_cast<int>(call.depth), width = static_cast<int>(call.width);
-  for (int item = thread_index(); item < share.count(group) * room; item += block_size()) {
-    const int i = share.row(item / room), k = item % room;
-    const float* weight = call.weight + static_cast<int64_t>(head_of(call, group.first + i)) * depth * width + k;
+  const int padded_width = pool_padded_width(call), depth = static_cast<int>(call.depth),
+            width = static_cast<int>(call.width);
+  for (int item = thread_index(); item < share.count(group) * padded_width; item += block_size()) {
+    const int i = share.row(item / padded_width), k = item % padded_width;
+    const float* weight = call.map.weight + static_cast<int64_t>(head_of(call, group.first + i)) * depth * width + k;
     const float* state = states + i * depth;
     float sum = 0.0f;
     HOPFIELD_UNROLL_BY(8)
@@ -67,8 +74,8 @@ HOPFIELD_DEVICE void map_to_instances(const PoolCall& call, const RowGroup& grou
   }
 }
 
-/// W x of a share's rows by `store(row, j, head, value)`, called by one lane; x [16, pitch]. Four numbers of a state at
-/// once: one by one they would wait for memory.
+/// Maps rows x [16, pitch] in the space of the instances to states: W x. One lane calls `store(row, j, head, value)`. A
+/// warp finds four numbers of a state at once; one by one, it would wait for memory.
 template <class Store>
 HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, const Share& share, const float* x,
                                    int64_t pitch, const Store& store) {
@@ -77,7 +84,7 @@ HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, 
     const int i = share.row(item / fours), j = item % fours * 4, head = head_of(call, group.first + i);
     const float* weights[4];
     for (int u = 0; u < 4; ++u) {
-      weights[u] = call.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
+      weights[u] = call.map.weight + (static_cast<int64_t>(head) * depth + (j + u < depth ? j + u : j)) * width;
     }
     float sums[4] = {};
     HOPFIELD_UNROLL_BY(2)
@@ -94,10 +101,10 @@ HOPFIELD_DEVICE void map_to_states(const PoolCall& call, const RowGroup& group, 
   }
 }
 
-/// By one block of each row group, before the first pass.
+/// Called by one block of each row group before the first pass.
 HOPFIELD_DEVICE void clear_tickets(const PoolCall& call, const PoolWorkspace& work, const RowGroup& group) {
   if (thread_index() != 0) return;
-  const int groups = row_groups(call);
+  const int groups = pool_row_groups(call);
   work.bag_tickets[static_cast<int64_t>(group.bag) * groups + group.number] = 0;
   for (int i = work.plan.first_group[group.bag]; i < work.plan.first_group[group.bag + 1]; ++i) {
     work.group_tickets[static_cast<int64_t>(i) * groups + group.number] = 0;
@@ -108,28 +115,29 @@ HOPFIELD_DEVICE bool is_on_chip(const PoolWorkspace& work, int bag) {
   return work.plan.first_part[bag] == work.plan.first_part[bag + 1];
 }
 
-/// Sums of exponentials of 16 rows relative to their largest score, and the weighted instances. Several merge into one,
-/// in the order of the instances.
+/// What a block found for 16 rows: their largest scores, the sums of exponentials relative to these, the same without
+/// what dropout drops, and the sums of the weighted instances. Partials are merged in the order of the instances.
 struct Partials {
-  float *sums, *means;  ///< [3, 16] largest, sum, kept; [16, room]
+  float* sums;   ///< largest, sum, kept [3, 16]
+  float* means;  ///< [16, padded width]
 };
 
 HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& work, int64_t slot) {
-  return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * room_of(call)};
+  return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * pool_padded_width(call)};
 }
 
-/// Puts the sum of `count` partials, `stride` slots apart, into the first of them. `factors` [count + 1, 16] in shared
-/// memory. All threads of a block.
+/// Merges `count` partials, `stride` slots apart, into the first of them. Called by all threads of a block.
+/// @param factors  shared memory [count + 3, 16]
 HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& work, int64_t first, int64_t stride,
                                     int count, int rows, float* factors) {
   const auto total = partials(call, work, first);
-  const int room = room_of(call);
+  const int padded_width = pool_padded_width(call);
   if (thread_index() < rows) {
     const int row = thread_index();
     float largest = minus_infinity(), sum = 0.0f, kept = 0.0f;
     for (int i = 0; i < count; ++i) {
       const float other = load_fresh(partials(call, work, first + i * stride).sums + row);
-      if (!(other <= largest)) largest = other;  // NaN stays
+      if (!(other <= largest)) largest = other;  // NaN stays NaN
     }
     for (int i = 0; i < count; ++i) {
       const float* sums = partials(call, work, first + i * stride).sums + row;
@@ -144,10 +152,10 @@ HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& w
     factors[(count + 2) * kPoolRows + row] = kept;
   }
   sync_threads();
-  for (int i = thread_index(); i < rows * room; i += block_size()) {
+  for (int i = thread_index(); i < rows * padded_width; i += block_size()) {
     float sum = 0.0f;
     for (int j = 0; j < count; ++j) {
-      const float factor = factors[j * kPoolRows + i / room];
+      const float factor = factors[j * kPoolRows + i / padded_width];
       if (factor != 0.0f)
         sum = fused_multiply_add(factor, load_fresh(partials(call, work, first + j * stride).means + i), sum);
     }
@@ -161,27 +169,29 @@ HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& w
   sync_threads();
 }
 
-/// x . y by a warp.
+/// The product of two vectors, found by a warp.
 HOPFIELD_DEVICE float warp_product(const float* x, const float* y, int64_t width) {
   float sum = 0.0f;
   for (int64_t k = lane_index(); k < width; k += 32) sum = fused_multiply_add(x[k], y[k], sum);
   return warp_sum(sum);
 }
 
-/// The score of a tile's instance from its product with a query, whose numbers add up to row_sum. Forward and backward
-/// have to find the same bits: otherwise the P of backward would not add up to 1.
+/// The score of an instance, (y - shift) scale of its row in the tile, from the product of that row with a query whose
+/// numbers add up to `row_sum`. The forward and the backward pass have to find the same bits: otherwise the weights
+/// that the backward pass finds again would not add up to 1.
 HOPFIELD_DEVICE float score_of(float beta, float product, float row_sum, float scale, float shift, float bias) {
   return beta * scale * (product - shift * row_sum) + bias;
 }
 
-/// Sums of `count` kinds for 16 rows over all lanes that hold a part of a row, in the order of the warps.
+/// Adds up `count` kinds of sums for 16 rows, of which each warp has a part: first over the lanes, then over the warps,
+/// in their order.
 template <int count>
 class SumsOfWarps {
  public:
   /// @param memory  shared, [warps, count, 16]
   HOPFIELD_DEVICE explicit SumsOfWarps(float* memory) : memory_(memory) {}
 
-  /// By the four lanes of a row.
+  /// Called by the four lanes of a row.
   HOPFIELD_DEVICE void put(int row, const float (&parts)[count]) const {
     HOPFIELD_UNROLL
     for (int k = 0; k < count; ++k) {
@@ -190,7 +200,7 @@ class SumsOfWarps {
     }
   }
 
-  /// After a sync_threads().
+  /// The sum over the warps, after a sync_threads().
   HOPFIELD_DEVICE float total(int kind, int row) const {
     float sum = 0.0f;
     HOPFIELD_UNROLL
@@ -202,15 +212,15 @@ class SumsOfWarps {
   float* const memory_;
 };
 
-/// 0, or what an entry of the final association is multiplied by.
+/// What dropout multiplies an entry of the final association by.
 HOPFIELD_DEVICE float dropout_factor(const PoolCall& call, const RowGroup& group, int row, int64_t key) {
   const auto number = group.first + row;
   return dropout_factor(call.seed, call.dropout, static_cast<int>(group.bag), static_cast<int>(head_of(call, number)),
                         static_cast<int>(number % call.queries), static_cast<int>(key));
 }
 
-/// Whether the calling block is the last of `count` to come here; it then sees what the others wrote before. The
-/// counter is 0 again for the next pass.
+/// Whether the calling block is the last of `count` to come here. It then sees what the others wrote before they came.
+/// The last block resets the counter for the next pass.
 HOPFIELD_DEVICE bool is_last_to_arrive(uint32_t* counter, int count) {
   auto* ticket = shared_memory<uint32_t>();
   sync_threads();
@@ -224,16 +234,16 @@ HOPFIELD_DEVICE bool is_last_to_arrive(uint32_t* counter, int count) {
   return last;
 }
 
-/// Instances of a bag that a block works on.
+/// The instances of a bag that a block works on.
 struct PartOfBag {
   int bag, number, parts;  ///< number of the part among the bag's parts
   int64_t bag_first, first, count;
 };
 
-/// Part `part` of all; it exists.
+/// Part number `part` of all bags, which exists.
 HOPFIELD_DEVICE PartOfBag part_of_bag(const PoolCall& call, const PoolWorkspace& work, int part) {
   const int32_t* first_part = work.plan.first_part;
-  int low = 0, high = static_cast<int>(call.bags);  // first_part[low] <= part < first_part[high]
+  int low = 0, high = static_cast<int>(call.batch);  // first_part[low] <= part < first_part[high]
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     (first_part[middle] <= part ? low : high) = middle;
@@ -245,17 +255,18 @@ HOPFIELD_DEVICE PartOfBag part_of_bag(const PoolCall& call, const PoolWorkspace&
   return result;
 }
 
-/// Where the block of a part and row group puts its partial sums.
+/// The slot of the partials of a bag's part `number` and a row group.
 HOPFIELD_DEVICE int64_t slot_of(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part, int number,
                                 const RowGroup& group) {
-  return (static_cast<int64_t>(work.plan.first_part[part.bag]) + number) * row_groups(call) + group.number;
+  return (static_cast<int64_t>(work.plan.first_part[part.bag]) + number) * pool_row_groups(call) + group.number;
 }
 
-/// After a block has stored its partial sums: the last block of a group of parts merges them, the last group of a bag
-/// merges the groups, always in their order. True for the block that did so; the sums are then at the bag's first slot.
+/// Called by a block that has stored its partials. The last block of a group of parts merges the group; the last of
+/// those of a bag merges the groups, always in their order. Returns true in that block: the bag's sums are in its first
+/// slot.
 HOPFIELD_DEVICE bool merge_bag(const PoolCall& call, const PoolWorkspace& work, const PartOfBag& part,
                                const RowGroup& group) {
-  const int groups = row_groups(call), in_bag = part.number / kPoolGroup;
+  const int groups = pool_row_groups(call), in_bag = part.number / kPoolGroup;
   const int part_groups = (part.parts + kPoolGroup - 1) / kPoolGroup, begin = in_bag * kPoolGroup;
   const int count = part.parts - begin < kPoolGroup ? part.parts - begin : kPoolGroup;
   const int64_t ticket = static_cast<int64_t>(work.plan.first_group[part.bag] + in_bag) * groups + group.number;
@@ -266,7 +277,7 @@ HOPFIELD_DEVICE bool merge_bag(const PoolCall& call, const PoolWorkspace& work, 
   }
   auto* bag_ticket = work.bag_tickets + static_cast<int64_t>(part.bag) * groups + group.number;
   if (!is_last_to_arrive(bag_ticket, part_groups)) return false;
-  // Groups merge like parts, as often as it takes.
+  // Groups are merged like parts, 32 at a time, until one is left.
   for (int64_t done = 1; done < part_groups; done *= kPoolGroup) {
     const int64_t left = (part_groups + done - 1) / done, stride = done * kPoolGroup;
     for (int64_t i = 0; i < left; i += kPoolGroup) {

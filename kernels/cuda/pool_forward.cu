@@ -8,34 +8,35 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// One pass over the bags: update number `step`, or the read-out after all of them.
+/// A pass over the bags: update number `step`, or the read-out after all of them.
 struct Pass {
   int64_t step;
   bool last;
 };
 
-HOPFIELD_DEVICE bool any_active(const Forward& f, const RowGroup& group, int64_t step) {
+HOPFIELD_DEVICE bool any_active(const PoolForward& f, const RowGroup& group, int64_t step) {
   for (int i = 0; i < group.count; ++i) {
     if (active(f, group.first + i, step)) return true;
   }
   return false;
 }
 
-/// W^T xi of a group [16, room].
-HOPFIELD_DEVICE float* queries_of(const Forward& f, const RowGroup& group) {
-  const int64_t place = static_cast<int64_t>(group.bag) * row_groups(f.call) + group.number;
-  return f.work.queries + place * kPoolRows * room_of(f.call);
+/// The queries W^T xi of a group [16, padded width].
+HOPFIELD_DEVICE float* queries_of(const PoolForward& f, const RowGroup& group) {
+  const int64_t place = static_cast<int64_t>(group.bag) * pool_row_groups(f.call) + group.number;
+  return f.work.queries + place * kPoolRows * pool_padded_width(f.call);
 }
 
-HOPFIELD_DEVICE void find_queries(const Forward& f, const RowGroup& group, const float* states) {
+HOPFIELD_DEVICE void find_queries(const PoolForward& f, const RowGroup& group, const float* states) {
   float* queries = queries_of(f, group);
-  const int room = room_of(f.call);
-  map_to_instances(f.call, group, {}, states, [&](int i, int k, float value) { queries[i * room + k] = value; });
+  const int padded_width = pool_padded_width(f.call);
+  map_to_instances(f.call, group, {}, states,
+                   [&](int i, int k, float value) { queries[i * padded_width + k] = value; });
 }
 
-/// Before the first pass. A block for each row group of all bags.
-HOPFIELD_KERNEL void prepare(Forward f) {
-  const int groups = row_groups(f.call);
+/// Prepares the first pass: a block for each row group of all bags.
+HOPFIELD_KERNEL void prepare(PoolForward f) {
+  const int groups = pool_row_groups(f.call);
   const auto group = row_group(f.call, block_index().x / groups, block_index().x % groups);
   if (is_on_chip(f.work, group.bag)) return;
   clear_tickets(f.call, f.work, group);
@@ -43,27 +44,26 @@ HOPFIELD_KERNEL void prepare(Forward f) {
   find_queries(f, group, f.work.states + group.first * f.call.depth);
 }
 
-/// What is found after the last part, in shared memory.
-HOPFIELD_DEVICE Found collect(const Forward& f, const RowGroup& group, const Partials& total) {
-  const int room = room_of(f.call);
+/// Brings what the last part's block has merged to shared memory.
+HOPFIELD_DEVICE Found collect(const PoolForward& f, const RowGroup& group, const Partials& total) {
+  const int padded_width = pool_padded_width(f.call);
   float* memory = shared_memory<float>(kShared);
-  const Found found{memory, memory + 3 * kPoolRows, memory + (3 + room) * kPoolRows};
+  const Found found{memory, memory + 3 * kPoolRows, memory + (3 + padded_width) * kPoolRows};
   for (int i = thread_index(); i < 3 * kPoolRows; i += block_size()) found.sums[i] = load_fresh(total.sums + i);
   sync_threads();
-  for (int i = thread_index(); i < group.count * room; i += block_size()) {
-    found.means[i] = found.mean(i / room, load_fresh(total.means + i));
+  for (int i = thread_index(); i < group.count * padded_width; i += block_size()) {
+    found.means[i] = found.mean(i / padded_width, load_fresh(total.means + i));
   }
   sync_threads();
   return found;
 }
 
-/// One pass: a block for each part and row group. The last block of a group of parts merges them, the last group of a
-/// bag merges the groups and finishes the bag's rows.
+/// A pass: a block for each part and row group. The block that finishes last in a bag updates the bag's rows.
 template <class T, int most_tiles>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(Forward f, Pass pass) {
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(PoolForward f, Pass pass) {
   const auto& call = f.call;
-  const int groups = row_groups(call), number = block_index().x / groups;
-  if (number >= f.work.plan.first_part[call.bags]) return;
+  const int groups = pool_row_groups(call), number = block_index().x / groups;
+  if (number >= f.work.plan.first_part[call.batch]) return;
   const auto part = part_of_bag(call, f.work, number);
   const auto group = row_group(call, part.bag, block_index().x % groups);
   if (!pass.last && !any_active(f, group, pass.step)) return;
@@ -84,17 +84,17 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_pass(Forward f
   }
 }
 
-/// All passes of the bags that do not stay on chip.
+/// Enqueues all passes of the bags that do not stay on chip.
 template <class T, int most_tiles>
-std::string stream_bags(const Forward& f, const OnChip& on_chip, Stream stream) {
+std::string stream_bags(const PoolForward& f, const OnChip& on_chip, Stream stream) {
   const auto& call = f.call;
   if (pool_largest_bag(call) <= on_chip.most_instances()) return {};
-  const int64_t groups = pool_row_groups(call.heads, call.queries);
-  auto error = launch(prepare, {{call.bags * groups, 1, 1}, kPoolThreads}, stream, f);
+  const int64_t groups = pool_row_groups(call);
+  auto error = launch(prepare, {{call.batch * groups, 1, 1}, kPoolThreads}, stream, f);
   if (!error.empty()) return error;
-  // A bag that is streamed has more instances than one that stays on chip.
-  const auto bags = on_chip.sizes == 0 ? call.bags : std::min(call.bags, call.total / (on_chip.most_instances() + 1));
-  const auto parts = call.total / kPoolPart + bags;
+  // Bags that are streamed have more instances than those that stay on chip, which bounds their number.
+  const auto bags = on_chip.sizes == 0 ? call.batch : std::min(call.batch, call.keys / (on_chip.most_instances() + 1));
+  const auto parts = call.keys / kPoolPart + bags;
   const LaunchShape shape{{parts * groups, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(call, 1)};
   for (int64_t step = 0; step <= call.most_steps; ++step) {
     const Pass pass{step, step == call.most_steps};
@@ -104,13 +104,11 @@ std::string stream_bags(const Forward& f, const OnChip& on_chip, Stream stream) 
   return {};
 }
 
-/// Shared memory that the passes of one kernel ask for.
-template <class Tiles>
+/// Shared memory that a kernel needs to stream.
+template <template <class> class Tiles>
 size_t bytes_to_stream(const PoolCall& call, int sets) {
-  return for_instances<Tiles>(call, [&](auto of) {
-    using Instances = decltype(of);
-    return streaming_shared_bytes<typename Instances::Type, Instances::kTiles>(call, sets);
-  });
+  return for_instances<Tiles>(
+      call, [&](auto number, auto tiles) { return streaming_shared_bytes<decltype(number), tiles()>(call, sets); });
 }
 
 }  // namespace
@@ -121,7 +119,7 @@ std::string pool_reason_against(const PoolCall& call) {
            " numbers, not " + std::to_string(call.width);
   }
   const auto needed = std::max({bytes_to_stream<PoolForwardTiles>(call, 1), bytes_to_stream<PoolBackwardTiles>(call, 2),
-                                bytes_to_stream<PoolGradientTiles>(call, 1)});
+                                bytes_to_stream<PoolBackwardInstancesTiles>(call, 1)});
   const auto there = device_limits().shared_bytes;
   if (needed <= there) return {};
   return "instances of " + std::to_string(call.width) + " numbers and states of " + std::to_string(call.depth) +
@@ -131,18 +129,16 @@ std::string pool_reason_against(const PoolCall& call) {
 
 int64_t pool_most_on_chip(const PoolCall& call) { return choose_on_chip(call).most_instances(); }
 
-std::string pool_forward(const PoolCall& call, const PoolOutputs& outputs, void* workspace, Stream stream) {
-  if (call.bags * call.heads * call.queries == 0) return {};
-  Forward f{call, outputs, {}};
+std::string pool_forward(const PoolCall& call, const Outputs& outputs, void* workspace, Stream stream) {
+  if (call.rows() == 0) return {};
+  PoolForward f{call, outputs, {}};
   cut_pool_workspace(call, workspace, f.work);
   const auto on_chip = choose_on_chip(call);
   auto error = plan_pool(call, f.work, on_chip, stream);
   if (error.empty()) error = pool_on_chip(f, on_chip, stream);
   if (!error.empty()) return error;
-  return for_instances<PoolForwardTiles>(call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return stream_bags<typename Instances::Type, Instances::kTiles>(f, on_chip, stream);
-  });
+  return for_instances<PoolForwardTiles>(
+      call, [&](auto number, auto tiles) { return stream_bags<decltype(number), tiles()>(f, on_chip, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -9,18 +9,19 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Shared memory of a block, in bytes from its beginning: a slice of the bag, what the tiles' products need, and what
-/// the blocks of the cluster tell each other. Partial means take the place of the queries, which the pass is done with.
+/// Shared memory of a block, in bytes from its beginning: a slice of the bag with what its products need, and what the
+/// blocks of the cluster tell each other. The partial means lie where the queries are during the association.
 template <class T, int rows>
 struct OnChipShared {
   PoolShared<T, rows> slice;
   int partial_means, partial_sums, factors, moving, found_sums, states;
-  int means;  ///< that the block's own rows found, and then the next queries of all rows: a row is the one, then the
-              ///< other
+  /// For the rows of the block's share the mean instances. They are then overwritten, row by row, with the next
+  /// queries, and so are all other rows, by the blocks that have them in their share.
+  int means;
   int total;
 
-  HOPFIELD_DEVICE constexpr OnChipShared(int room, int depth, int stages)
-      : slice(room, 1, stages),
+  HOPFIELD_DEVICE constexpr OnChipShared(int padded_width, int depth, int stages)
+      : slice(padded_width, 1, stages),
         partial_means(slice.sets),
         partial_sums(slice.total),
         factors(partial_sums + 4 * 3 * kPoolRows),
@@ -28,23 +29,23 @@ struct OnChipShared {
         found_sums(moving + 4 * kPoolRows),
         states(found_sums + 4 * 3 * kPoolRows),
         means(states + 4 * kPoolRows * depth),
-        total(means + 4 * kPoolRows * room) {}
+        total(means + 4 * kPoolRows * padded_width) {}
 };
 
-/// A cluster's work on a row group of a bag. Each block takes a slice of the instances; for what happens between the
-/// associations it looks after every cluster_size()-th row.
+/// The work of a cluster for a row group of a bag. Each block has a slice of the instances. Between two associations,
+/// it updates its share of the rows: every cluster_size()-th.
 template <class T, int most_tiles>
 class ClusterWork {
  public:
   using Work = Association<T, most_tiles>;
 
-  HOPFIELD_DEVICE ClusterWork(const Forward& f, int bag, int number, int stages)
+  HOPFIELD_DEVICE ClusterWork(const PoolForward& f, int bag, int number, int stages)
       : f_(f),
         group_(row_group(f.call, bag, number)),
         share_{cluster_rank(), cluster_size()},
         slice_(slice_of(f.call, bag)),
         stream_(f.call, slice_.first, slice_.count, 1, stages),
-        at_(stream_.room(), static_cast<int>(f.call.depth), stages),
+        at_(stream_.padded_width(), static_cast<int>(f.call.depth), stages),
         found_{shared_memory<float>(at_.found_sums), shared_memory<float>(at_.means),
                shared_memory<float>(at_.states)} {}
 
@@ -65,7 +66,7 @@ class ClusterWork {
       cluster_sync();
     }
     write_results(f_, group_, share_, found_);
-    cluster_sync();  // others may still read this block's sums
+    cluster_sync();  // other blocks may still read this block's sums
   }
 
  private:
@@ -81,15 +82,15 @@ class ClusterWork {
   }
   HOPFIELD_DEVICE int* moving() const { return shared_memory<int>(at_.moving); }
 
-  /// To all blocks: what the next association of the own rows starts from.
+  /// Tells all blocks the queries of the next association, for the rows of the share.
   HOPFIELD_DEVICE void tell_queries(const float* states) const {
-    const int room = stream_.room();
+    const int padded_width = stream_.padded_width();
     map_to_instances(f_.call, group_, share_, states, [&](int i, int k, float value) {
-      for (int rank = 0; rank < cluster_size(); ++rank) *peer_shared(found_.means + i * room + k, rank) = value;
+      for (int rank = 0; rank < cluster_size(); ++rank) *peer_shared(found_.means + i * padded_width + k, rank) = value;
     });
   }
 
-  /// To all blocks: which of the own rows take update `step`.
+  /// Tells all blocks which rows of the share take update `step`.
   HOPFIELD_DEVICE void tell_moving(int64_t step) const {
     for (int item = thread_index(); item < share_.count(group_) * cluster_size(); item += block_size()) {
       const int i = share_.row(item / cluster_size());
@@ -103,7 +104,7 @@ class ClusterWork {
     return false;
   }
 
-  /// The slice's association, left in this block's shared memory.
+  /// Associates the row group with the slice, and leaves the partials in this block's shared memory.
   HOPFIELD_DEVICE void associate(bool first, bool last) {
     Work work(f_, last, group_, slice_, stream_, found_.means);
     if (first) {
@@ -114,10 +115,10 @@ class ClusterWork {
     work.store(own_partials(), [](float* to, float value) { *to = value; });
   }
 
-  /// Merges the slices' sums of the own rows, in the order of ranks.
+  /// Merges the partials of all slices for the rows of the share, in the order of ranks.
   HOPFIELD_DEVICE void collect() const {
     const auto own = own_partials();
-    const int room = stream_.room(), rank = lane_index() < cluster_size() ? lane_index() : 0;
+    const int padded_width = stream_.padded_width(), rank = lane_index() < cluster_size() ? lane_index() : 0;
     float* factors = shared_memory<float>(at_.factors);  // [16, ranks]
     for (int i = share_.row(warp_index()); i < group_.count; i = share_.row(i, kPoolWarps)) {
       const float* sums = peer_shared(own.sums + i, rank);
@@ -140,8 +141,8 @@ class ClusterWork {
       }
     }
     sync_threads();
-    for (int item = thread_index(); item < share_.count(group_) * room; item += block_size()) {
-      const int i = share_.row(item / room), at = i * room + item % room;
+    for (int item = thread_index(); item < share_.count(group_) * padded_width; item += block_size()) {
+      const int i = share_.row(item / padded_width), at = i * padded_width + item % padded_width;
       float total = 0.0f;
       HOPFIELD_UNROLL_BY(4)
       for (int r = 0; r < cluster_size(); ++r) {
@@ -154,9 +155,9 @@ class ClusterWork {
     sync_threads();
   }
 
-  static constexpr int kAhead = 3;  ///< tiles on their way during the first association
+  static constexpr int kAhead = 3;  ///< tiles under way during the first association
 
-  const Forward& f_;
+  const PoolForward& f_;
   const RowGroup group_;
   const Share share_;
   const PartOfBag slice_;
@@ -165,20 +166,20 @@ class ClusterWork {
   const Found found_;
 };
 
-/// All steps. A cluster for each row group of each bag that the plan lists for clusters of this size.
+/// Takes bags through all steps: a cluster for each row group of each bag that the plan lists for clusters of this
+/// size.
 template <class T, int most_tiles>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_bags_on_chip(Forward f, int size, int stages) {
-  const int groups = row_groups(f.call), number = block_index().x / cluster_size(), place = number / groups;
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_bags_on_chip(PoolForward f, int size, int stages) {
+  const int groups = pool_row_groups(f.call), number = block_index().x / cluster_size(), place = number / groups;
   if (place >= f.work.plan.on_chip_counts[size]) return;
-  const int bag = f.work.plan.on_chip_bags[size * f.call.bags + place];
+  const int bag = f.work.plan.on_chip_bags[size * f.call.batch + place];
   ClusterWork<T, most_tiles>(f, bag, number % groups, stages).run();
 }
 
 template <class T, int most_tiles>
 LaunchShape shape_of(const PoolCall& call, int64_t clusters, int size, int64_t stages) {
   constexpr int kRows = kTileRows<T, most_tiles>;
-  const OnChipShared<T, kRows> shared(static_cast<int>(pool_room(call.width)), static_cast<int>(call.depth),
-                                      static_cast<int>(stages));
+  const OnChipShared<T, kRows> shared(pool_padded_width(call), static_cast<int>(call.depth), static_cast<int>(stages));
   return {{clusters << size, 1, 1}, kPoolThreads, static_cast<size_t>(shared.total), int64_t{1} << size};
 }
 
@@ -190,9 +191,12 @@ OnChip choose(const PoolCall& call) {
   const auto limits = device_limits();
   const auto bytes = [&](int64_t stages) { return shape_of<T, most_tiles>(call, 1, 0, stages).shared_bytes; };
   const auto fixed = bytes(0), tile = bytes(1) - fixed;
-  // Two blocks to a multiprocessor: one loads while the other computes. Where a tile or none is left for each, one.
+  // Two blocks to a multiprocessor, so that one loads while the other computes. But only one where each of two would
+  // have memory for a single tile, or none.
   const auto half = limits.multiprocessor_shared_bytes / 2 - limits.reserved_shared_bytes;
-  const auto tiles_in = [&](size_t room) { return room > fixed ? static_cast<int64_t>((room - fixed) / tile) : 0; };
+  const auto tiles_in = [&](size_t padded_width) {
+    return padded_width > fixed ? static_cast<int64_t>((padded_width - fixed) / tile) : 0;
+  };
   auto tiles = tiles_in(std::min(half, limits.shared_bytes));
   if (tiles < 2) tiles = tiles_in(limits.shared_bytes);
   if (call.most_slice_tiles > 0) tiles = std::min(tiles, call.most_slice_tiles);
@@ -201,7 +205,7 @@ OnChip choose(const PoolCall& call) {
   const auto most = std::min(limits.cluster, call.most_cluster);
   while (tiles > 0 && result.sizes < kPoolClusterSizes && int64_t{1} << result.sizes <= most) {
     const auto shape = shape_of<T, most_tiles>(call, 1, result.sizes, tiles);
-    // Above 8 blocks not every device has the room.
+    // Not every device can run clusters of more than 8 blocks.
     if (shape.cluster > 8 && !cluster_fits(pool_bags_on_chip<T, most_tiles>, shape)) break;
     ++result.sizes;
   }
@@ -209,13 +213,13 @@ OnChip choose(const PoolCall& call) {
 }
 
 template <class T, int most_tiles>
-std::string run(const Forward& f, const OnChip& on_chip, Stream stream) {
+std::string run(const PoolForward& f, const OnChip& on_chip, Stream stream) {
   const auto& call = f.call;
-  const auto groups = pool_row_groups(call.heads, call.queries), largest = pool_largest_bag(call);
+  const int64_t groups = pool_row_groups(call), largest = pool_largest_bag(call);
   for (int size = 0; size < on_chip.sizes; ++size) {
     const auto least = size == 0 ? 0 : on_chip.most(size - 1) + 1, most = std::min(on_chip.most(size), largest);
     if (least > largest || call.smallest_bag > on_chip.most(size)) continue;
-    const auto bags = least == 0 ? call.bags : std::min(call.bags, call.total / least);
+    const auto bags = least == 0 ? call.batch : std::min(call.batch, call.keys / least);
     const auto stages = std::max<int64_t>(1, ceil_of(ceil_of(most, int64_t{1} << size), kTileRows<T, most_tiles>));
     const auto shape = shape_of<T, most_tiles>(call, bags * groups, size, stages);
     auto error = launch(pool_bags_on_chip<T, most_tiles>, shape, stream, f, size, static_cast<int>(stages));
@@ -227,17 +231,13 @@ std::string run(const Forward& f, const OnChip& on_chip, Stream stream) {
 }  // namespace
 
 OnChip choose_on_chip(const PoolCall& call) {
-  return for_instances<PoolForwardTiles>(call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return choose<typename Instances::Type, Instances::kTiles>(call);
-  });
+  return for_instances<PoolForwardTiles>(
+      call, [&](auto number, auto tiles) { return choose<decltype(number), tiles()>(call); });
 }
 
-std::string pool_on_chip(const Forward& f, const OnChip& on_chip, Stream stream) {
-  return for_instances<PoolForwardTiles>(f.call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return run<typename Instances::Type, Instances::kTiles>(f, on_chip, stream);
-  });
+std::string pool_on_chip(const PoolForward& f, const OnChip& on_chip, Stream stream) {
+  return for_instances<PoolForwardTiles>(
+      f.call, [&](auto number, auto tiles) { return run<decltype(number), tiles()>(f, on_chip, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda

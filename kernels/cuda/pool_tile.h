@@ -1,12 +1,13 @@
 #pragma once
 
-// A tile of instances in shared memory, and its products with 16 queries: what the passes over a bag have in common.
-// Four warps work on it. For scores they share out the instances; for weighted sums each takes a quarter of the
-// width, so that a sum stays in registers for the whole part.
+// A tile of instances in shared memory, and its products with 16 queries. Four warps work on it. For the scores, they
+// share out the instances. For the weighted sums, each takes a quarter of the width, so that its sums stay in registers
+// for the whole part.
 
-#include <kernels/cuda/pool.h>
+#include <kernels/cuda/pool_workspace.h>
 #include <kernels/cuda/products.h>
-#include <kernels/cuda/tile_copy.h>
+#include <kernels/cuda/reductions.h>
+#include <kernels/cuda/row_copy.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -16,57 +17,56 @@ namespace hopfield::kernels::cuda {
 constexpr int kPoolWarps = 4;
 constexpr int kPoolThreads = 32 * kPoolWarps;
 
-/// Elements from row to row in shared memory: 4 banks further each row, so that the eight rows and four columns that a
-/// warp reads for a fragment lie in 32 different banks.
+/// Elements from row to row in shared memory. Each row begins 4 banks further than the one before, so that the eight
+/// rows and four columns that a warp reads for a fragment lie in 32 different banks.
 template <class T>
-HOPFIELD_DEVICE constexpr int tile_pitch(int room) {
-  return room + 16 / static_cast<int>(sizeof(T));
+HOPFIELD_DEVICE constexpr int tile_pitch(int padded_width) {
+  return padded_width + 16 / static_cast<int>(sizeof(T));
 }
 
-/// Instances of a tile of up to 32 `feature_tiles` features: so many that two blocks share a multiprocessor, or one
-/// where instances are very wide.
+/// Instances of a tile, of up to 32 `feature_tiles` features each: so many that two blocks fit on a multiprocessor, or
+/// one where instances are very wide.
 template <class T, int feature_tiles>
 constexpr int kTileRows = kIsFloat<T> ? (feature_tiles <= 8 ? 32 : 16)
                                       : (feature_tiles <= 8    ? 64
                                          : feature_tiles <= 16 ? 32
                                                                : 16);
-/// Scores are found for 8 instances at a time; warp w has the eights w, w + 4, ..
+/// Scores are found for 8 instances at a time, an eight. Warp w has the eights w, w + 4, .. of a tile, so many.
 template <int rows>
 constexpr int kWarpEights = rows > 32 ? rows / 32 : 1;
 
-/// Elements from row to row of a tile's weights, a bank conflict's width beyond the tile's rows.
+/// Elements from row to row of a tile's weights: 16 bytes more than the instances take, as in tile_pitch().
 template <class T, int rows>
 constexpr int kWeightPitch = rows + 16 / static_cast<int>(sizeof(T));
 
-/// Shared memory of a block, in bytes from its beginning. A stage has room for a tile; a set is 16 queries and their
-/// sums.
+/// Shared memory of a block, in bytes from its beginning. A stage holds a tile; a set is 16 queries and their sums.
 template <class T, int rows>
 struct PoolShared {
   int tiles, scales, shifts, norms, weights, maxima, sets, set_size, total;
   int row_sums, row_scales;  ///< in a set, behind its queries
 
-  HOPFIELD_DEVICE constexpr PoolShared(int room, int set_count, int stages)
+  HOPFIELD_DEVICE constexpr PoolShared(int padded_width, int set_count, int stages)
       : tiles(0),
-        scales(stages * rows * tile_pitch<T>(room) * static_cast<int>(sizeof(T))),
+        scales(stages * rows * tile_pitch<T>(padded_width) * static_cast<int>(sizeof(T))),
         shifts(scales + 4 * rows * stages),
         norms(shifts + 4 * rows * stages),
-        // 16-bit numbers, here and in the queries, come as two, whose sum has twice the digits.
+        // Weights, like queries, that meet 16-bit instances are two 16-bit numbers each.
         weights(norms + 4 * rows * stages),
         maxima(weights + 4 * kPoolRows * kWeightPitch<T, rows>),
         sets(maxima + 4 * kPoolRows * kPoolWarps),
-        set_size(4 * kPoolRows * (tile_pitch<T>(room) + 2)),
+        set_size(4 * kPoolRows * (tile_pitch<T>(padded_width) + 2)),
         total(sets + set_count * set_size),
-        row_sums(4 * kPoolRows * tile_pitch<T>(room)),
+        row_sums(4 * kPoolRows * tile_pitch<T>(padded_width)),
         row_scales(row_sums + 4 * kPoolRows) {}
 };
 
-/// Begins to copy a tile: `count` of its rows, the others and the room behind the width become zeros, as do rows that
-/// `bias` excludes.
+/// Begins to copy a tile. Rows from `count` on, rows that the key bias excludes, and the padding become zeros.
 template <class T, int rows>
-HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, int count, int room) {
-  const T* source = static_cast<const T*>(call.instances) + first * call.instance_row;
+HOPFIELD_DEVICE void fetch_tile(T* tile, const PoolCall& call, int64_t first, int count, int padded_width) {
+  const T* source = static_cast<const T*>(call.stored.data) + first * call.stored.row;
   copy_rows<T, rows, kPoolThreads>(
-      tile, tile_pitch<T>(room), room, source, call.instance_row, static_cast<int>(call.width), [&](int row) {
+      tile, tile_pitch<T>(padded_width), padded_width, source, call.stored.row, static_cast<int>(call.width),
+      [&](int row) {
         return row < count && (call.key_bias == nullptr || call.key_bias[first + row] != minus_infinity());
       });
 }
@@ -77,7 +77,8 @@ HOPFIELD_DEVICE float eight_sum(float value) {
   return value;
 }
 
-/// `take(number, in)` for the calling lane's share of a row, 16 bytes at a time; `in`: it belongs to the width.
+/// Calls `take(number, in)` for the numbers of a row that the calling lane has, 16 bytes at a time. `in` is false for
+/// those behind the width.
 template <class T, class Take>
 HOPFIELD_DEVICE void for_each_number(const T* row, int width, const Take& take) {
   constexpr int kElements = Pack<T>::kSize;
@@ -93,27 +94,28 @@ HOPFIELD_DEVICE void for_each_number(const T* row, int width, const Take& take) 
   }
 }
 
-/// LayerNorm's core of the calling warp's rows, eight lanes to a row. Of 16-bit numbers it leaves scale and shift for
-/// later, (y - shift) scale, which is as exact and spares a pass through shared memory; floats are normalised in place:
-/// products with numbers far from zero would lose their digits. `norms` are the scales of either.
+/// Applies the core of LayerNorm to the calling warp's rows, eight lanes to a row. Rows of 16-bit numbers stay as they
+/// are, and their scale and shift are taken into account later, as (y - shift) scale: this is as exact, and saves a
+/// pass through shared memory. Rows of floats are normalised in place, since products with numbers far from zero would
+/// lose digits; their scale is then 1 and their shift 0. `norms` are the scales of the norm in both cases.
 template <class T, int rows>
-HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int room,
+HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const PoolCall& call, int padded_width,
                                     float* norms) {
-  const int pitch = tile_pitch<T>(room), width = static_cast<int>(call.width);
+  const int pitch = tile_pitch<T>(padded_width), width = static_cast<int>(call.width);
   for (int i = 0; i < 2 * kWarpEights<rows>; ++i) {
     const int row = 8 * (warp_index() + i / 2 * kPoolWarps) + i % 2 * 4 + lane_index() / 8;
     if (8 * warp_index() >= rows) break;  // the whole warp
     T* y = tile + row * pitch;
     float mean = 0.0f, scale = 1.0f, norm = 1.0f;
-    if (call.normalize) {
-      for_each_number(y, width, [&](float value, bool) { mean += value; });  // zeros behind the width
+    if (call.map.normalize) {
+      for_each_number(y, width, [&](float value, bool) { mean += value; });  // those behind the width are zeros
       mean = eight_sum(mean) / static_cast<float>(width);
       float variance = 0.0f;
       for_each_number(y, width, [&](float value, bool in) {
         const float difference = in ? value - mean : 0.0f;
         variance = fused_multiply_add(difference, difference, variance);
       });
-      variance = eight_sum(variance) / static_cast<float>(width) + call.normalize_eps;
+      variance = eight_sum(variance) / static_cast<float>(width) + call.map.normalize_eps;
       scale = variance == 0.0f ? 0.0f : fast_rsqrt(variance);
       norm = scale;
       if constexpr (kIsFloat<T>) {
@@ -136,25 +138,25 @@ HOPFIELD_DEVICE void normalize_tile(T* tile, float* scales, float* shifts, const
   sync_warp();
 }
 
-/// The power of two by which numbers up to `largest` are divided to come near 1: gradients may be too small for 16
-/// bits.
+/// A power of two near `largest`. Divided by it, numbers come near 1: gradients may be too small for 16-bit numbers.
 HOPFIELD_DEVICE float power_of_two(float largest) {
   const uint32_t exponent = float_bits(largest) & 0x7F800000u;
   return exponent == 0 || exponent >= 0x7E800000u ? 1.0f : bits_float(exponent);
 }
 
-/// `count` queries [count, room] from global memory, as the products want them, and zeros up to 16. Each is divided by
-/// its row's scale, if these are given.
+/// Loads `count` queries [count, padded width] from global memory in the form that products take, and fills up to 16
+/// with zeros.
+/// @param row_scales  if given, each query is divided by a power of two of its own, which is written here
 template <class T>
-HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const float* queries, int count, int room,
-                                  float* row_scales = nullptr) {
-  const int pitch = tile_pitch<T>(room);
+HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const float* queries, int count,
+                                  int padded_width, float* row_scales = nullptr) {
+  const int pitch = tile_pitch<T>(padded_width);
   for (int row = warp_index(); row < kPoolRows; row += kPoolWarps) {
     float sum = 0.0f, scale = 1.0f;
     if (row_scales != nullptr) {
       float largest = 0.0f;
-      for (int k = lane_index(); row < count && k < room; k += 32) {
-        const float value = queries[row * room + k];
+      for (int k = lane_index(); row < count && k < padded_width; k += 32) {
+        const float value = queries[row * padded_width + k];
         const float size = value < 0.0f ? -value : value;
         largest = size > largest ? size : largest;
       }
@@ -165,8 +167,8 @@ HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const 
       scale = power_of_two(largest);
       if (lane_index() == 0) row_scales[row] = scale;
     }
-    for (int k = lane_index(); k < room; k += 32) {
-      const float value = row < count ? queries[row * room + k] / scale : 0.0f;
+    for (int k = lane_index(); k < padded_width; k += 32) {
+      const float value = row < count ? queries[row * padded_width + k] / scale : 0.0f;
       if constexpr (kIsFloat<T>) {
         reinterpret_cast<float*>(target)[row * pitch + k] = value;
         sum += value;
@@ -183,14 +185,15 @@ HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const 
   }
 }
 
-/// score_products() of floats without tensor cores: a lane's two queries and two instances, four features at a time.
+/// score_products() of floats without tensor cores, by a lane for two queries and two instances, four features at a
+/// time.
 template <int rows>
 HOPFIELD_DEVICE void plain_score_products(float (&c)[kWarpEights<rows>][4], const float* queries, const float* tile,
-                                          int room) {
-  const int pitch = tile_pitch<float>(room), g = lane_index() / 4, column = lane_index() % 4;
+                                          int padded_width) {
+  const int pitch = tile_pitch<float>(padded_width), g = lane_index() / 4, column = lane_index() % 4;
   const float *q = queries + g * pitch, *own = tile + (8 * warp_index() + 2 * column) * pitch;
   constexpr int kNext = 8 * kPoolWarps;
-  for (int k = 0; k < room; k += 4) {
+  for (int k = 0; k < padded_width; k += 4) {
     const Pack<float> upper = load_pack(q + k), lower = load_pack(q + 8 * pitch + k);
     HOPFIELD_UNROLL
     for (int j = 0; j < kWarpEights<rows>; ++j) {
@@ -201,21 +204,22 @@ HOPFIELD_DEVICE void plain_score_products(float (&c)[kWarpEights<rows>][4], cons
   }
 }
 
-/// c[j]: products of 16 queries with the calling warp's eights of instances. `few`: only 8 of them are there. `plain`:
-/// of floats without tensor cores.
+/// Adds to c[j] the products of 16 queries with the calling warp's eight number j of instances.
+/// @param few  there are at most 8 queries
+/// @param plain  floats are multiplied without tensor cores
 template <class T, int rows>
 HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsigned char* queries, const T* tile,
-                                    int room, bool few, bool plain) {
+                                    int padded_width, bool few, bool plain) {
   if constexpr (kIsFloat<T>) {
-    if (plain) return plain_score_products<rows>(c, reinterpret_cast<const float*>(queries), tile, room);
+    if (plain) return plain_score_products<rows>(c, reinterpret_cast<const float*>(queries), tile, padded_width);
   }
-  const int pitch = tile_pitch<T>(room);
+  const int pitch = tile_pitch<T>(padded_width);
   const int g = lane_index() / 4, column = lane_index() % 4;
   const T* own = tile + (8 * warp_index() + g) * pitch;
   constexpr int kNext = 8 * kPoolWarps;  // instances to the warp's next eight
   if constexpr (kIsFloat<T>) {
     const auto* q = reinterpret_cast<const float*>(queries) + g * pitch + column;
-    for (int k = 0; k < room; k += 8) {
+    for (int k = 0; k < padded_width; k += 8) {
       const Tf32Pieces a({q[k], few ? 0.0f : q[8 * pitch + k], q[k + 4], few ? 0.0f : q[8 * pitch + k + 4]});
       HOPFIELD_UNROLL
       for (int j = 0; j < kWarpEights<rows>; ++j) {
@@ -225,7 +229,7 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
     }
   } else {
     const auto* q = reinterpret_cast<const T*>(queries) + g * pitch + 2 * column;
-    for (int k = 0; k < room; k += 16) {
+    for (int k = 0; k < padded_width; k += 16) {
       uint32_t a[2][4];
       HOPFIELD_UNROLL
       for (int half = 0; half < 2; ++half) {
@@ -246,11 +250,11 @@ HOPFIELD_DEVICE void score_products(float (&c)[kWarpEights<rows>][4], const unsi
   }
 }
 
-/// Two weights of instances that are neighbours.
+/// The weights of two neighbouring instances.
 template <class T>
 struct WeightPair {
-  uint32_t high, low;  ///< two 16-bit numbers each
-  float even, odd;     ///< as they enter the products
+  uint32_t high, low;  ///< pieces of both, two 16-bit numbers in each word
+  float even, odd;     ///< the weights as the products see them
 
   HOPFIELD_DEVICE WeightPair(float first, float second) {
     const Split<T> a(first), b(second);
@@ -266,13 +270,13 @@ struct WeightPair<float> {
   HOPFIELD_DEVICE WeightPair(float first, float second) : even(first), odd(second) {}
 };
 
-/// Weights of 16 queries and a tile's instances in shared memory.
+/// The weights of 16 queries and a tile's instances, in shared memory.
 template <class T, int rows>
 class WeightTile {
  public:
   HOPFIELD_DEVICE explicit WeightTile(unsigned char* memory) : weights_(reinterpret_cast<T*>(memory)) {}
 
-  /// `key` is even.
+  /// @param key  of the first of the two, even
   HOPFIELD_DEVICE void store(int row, int key, const WeightPair<T>& pair) const {
     T* at = weights_ + row * kPitch + key;
     if constexpr (kIsFloat<T>) {
@@ -284,11 +288,12 @@ class WeightTile {
     }
   }
 
-  /// Adds weights times instances to the calling warp's quarter of the width: sums[t] are features 8 t .. of it.
+  /// Adds weights times instances to the sums of the calling warp's quarter of the width. sums[t] are those of the
+  /// features 8 t .. 8 t + 7 of it.
   template <int most_tiles>
-  HOPFIELD_DEVICE void multiply_add(float (&sums)[most_tiles][4], const T* tile, int room, bool plain) const {
-    const int pitch = tile_pitch<T>(room), tiles = room / 32;
-    const T* quarter = tile + warp_index() * (room / kPoolWarps);
+  HOPFIELD_DEVICE void multiply_add(float (&sums)[most_tiles][4], const T* tile, int padded_width, bool plain) const {
+    const int pitch = tile_pitch<T>(padded_width), tiles = padded_width / 32;
+    const T* quarter = tile + warp_index() * (padded_width / kPoolWarps);
     for (int first = 0; first < rows; first += 16) {
       const T* instances = quarter + first * pitch;
       if constexpr (!kIsFloat<T>) {
@@ -332,7 +337,8 @@ class WeightTile {
     const int g = lane_index() / 4, column = lane_index() % 4;
     HOPFIELD_UNROLL
     for (int half = 0; half < 2; ++half) {
-      // The order of instances in the sum is free: neighbours stand in for those that are four apart.
+      // The instruction takes the instances c and c + 4 of a lane. Since the order in the sum is free, both operands
+      // have the neighbours 2 c and 2 c + 1 there.
       const float* w = weights_ + g * kPitch + first + 8 * half + 2 * column;
       const Tf32Pieces a({w[0], w[8 * kPitch], w[1], w[8 * kPitch + 1]});
       const float* y = instances + (8 * half + 2 * column) * pitch + g;

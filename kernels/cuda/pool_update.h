@@ -1,44 +1,43 @@
 #pragma once
 
-// What becomes of a row after each association: its next state, when it stops, and its results.
+// What follows an association: the next state of each row, whether it stops, and its results.
 
 #include <kernels/cuda/pool_block.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything a kernel of the forward pass gets.
-struct Forward {
+/// What a kernel of the forward pass is given.
+struct PoolForward {
   PoolCall call;
-  PoolOutputs out;
+  Outputs out;
   PoolWorkspace work;
 };
 
-HOPFIELD_DEVICE bool active(const Forward& f, int64_t row, int64_t step) {
+HOPFIELD_DEVICE bool active(const PoolForward& f, int64_t row, int64_t step) {
   return f.work.frozen[row] == 0 && step < f.call.steps_max[head_of(f.call, row)];
 }
 
-/// What an association found for the rows of a group, in shared memory: those of the block's share are there.
+/// What an association found for the rows of a group, in shared memory. A block has it for the rows of its share.
 struct Found {
-  float* sums;    ///< [3, 16] largest, in units of log 2, sum of exponentials, and of those that dropout kept
-  float* means;   ///< mean instances [16, room]
-  float* states;  ///< room for states [16, depth]
+  float* sums;    ///< largest score in units of log 2, sum of exponentials, sum of those that dropout kept [3, 16]
+  float* means;   ///< mean instances [16, padded width]
+  float* states;  ///< the next states are written here [16, depth]
 
   HOPFIELD_DEVICE float largest(int i) const { return sums[i]; }
   HOPFIELD_DEVICE float sum(int i) const { return sums[kPoolRows + i]; }
   HOPFIELD_DEVICE float kept(int i) const { return sums[2 * kPoolRows + i]; }
-  /// Nothing to attend to.
+  /// Whether there was nothing to attend to.
   HOPFIELD_DEVICE bool dead(int i) const { return largest(i) == minus_infinity() && sum(i) == 0.0f; }
-  /// A mean from the sum over instances.
+  /// From a sum over the weighted instances to their mean.
   HOPFIELD_DEVICE float mean(int i, float total) const { return dead(i) ? 0.0f : total / sum(i); }
 };
 
-/// Before the first association: states and counts of a share's rows.
-HOPFIELD_DEVICE void begin_rows(const Forward& f, const RowGroup& group, const Share& share) {
+/// Initialises the states and counts of a share's rows, before the first association.
+HOPFIELD_DEVICE void begin_rows(const PoolForward& f, const RowGroup& group, const Share& share) {
   const auto& call = f.call;
-  const auto in_bag = call.heads * call.queries;
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
     const auto row = group.first + i;
-    const float* from = call.state + group.bag * call.state_bag + (row - group.bag * in_bag) * call.depth;
+    const float* from = first_state(call, group, row);
     for (int64_t j = lane_index(); j < call.depth; j += 32) f.work.states[row * call.depth + j] = from[j];
     if (lane_index() == 0) {
       f.work.frozen[row] = 0;
@@ -49,27 +48,27 @@ HOPFIELD_DEVICE void begin_rows(const Forward& f, const RowGroup& group, const S
   sync_threads();
 }
 
-HOPFIELD_DEVICE void save_sums(const Forward& f, const Found& found, int64_t step, const RowGroup& group, int i) {
-  if (f.out.saved_sums == nullptr) return;
-  float* to = f.out.saved_sums + 2 * (step * row_count(f.call) + group.first + i);
+HOPFIELD_DEVICE void save_sums(const PoolForward& f, const Found& found, int64_t step, const RowGroup& group, int i) {
+  if (f.out.saved.sums == nullptr) return;
+  float* to = f.out.saved.sums + 2 * (step * row_count(f.call) + group.first + i);
   to[0] = found.largest(i);
   to[1] = found.sum(i);
 }
 
-/// Moves a share's rows by update `step`; their states, moved or not, are in found.states then.
-HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const Share& share, const Found& found,
+/// Moves a share's rows by update `step`. found.states has their states afterwards, moved or not.
+HOPFIELD_DEVICE void update_rows(const PoolForward& f, const RowGroup& group, const Share& share, const Found& found,
                                  int64_t step) {
   const auto& call = f.call;
-  map_to_states(call, group, share, found.means, room_of(call), [&](int i, int j, int head, float value) {
-    const float bias = call.bias != nullptr ? call.bias[head * call.depth + j] : 0.0f;
+  map_to_states(call, group, share, found.means, pool_padded_width(call), [&](int i, int j, int head, float value) {
+    const float bias = call.map.bias != nullptr ? call.map.bias[head * call.depth + j] : 0.0f;
     found.states[i * call.depth + j] = value + bias;
   });
   sync_threads();
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
     const auto row = group.first + i, saved = step * row_count(call) + row;
-    if (f.out.saved_means != nullptr) {
-      const float* mean = found.means + i * room_of(call);
-      for (int64_t k = lane_index(); k < call.width; k += 32) f.out.saved_means[saved * call.width + k] = mean[k];
+    if (f.out.saved.means != nullptr) {
+      const float* mean = found.means + i * pool_padded_width(call);
+      for (int64_t k = lane_index(); k < call.width; k += 32) f.out.saved.means[saved * call.width + k] = mean[k];
     }
     const bool was_active = active(f, row, step), moves = was_active && !found.dead(i);
     float* states = found.states + i * call.depth;
@@ -80,7 +79,7 @@ HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const 
       squares += (states[j] - before) * (states[j] - before);
       if (!moves) states[j] = before;
       *state = states[j];
-      if (f.out.saved_states != nullptr) f.out.saved_states[saved * call.depth + j] = states[j];
+      if (f.out.saved.states != nullptr) floats(f.out.saved.states)[saved * call.depth + j] = states[j];
     }
     squares = warp_sum(squares);
     sync_warp();
@@ -100,18 +99,19 @@ HOPFIELD_DEVICE void update_rows(const Forward& f, const RowGroup& group, const 
 }
 
 /// Writes the results of a share's rows after the read-out.
-HOPFIELD_DEVICE void write_results(const Forward& f, const RowGroup& group, const Share& share, const Found& found) {
+HOPFIELD_DEVICE void write_results(const PoolForward& f, const RowGroup& group, const Share& share,
+                                   const Found& found) {
   const auto& call = f.call;
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
     const auto row = group.first + i;
-    const float* mean = found.means + i * room_of(call);
-    for (int64_t k = lane_index(); k < call.width; k += 32) f.out.output[row * call.width + k] = mean[k];
+    const float* mean = found.means + i * pool_padded_width(call);
+    for (int64_t k = lane_index(); k < call.width; k += 32) floats(f.out.output.data)[row * call.width + k] = mean[k];
     for (int64_t j = lane_index(); j < call.depth; j += 32) {
       const float state = f.work.states[row * call.depth + j];
-      f.out.state[row * call.depth + j] = state;
-      // The states stood still from there on: what the backward pass will look for.
-      for (auto step = f.out.steps[row]; f.out.saved_states != nullptr && step < call.most_steps; ++step) {
-        f.out.saved_states[(step * row_count(call) + row) * call.depth + j] = state;
+      floats(f.out.state.data)[row * call.depth + j] = state;
+      // The backward pass reads a state after each update, and from here on the state stands still.
+      for (auto step = f.out.steps[row]; f.out.saved.states != nullptr && step < call.most_steps; ++step) {
+        floats(f.out.saved.states)[(step * row_count(call) + row) * call.depth + j] = state;
       }
     }
     sync_warp();

@@ -1,57 +1,80 @@
 #pragma once
 
+// How the work on bags is divided, and the memory that the kernels of a pass share.
+
 #include <kernels/cuda/pool.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Which bags stay on chip: those of up to `most_instances()`, in the smallest cluster that has room for them.
+/// The widest instances that the kernels take.
+constexpr int64_t kPoolMostWidth = 1024;
+/// A block works for 16 queries of a bag, of any heads: a row group.
+constexpr int kPoolRows = 16;
+/// A bag that is streamed is cut into parts of so many instances, one for each block. The sums of 32 parts are merged
+/// in their order, then those of 32 such groups. Since all of this is fixed, the bits of a result depend neither on the
+/// device nor on the rest of the batch.
+constexpr int kPoolPart = 1024;
+constexpr int kPoolGroup = 32;
+
+/// Row groups of a bag.
+constexpr int pool_row_groups(const Call& call) {
+  return static_cast<int>((call.heads * call.queries + kPoolRows - 1) / kPoolRows);
+}
+/// Width of an instance in shared memory and in workspaces. Each of four warps has a quarter of it, whole fragments.
+constexpr int pool_padded_width(const Call& call) { return static_cast<int>((call.width + 63) / 64 * 64); }
+/// No bag has more instances.
+constexpr int64_t pool_largest_bag(const PoolCall& call) {
+  return call.largest_bag < call.keys ? call.largest_bag : call.keys;
+}
+
+/// Which bags stay on chip: those of up to `most_instances()`, in the smallest cluster that can hold them.
 struct OnChip {
-  int64_t slice_rows = 0;  ///< instances that a block has room for
-  int sizes = 0;           ///< clusters of 1, 2, 4, ..; 0: no bag stays
+  int64_t slice_rows = 0;  ///< instances that a block can hold
+  int sizes = 0;           ///< clusters of 1, 2, 4, .. blocks are used, so many sizes; 0: no bag stays
 
   int64_t most(int size) const { return slice_rows << size; }
   int64_t most_instances() const { return sizes == 0 ? -1 : most(sizes - 1); }
 };
 
-/// Who works on a bag: found on the device, since the host does not read offsets.
+/// Which blocks work on which bag. A kernel finds that, since the host does not read offsets.
 struct PoolPlan {
-  int32_t* first_part;      ///< where a bag's parts begin among all; a bag on chip has none [bags + 1]
-  int32_t* first_group;     ///< and its groups of parts [bags + 1]
-  int32_t* on_chip_bags;    ///< by size of the clusters [sizes, bags]
-  int32_t* on_chip_counts;  ///< [sizes]
+  int32_t* first_part;      ///< number of each bag's first part among all parts; a bag on chip has none [bags + 1]
+  int32_t* first_group;     ///< the same for groups of parts [bags + 1]
+  int32_t* on_chip_bags;    ///< for each size of clusters, the bags that they work on [sizes, bags]
+  int32_t* on_chip_counts;  ///< and how many these are [sizes]
 };
 
-/// Device memory of a call. Row groups are numbered bag by bag; `slots` are parts times row groups.
+/// Device memory of a call. Row groups are numbered bag by bag. Each part of a bag has a slot for each row group.
 struct PoolWorkspace {
   PoolPlan plan;
-  uint32_t* group_tickets;  ///< [groups, row groups of a bag]
-  uint32_t* bag_tickets;    ///< [bags, row groups of a bag]
+  uint32_t* group_tickets;  ///< parts that are done, of each group [groups, row groups of a bag]
+  uint32_t* bag_tickets;    ///< groups that are done, of each bag [bags, row groups of a bag]
   float* states;            ///< [rows, depth]
-  uint8_t* frozen;          ///< [rows]
-  float* queries;           ///< beta-free W^T xi [bags, row groups * 16, room]
-  float* partial_sums;      ///< largest, sum, kept [slots, 3, 16]
-  float* partial_means;     ///< [slots, 16, room]
+  uint8_t* frozen;          ///< whether a row has stopped [rows]
+  float* queries;           ///< W^T xi, without beta [bags, row groups * 16, padded width]
+  float* partial_sums;      ///< see Partials in pool_block.h [slots, 3, 16]
+  float* partial_means;     ///< [slots, 16, padded width]
   int64_t most_parts, most_groups;
 };
 
-/// Cuts a workspace; `memory` null: only counts. Returns its size.
+/// Cuts a workspace into its arrays. Without memory it only counts. Returns the workspace's size.
 size_t cut_pool_workspace(const PoolCall& call, void* memory, PoolWorkspace& workspace);
 
-/// Rows of an association in the last pass of backward: for each step P, then dS, of all of a bag's queries.
-constexpr int64_t pool_all_rows(const PoolCall& call) { return 2 * (call.most_steps + 1) * call.heads * call.queries; }
+/// Rows that the last kernel of the backward pass multiplies with: two for each association of each query of a bag.
+constexpr int64_t pool_all_rows(const Call& call) { return 2 * (call.most_steps + 1) * call.heads * call.queries; }
 
-/// What backward works in besides: the rest of a workspace.
+/// What the backward pass works in besides.
 struct PoolBackwardWorkspace {
-  float* carried;  ///< gradient of the states [rows, depth]
-  float* means;    ///< what dP is compared with, for the step at hand [rows]
-  float* rows;     ///< for each step the gradient of what the association gave, then W^T xi [bags, all rows, room]
-  float* weights;  ///< P as it was read out and beta dS of all steps [total, all rows], or null
+  float* carried;  ///< gradient of the states on its way from association to association [rows, depth]
+  float* means;    ///< of the current association, what dP is compared with [rows]
+  float* rows;     ///< of each association the gradient of its result, then W^T xi [bags, all rows, padded width]
+  float* weights;  ///< of each association P as it was read out, then beta dS [keys, all rows]; or null
 };
 
-size_t cut_pool_workspace(const PoolCall& call, const PoolGradients& gradients, void* memory, PoolWorkspace& workspace,
+size_t cut_pool_workspace(const PoolCall& call, const Gradients& gradients, void* memory, PoolWorkspace& workspace,
                           PoolBackwardWorkspace& backward);
 
-/// Enqueues what fills the plan.
+/// Enqueues the kernel that fills the plan.
 [[nodiscard]] std::string plan_pool(const PoolCall& call, const PoolWorkspace& workspace, const OnChip& on_chip,
                                     Stream stream);
 

@@ -1,43 +1,16 @@
 #pragma once
 
-// Small things that products and softmaxes of a warp are made of.
+// Products of float32 numbers by a warp's lanes, and pairs of 16-bit numbers that stand for a float.
 
 #include <kernels/cuda/memory.h>
 #include <kernels/cuda/mma.h>
-#include <kernels/cuda/warp.h>
 
 #include <cstdint>
-#include <type_traits>
 
 namespace hopfield::kernels::cuda {
 
-constexpr float kLog2e = 1.44269504088896341f;
-
-HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
-
-template <class T>
-constexpr bool kIsFloat = std::is_same_v<T, float>;
-
-/// Sum of a value over the warp, the same in all lanes.
-HOPFIELD_DEVICE float warp_sum(float value) {
-  for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  return value;
-}
-
-/// Over the four lanes of a row.
-HOPFIELD_DEVICE float quad_sum(float value) {
-  value += shuffle_xor(value, 1);
-  return value + shuffle_xor(value, 2);
-}
-HOPFIELD_DEVICE float quad_max(float value) {
-  const float other = shuffle_xor(value, 1);
-  value = value < other ? other : value;
-  const float more = shuffle_xor(value, 2);
-  return value < more ? more : value;
-}
-
-/// Two 16-bit numbers whose sum is nearly `value`: bfloat16 alone would cost two digits, and passes over a bag wait for
-/// memory, not for products.
+/// Two 16-bit numbers whose sum is nearly `value`. A single one would cost two digits, and a second product costs
+/// nothing where a kernel waits for memory.
 template <class T>
 struct Split {
   T high, low;
@@ -45,7 +18,7 @@ struct Split {
       : high(from_float<T>(value)), low(from_float<T>(value - to_float(high))) {}
 };
 
-/// Operands of mma_m16n8k8_tf32 in two pieces that together have a float's digits.
+/// Operands of mma_m16n8k8_tf32, each as the sum of two tf32 numbers, which together have the digits of a float.
 template <int count>
 struct Tf32 {
   uint32_t high[count], low[count];
@@ -58,14 +31,15 @@ struct Tf32 {
     }
   }
 };
-using Tf32Pieces = Tf32<4>;
+using Tf32Pieces = Tf32<4>;  ///< of the operand A, see mma.h
 
-/// The smaller operand.
+/// Of the operand B.
 struct Tf32Pair : Tf32<2> {
   HOPFIELD_DEVICE Tf32Pair(float b0, float b1) : Tf32<2>({b0, b1}) {}
 };
 
-/// c += a b for a fragment of floats, about as exact as float32: three products of tf32.
+/// c += a b for a fragment of floats, by three products of tf32. It is about as exact as float32: only the product of
+/// the two low pieces is left out.
 HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, const Tf32Pair& b) {
   mma_m16n8k8_tf32(c, a.low, b.high);
   mma_m16n8k8_tf32(c, a.high, b.low);
@@ -77,7 +51,7 @@ HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const Tf32Pieces& a, fl
 
 HOPFIELD_DEVICE uint32_t load_word(const void* address) { return *static_cast<const uint32_t*>(address); }
 
-/// c += products of a lane's two queries and two patterns, four features, without tensor cores.
+/// c += products of a lane's two rows with its two columns over four features, without tensor cores.
 HOPFIELD_DEVICE void multiply_add_plainly(float (&c)[4], const Pack<float>& upper, const Pack<float>& lower,
                                           const Pack<float>& even, const Pack<float>& odd) {
   HOPFIELD_UNROLL
@@ -93,7 +67,7 @@ HOPFIELD_DEVICE void multiply_add_plainly(float (&c)[4], const Pack<float>& uppe
 struct TwoRows {
   float upper[16], lower[16];
 
-  /// c += these rows times two columns of `count` numbers, one below the other at `y`.
+  /// c += these rows times two neighbouring columns of a matrix with `count` rows, `pitch` apart, at `y`.
   HOPFIELD_DEVICE void multiply_add(float (&c)[4], const float* y, int64_t pitch, int count) const {
     HOPFIELD_UNROLL
     for (int i = 0; i < 16; ++i) {

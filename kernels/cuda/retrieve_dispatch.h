@@ -1,50 +1,29 @@
 #pragma once
 
-#include <kernels/cuda/numbers.h>
+#include <kernels/cuda/dispatch.h>
 #include <kernels/cuda/retrieve.h>
 
-#include <utility>
+#include <algorithm>
 
 namespace hopfield::kernels::cuda {
 
-/// The most features that each of the three kernels of retrieval is compiled for, by the patterns' type. Narrower
-/// patterns run there, too: loops end with the call's width, only registers and shared memory are larger than needed.
+/// The padded widths that the kernels of retrieval are compiled for. They are few, since each one takes nvcc a minute.
+/// Narrower patterns run there, too: loops end with the call's width, but registers and shared memory are those of the
+/// padded width. What training and inference need most has kernels of its own.
 template <class T>
-struct RetrieveRooms;
+struct RetrievePaddedWidths : Widths<128, 256> {};
 template <>
-struct RetrieveRooms<bfloat16_t> : std::integer_sequence<int, 64, 128, 256> {};
+struct RetrievePaddedWidths<bfloat16_t> : Widths<64, 128, 256> {};
 template <>
-struct RetrieveRooms<float16_t> : std::integer_sequence<int, 256> {};
-template <>
-struct RetrieveRooms<float> : std::integer_sequence<int, 128, 256> {};
+struct RetrievePaddedWidths<float16_t> : Widths<256> {};
 
-/// One of them.
-template <class T, int room>
-struct PatternsOf {
-  using Type = T;
-  static constexpr int kRoom = room;
-};
-
-template <class T, class Run, int room, int... wider>
-auto for_patterns_in(std::integer_sequence<int, room, wider...>, int64_t width, const Run& run) {
-  if constexpr (sizeof...(wider) > 0) {
-    if (width > room) return for_patterns_in<T>(std::integer_sequence<int, wider...>(), width, run);
-  }
-  return run(PatternsOf<T, room>());
-}
-
-/// Calls `run(PatternsOf<..>())` for the call's patterns; returns what it returns.
+/// Returns `run(number, padded_width)` with the call's type and padded width: T() and a std::integral_constant.
 template <class Run>
-auto for_patterns(const RetrieveCall& call, const Run& run) {
-  const auto width = call.depth > call.width ? call.depth : call.width;
-  switch (call.type) {
-    case ElementType::bfloat16:
-      return for_patterns_in<bfloat16_t>(RetrieveRooms<bfloat16_t>(), width, run);
-    case ElementType::float16:
-      return for_patterns_in<float16_t>(RetrieveRooms<float16_t>(), width, run);
-    default:
-      return for_patterns_in<float>(RetrieveRooms<float>(), width, run);
-  }
+auto for_patterns(const Call& call, const Run& run) {
+  return for_type(call.type, [&](auto number) {
+    return for_width(RetrievePaddedWidths<decltype(number)>(), std::max(call.depth, call.width),
+                     [&](auto padded_width) { return run(number, padded_width); });
+  });
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -1,23 +1,16 @@
 #pragma once
 
-// A warp's queries on their way through associations with all patterns of their set.
+// A warp's queries: an association with all patterns of their set, and the update that follows it.
 
+#include <kernels/cuda/retrieve_forward.h>
 #include <kernels/cuda/retrieve_scores.h>
 #include <kernels/cuda/retrieve_stream.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything the kernel gets.
-struct RetrieveForward {
-  RetrieveCall call;
-  RetrieveOutputs out;
-  RetrieveSets sets;
-  int64_t saved_row;
-};
-
-/// Patterns of a tile: scores of all of them stay in registers beside sums of `room` features.
-template <class T, int room>
-constexpr int kKeysAtOnce = (kIsFloat<T> || room > 64) ? 32 : 64;
+/// Patterns of a tile. Their scores are in registers together, beside the sums of `padded_width` features.
+template <class T, int padded_width>
+constexpr int kKeysAtOnce = (kIsFloat<T> || padded_width > 64) ? 32 : 64;
 
 /// How far a query has come.
 struct QueryProgress {
@@ -31,37 +24,39 @@ struct QueryProgress {
 /// Warps of a block at most.
 constexpr int kMostRetrieveWarps = 8;
 
-/// Shared memory of a block, in bytes from its beginning, with room for `tiles` of `keys` patterns.
-template <class T, int room, int keys = kKeysAtOnce<T, room>>
+/// Shared memory of a block, in bytes from its beginning, with `tiles` tiles of `keys` patterns.
+template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 struct QueryShared {
-  using Patterns = PatternStream<T, room, keys, 1>;
-  static constexpr int kRowBytes = kRetrievePitch<T, room> * static_cast<int>(sizeof(T));
+  using Patterns = PatternStream<T, padded_width, keys, 1>;
+  static constexpr int kRowBytes = kRetrievePitch<T, padded_width> * static_cast<int>(sizeof(T));
   int queries, places, progress, votes, patterns, total;
 
   HOPFIELD_DEVICE constexpr explicit QueryShared(bool exact_states, int warps = kRetrieveWarps,
                                                  int tiles = Patterns::kStages)
       : queries(0),
-        places(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * warps * kWarpRows<T, room> * kRowBytes),
-        progress(places + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryPlace))),
-        votes(progress + warps * kWarpRows<T, room> * static_cast<int>(sizeof(QueryProgress))),
+        places(queries + (exact_states && !kIsFloat<T> ? 2 : 1) * warps * kWarpRows<T, padded_width> * kRowBytes),
+        progress(places + warps * kWarpRows<T, padded_width> * static_cast<int>(sizeof(QueryPlace))),
+        votes(progress + warps * kWarpRows<T, padded_width> * static_cast<int>(sizeof(QueryProgress))),
         patterns(votes + 2 * kMostRetrieveWarps * 4),
         total(patterns + tiles * Patterns::kTileBytes) {}
 };
 
-/// A warp's queries on their way through all steps.
-template <class T, int room, int keys = kKeysAtOnce<T, room>>
+/// A warp's queries. The state of each lies in shared memory in the patterns' type, as the query of the next
+/// association, and in device memory in float32, for the next movement and for the results. With `exact_states`, what
+/// rounding to 16 bits lost lies in shared memory, too, and is multiplied with the patterns as well.
+template <class T, int padded_width, int keys = kKeysAtOnce<T, padded_width>>
 class QueryTile {
  public:
-  using Patterns = PatternStream<T, room, keys, 1>;
-  using Scores = Fragments<kBands<T, room>, keys / 8>;
+  using Patterns = PatternStream<T, padded_width, keys, 1>;
+  using Scores = Fragments<kBands<T, padded_width>, keys / 8>;
 
   HOPFIELD_DEVICE QueryTile(const RetrieveForward& f, const RetrieveSet& set, int64_t tile, Patterns& patterns)
       : f_(f),
         set_(set),
         patterns_(patterns),
-        rest_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
+        rounding_error_(f.call.exact_states && !kIsFloat<T> ? warps() * kRows * kPitch : 0),
         depth_(product_width<T>(f.call.depth)) {
-    const QueryShared<T, room, keys> at(f.call.exact_states, warps());
+    const QueryShared<T, padded_width, keys> at(f.call.exact_states, warps());
     const int first = opaque(warp_index()) * kRows;
     queries_ = shared_memory<T>(at.queries) + first * kPitch;
     places_ = shared_memory<QueryPlace>(at.places) + first;
@@ -78,12 +73,12 @@ class QueryTile {
       progress_[lane_index()] = progress;
     }
     sync_warp();
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       beta_[band][half] = places_[row].exists ? f.call.beta[places_[row].head] : 0.0f;
     });
   }
 
-  /// Takes the queries to shared memory and to the states.
+  /// Copies the queries to shared memory and to the float32 states.
   HOPFIELD_DEVICE void load() const {
     const auto& call = f_.call;
     for (int row = 0; row < kRows; ++row) {
@@ -92,7 +87,7 @@ class QueryTile {
       for (int k = opaque(lane_index()); k < depth_; k += 32) {
         const float value = place.exists && k < call.depth ? to_float(from[k]) : 0.0f;
         put_query(row, k, value);
-        if (place.exists && k < call.depth) f_.out.states[place.row * call.depth + k] = value;
+        if (place.exists && k < call.depth) f_.state(place.row)[k] = value;
       }
     }
     sync_warp();
@@ -102,16 +97,16 @@ class QueryTile {
     return any(lane_index() < kRows && progress_[lane_index() % kRows].active(step));
   }
 
-  /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
+  /// Associates the queries with all tiles. sums_ are then those of the weighted stored patterns, or if `last` of the
+  /// values.
   HOPFIELD_DEVICE void associate(bool last) {
     associate(last, [](const Scores&, const T*) {});
   }
 
-  /// The same.
-  /// @param look  called for each tile of stored patterns with its scores
+  /// @param look  called with the scores of each tile of stored patterns, and the tile
   template <class Look>
   HOPFIELD_DEVICE void associate(bool last, const Look& look) {
-    for_rows<kBands<T, room>>([&](int band, int half, int) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
       largest_[band][half] = minus_infinity();
       sum_[band][half] = 0.0f;
     });
@@ -121,7 +116,7 @@ class QueryTile {
     for (int number = 0; number < patterns_.tiles(); ++number) {
       const T* tile = patterns_.stored(number);
       Scores weights = {};
-      multiply_rows<T, room>(weights, queries_, rest_, tile, depth_, f_.call.plain_float32);
+      multiply_rows<T, padded_width>(weights, queries_, rounding_error_, tile, depth_, f_.call.plain_float32);
       const int first = number * keys;
       finish_scores(weights, f_.call, set_, places_, beta_, first, last && f_.out.scores != nullptr,
                     [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
@@ -129,25 +124,25 @@ class QueryTile {
       find_weights(weights);
       if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
       if (values) tile = patterns_.values(number);
-      multiply_weights<T, room>(sums_, weights, tile, width, f_.call.plain_float32);
+      multiply_weights<T, padded_width>(sums_, weights, tile, width, f_.call.plain_float32);
     }
     sum_rows(sum_);
   }
 
-  /// Moves the states to what update `step` found.
+  /// Moves the states to the means that update `step` found.
   HOPFIELD_DEVICE void update(int64_t step) {
     const auto& call = f_.call;
     sync_warp();  // other lanes may still read the queries
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       const auto place = places_[row];
       auto progress = progress_[row];
       const bool was_active = progress.active(step), gone = dead(band, half), moves = was_active && !gone;
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
-      float* states = f_.out.states + place.row * call.depth;
+      float* states = f_.state(place.row);
       float squares = 0.0f;
       const int column = opaque(column_of_lane(0));
       HOPFIELD_UNROLL
-      for (int i = 0; i < room / 4; ++i) {
+      for (int i = 0; i < padded_width / 4; ++i) {
         const int k = column + 8 * (i / 2) + i % 2;
         if (!moves || k >= call.depth) continue;
         const float next = sums_[band][i / 2][2 * half + i % 2] * scale, difference = next - states[k];
@@ -171,33 +166,32 @@ class QueryTile {
   }
 
   HOPFIELD_DEVICE void write_results() const {
-    write_results([&](int row) { return f_.out.states + places_[row].row * f_.call.depth; });
+    write_results([&](int row) { return f_.state(places_[row].row); });
   }
 
-  /// @param state_of  where the state of a row is
+  /// @param state_of  returns the float32 state of a row
   template <class StateOf>
   HOPFIELD_DEVICE void write_results(const StateOf& state_of) const {
     const auto& call = f_.call;
     const auto& out = f_.out;
-    for_rows<kBands<T, room>>([&](int band, int half, int row) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int row) {
       const auto place = places_[row];
       const auto progress = progress_[row];
       if (!place.exists) return;
       const bool gone = dead(band, half);
       const float scale = gone ? 0.0f : 1.0f / sum_[band][half];
       const int column = opaque(column_of_lane(0));
+      T *output = place.template in<T>(out.output), *rounded = place.template in<T>(out.state);
       HOPFIELD_UNROLL
-      for (int i = 0; i < room / 4; ++i) {
+      for (int i = 0; i < padded_width / 4; ++i) {
         const int k = column + 8 * (i / 2) + i % 2;
-        if (k >= call.width) continue;
-        static_cast<T*>(out.output)[place.row * call.width + k] =
-            from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
+        if (k < call.width) output[k] = from_float<T>(sums_[band][i / 2][2 * half + i % 2] * scale);
       }
       const float* states = state_of(row);
       for (int64_t k = opaque(lane_index() % 4); k < call.depth; k += 4) {
         const float state = states[k];
-        static_cast<T*>(out.state)[place.row * call.depth + k] = from_float<T>(state);
-        // The states stood still from there on: what backward will look for.
+        rounded[k] = from_float<T>(state);
+        // The backward pass reads a state after each update, and from here on the state stands still.
         for (auto step = progress.steps; step < call.most_steps; ++step) save_state(step, place.row, k, state);
       }
       if (lane_index() % 4 != 0) return;
@@ -212,11 +206,11 @@ class QueryTile {
   }
 
  protected:
-  static constexpr int kPitch = kRetrievePitch<T, room>, kRows = kWarpRows<T, room>;
+  static constexpr int kPitch = kRetrievePitch<T, padded_width>, kRows = kWarpRows<T, padded_width>;
 
   HOPFIELD_DEVICE static int warps() { return block_size() / 32; }
 
-  /// Nothing to attend to.
+  /// Whether all keys are excluded.
   HOPFIELD_DEVICE bool dead(int band, int half) const {
     return largest_[band][half] == minus_infinity() && sum_[band][half] == 0.0f;
   }
@@ -224,23 +218,22 @@ class QueryTile {
   HOPFIELD_DEVICE void put_query(int row, int k, float value) const {
     T* to = queries_ + row * kPitch + k;
     *to = from_float<T>(value);
-    if (rest_ != 0) to[rest_] = from_float<T>(value - to_float(*to));
+    if (rounding_error_ != 0) to[rounding_error_] = from_float<T>(value - to_float(*to));
   }
-
-  HOPFIELD_DEVICE int64_t all_rows() const { return f_.call.batch * f_.call.heads * f_.call.queries; }
 
   HOPFIELD_DEVICE void save_state(int64_t step, int64_t row, int64_t k, float value) const {
     const auto& saved = f_.out.saved;
     if (saved.states == nullptr) return;
-    const auto at = (step * all_rows() + row) * f_.saved_row + k;
+    const auto at = f_.saved_state(row, step) + k;
     const T rounded = from_float<T>(value);
     static_cast<T*>(saved.states)[at] = rounded;
-    if (saved.rest != nullptr) static_cast<T*>(saved.rest)[at] = from_float<T>(value - to_float(rounded));
+    if (saved.rounding_error != nullptr)
+      static_cast<T*>(saved.rounding_error)[at] = from_float<T>(value - to_float(rounded));
   }
 
   HOPFIELD_DEVICE void save_sums(const QueryPlace& place, int64_t step, int band, int half) const {
     if (f_.out.saved.sums == nullptr || lane_index() % 4 != 0) return;
-    float* to = f_.out.saved.sums + 2 * (step * all_rows() + place.row);
+    float* to = f_.saved_sums(place.row, step);
     to[0] = largest_[band][half];
     to[1] = sum_[band][half];
   }
@@ -250,9 +243,9 @@ class QueryTile {
                   (set_.first + key) * f_.out.score_key] = score;
   }
 
-  /// From scores to exponentials; what was summed before is made relative to the new largest score.
+  /// From scores to exponentials relative to the largest score so far. What was summed before is scaled to it.
   HOPFIELD_DEVICE void find_weights(Scores& weights) {
-    for_rows<kBands<T, room>>([&](int band, int half, int) {
+    for_rows<kBands<T, padded_width>>([&](int band, int half, int) {
       float& largest_before = largest_[band][half];
       float largest = largest_before;
       HOPFIELD_UNROLL
@@ -261,14 +254,14 @@ class QueryTile {
         largest = score > largest ? score : largest;
       }
       largest = quad_max(largest);
-      // Before the first key there is nothing to scale; -inf must not be subtracted from itself.
+      // If both are -inf, no key has come yet and there is nothing to scale. -inf minus -inf would be NaN.
       const float factor = largest_before == largest            ? 1.0f
                            : largest_before == minus_infinity() ? 0.0f
                                                                 : fast_exp2(largest_before - largest);
       largest_before = largest;
       sum_[band][half] *= factor;
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         sums_[band][t][2 * half] *= factor;
         sums_[band][t][2 * half + 1] *= factor;
       }
@@ -284,16 +277,17 @@ class QueryTile {
   const RetrieveForward& f_;
   const RetrieveSet& set_;
   Patterns& patterns_;
-  const int rest_;   ///< elements from a query to what rounding left of it, or 0
-  const int depth_;  ///< up to whole products
+  const int rounding_error_;  ///< elements from a query to its rounding error in shared memory; 0: it has none
+  const int depth_;           ///< rounded up to whole products
   // Of the warp, in shared memory.
   T* queries_;
   QueryPlace* places_;
   QueryProgress* progress_;
   // Of the lane's rows: of the association at hand, the largest score so far in units of log 2, and the sum of
   // exponentials of the lane's own keys.
-  float beta_[kBands<T, room>][2] = {}, largest_[kBands<T, room>][2] = {}, sum_[kBands<T, room>][2] = {};
-  float sums_[kBands<T, room>][room / 8][4] = {};
+  float beta_[kBands<T, padded_width>][2] = {}, largest_[kBands<T, padded_width>][2] = {},
+                        sum_[kBands<T, padded_width>][2] = {};
+  float sums_[kBands<T, padded_width>][padded_width / 8][4] = {};
 };
 
 }  // namespace hopfield::kernels::cuda

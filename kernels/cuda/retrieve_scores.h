@@ -1,7 +1,7 @@
 #pragma once
 
-// From products to scores. A lane has the rows 16 band + lane / 4 + 8 half of its warp and of each tile the keys 8 j +
-// 2 (lane % 4) + 0 or 1, in the fragment element [band][j][2 * half + 0 or 1].
+// From products to scores. Element [band][j][2 * half + i] of a lane's fragments, i = 0 or 1, belongs to row 16 band +
+// lane / 4 + 8 half of its warp and to key 8 j + 2 (lane % 4) + i of the tile.
 
 #include <kernels/cuda/dropout.h>
 #include <kernels/cuda/retrieve_set.h>
@@ -9,9 +9,9 @@
 
 namespace hopfield::kernels::cuda {
 
-/// The lane's row of its warp.
+/// The row of the warp that the lane has in a half of a band.
 HOPFIELD_DEVICE int row_of_lane(int band, int half) { return 16 * band + lane_index() / 4 + 8 * half; }
-/// The lane's first key or feature of a fragment.
+/// The first of the lane's two keys, or features, in eight of them.
 HOPFIELD_DEVICE int column_of_lane(int eighth) { return 8 * eighth + 2 * (lane_index() % 4); }
 
 /// What is added to the score of a query and a key; -inf excludes.
@@ -24,10 +24,10 @@ HOPFIELD_DEVICE float score_bias(const RetrieveCall& call, const float* key_bias
   return static_cast<const uint8_t*>(call.mask.data)[at] != 0 ? minus_infinity() : bias;
 }
 
-/// From products of a warp's queries with the keys `first` .. to scores in units of log 2; -inf: excluded, or there is
-/// no such key.
+/// Turns the products of a warp's queries with the keys from `first` on into scores in units of log 2. The score is
+/// -inf where the key is excluded or does not exist.
 /// @param places  of the warp's queries
-/// @param note  called with (place, key, score) for each score of a query and a key
+/// @param note  if `notes`, called with (place, key, score) for each score in natural units
 template <int bands, int eighths, class Note>
 HOPFIELD_DEVICE void finish_scores(Fragments<bands, eighths>& scores, const RetrieveCall& call, const RetrieveSet& set,
                                    const QueryPlace* places, const float (&beta)[bands][2], int first, bool notes,
@@ -52,7 +52,7 @@ HOPFIELD_DEVICE void finish_scores(Fragments<bands, eighths>& scores, const Retr
   }
 }
 
-/// weights *= what dropout makes of them.
+/// Multiplies the weights by the factors of dropout.
 template <int bands, int eighths>
 HOPFIELD_DEVICE void drop_out(Fragments<bands, eighths>& weights, const RetrieveCall& call, const QueryPlace* places,
                               int first) {

@@ -1,20 +1,21 @@
 #pragma once
 
 // Which queries retrieve from which patterns. A set is one memory of stored patterns and all queries that retrieve from
-// it: those of one batch element and head, or of the whole batch or all heads where patterns are shared.
+// it: those of one batch element and head, or of the whole batch or of all heads where they share the patterns.
 
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve.h>
+#include <kernels/cuda/rows.h>
 
 #include <algorithm>
 
 namespace hopfield::kernels::cuda {
 
-/// How rows are shared out to sets and tiles.
+/// How the queries are divided into sets, and those of a set into tiles.
 struct RetrieveSets {
-  bool all_batch, all_heads;  ///< are in one set
-  int64_t sets, rows;         ///< rows of a set
-  int64_t tiles;              ///< of a set's rows
+  bool all_batch, all_heads;  ///< one set has the queries of the whole batch, of all heads
+  int64_t sets, rows;         ///< number of sets, and queries of each
+  int64_t tiles;              ///< of a set's queries
 };
 
 inline RetrieveSets retrieve_sets(const RetrieveCall& call, int64_t tile_rows) {
@@ -22,10 +23,10 @@ inline RetrieveSets retrieve_sets(const RetrieveCall& call, int64_t tile_rows) {
     return call.stored.*stride == 0 && (call.values.data == nullptr || call.values.*stride == 0);
   };
   RetrieveSets s{};
-  s.all_batch = call.offsets == nullptr && shares(&Strided::batch) && call.key_bias_batch == 0;
+  s.all_batch = !call.is_ragged() && shares(&Strided::batch) && call.key_bias_batch == 0;
   s.all_heads = shares(&Strided::head);
   s.sets = (s.all_batch ? 1 : call.batch) * (s.all_heads ? 1 : call.heads);
-  s.rows = call.batch * call.heads * call.queries / (s.sets > 0 ? s.sets : 1);
+  s.rows = call.rows() / (s.sets > 0 ? s.sets : 1);
   s.tiles = (s.rows + tile_rows - 1) / tile_rows;
   return s;
 }
@@ -35,26 +36,36 @@ inline size_t retrieve_shared_bytes(const RetrieveCall& call) {
   return std::min(device_limits().shared_bytes, call.most_shared_bytes);
 }
 
-/// A query.
+/// Whether a state is kept with what rounding it to 16 bits lost.
+inline bool keeps_rounding_error(const RetrieveCall& call) {
+  return call.exact_states && call.type != ElementType::float32;
+}
+
+/// Where a query is.
 struct QueryPlace {
   int batch = 0, head = 0, query = 0;
   bool exists = false;
   int64_t row = 0;   ///< of [batch, heads, queries]
-  int64_t mask = 0;  ///< where its scores begin in the mask
+  int64_t mask = 0;  ///< element of the mask that belongs to the query's first key
 
-  /// Its first feature in a tensor.
+  /// The query's row of a tensor.
   template <class T>
-  HOPFIELD_DEVICE const T* in(const Strided& tensor) const {
-    return static_cast<const T*>(tensor.data) + batch * tensor.batch + head * tensor.head + query * tensor.row;
+  HOPFIELD_DEVICE T* in(const Strided& tensor) const {
+    return static_cast<T*>(tensor.data) + batch * tensor.batch + head * tensor.head + query * tensor.row;
   }
 };
 
+HOPFIELD_DEVICE QueryPlace query_place(const Call& call, int batch, int head, int query) {
+  const int64_t row = (static_cast<int64_t>(batch) * call.heads + head) * call.queries + query;
+  return {batch, head, query, true, row, batch * call.mask.batch + head * call.mask.head + query * call.mask.query};
+}
+
 /// The patterns of a set, and its queries.
 struct RetrieveSet {
-  int batch, head;      ///< 0 where all are in the set
-  int64_t first, keys;  ///< the stored patterns' rows
+  int batch, head;      ///< 0 where the set has all of them
+  int64_t first, keys;  ///< rows of its stored patterns: the first one, and how many
 
-  HOPFIELD_DEVICE RetrieveSet(const RetrieveCall& call, const RetrieveSets& sets, int64_t number) {
+  HOPFIELD_DEVICE RetrieveSet(const Call& call, const RetrieveSets& sets, int64_t number) {
     const int64_t heads = sets.all_heads ? 1 : call.heads;
     batch = static_cast<int>(number / heads);
     head = static_cast<int>(number % heads);
@@ -62,19 +73,14 @@ struct RetrieveSet {
     keys = call.offsets != nullptr ? call.offsets[batch + 1] - first : call.keys;
   }
 
-  HOPFIELD_DEVICE QueryPlace query(const RetrieveCall& call, const RetrieveSets& sets, int64_t row) const {
-    QueryPlace place;
-    if (row >= sets.rows) return place;
-    // A set has fewer than 2^31 rows, see retrieve_reason_against(): divisions of 64 bits take a hundred instructions.
+  /// Query number `row` of the set.
+  HOPFIELD_DEVICE QueryPlace query(const Call& call, const RetrieveSets& sets, int64_t row) const {
+    if (row >= sets.rows) return {};
+    // In 32 bits: a division of 64 bits takes a hundred instructions. retrieve_reason_against() refuses larger calls.
     const auto number = static_cast<uint32_t>(row), queries = static_cast<uint32_t>(call.queries),
                heads = sets.all_heads ? static_cast<uint32_t>(call.heads) : 1;
-    place.exists = true;
-    place.query = static_cast<int>(number % queries);
-    place.head = head + static_cast<int>(number / queries % heads);
-    place.batch = batch + static_cast<int>(number / queries / heads);
-    place.row = (static_cast<int64_t>(place.batch) * call.heads + place.head) * call.queries + place.query;
-    place.mask = place.batch * call.mask.batch + place.head * call.mask.head + place.query * call.mask.query;
-    return place;
+    return query_place(call, batch + static_cast<int>(number / queries / heads),
+                       head + static_cast<int>(number / queries % heads), static_cast<int>(number % queries));
   }
 
   /// The first of the set's patterns.
@@ -82,7 +88,7 @@ struct RetrieveSet {
   HOPFIELD_DEVICE const T* patterns(const Strided& tensor) const {
     return static_cast<const T*>(tensor.data) + batch * tensor.batch + head * tensor.head + first * tensor.row;
   }
-  HOPFIELD_DEVICE const float* key_bias(const RetrieveCall& call) const {
+  HOPFIELD_DEVICE const float* key_bias(const Call& call) const {
     return call.key_bias == nullptr ? nullptr : call.key_bias + batch * call.key_bias_batch + first;
   }
 };

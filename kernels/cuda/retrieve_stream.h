@@ -2,27 +2,28 @@
 
 #include <kernels/cuda/retrieve_set.h>
 #include <kernels/cuda/retrieve_tile.h>
-#include <kernels/cuda/tile_copy.h>
+#include <kernels/cuda/row_copy.h>
 
 namespace hopfield::kernels::cuda {
 
-/// In which sweeps over the stored patterns the values are read as well.
+/// Which tiles a stream brings. A sweep goes once over all stored patterns; some sweeps bring the values, too.
 struct Sweeps {
-  int64_t values_from, values_until;  ///< sweeps, counted from 0
-  bool values_first;                  ///< of a tile's stored patterns and values
+  int64_t values_from, values_until;  ///< the sweeps with values, counted from 0
+  bool values_first;                  ///< a tile of values comes before the stored patterns of the same keys
 };
 
-/// The tiles of a set's patterns, `keys` of them each. Either they stream through shared memory, sweep after sweep: the
-/// first tiles of the next sweep are fetched while the last of this one are worked on, and the last `kept` tiles stay.
-/// Or they are resident: all of them stay, and each warp takes them when it likes.
-template <class T, int room, int keys, int kept>
+/// The patterns of a set in shared memory, in tiles of `keys` patterns. There are two ways:
+/// * They stream through a ring of three tiles, sweep after sweep. Copies run ahead, also from one sweep into the next.
+///   A tile stays until `kept` more have been brought.
+/// * They are resident: all tiles are loaded once, and each warp reads them at its own pace.
+template <class T, int padded_width, int keys, int kept>
 class PatternStream {
  public:
-  static constexpr int kPitch = kRetrievePitch<T, room>;
+  static constexpr int kPitch = kRetrievePitch<T, padded_width>;
   static constexpr int kStages = 3, kAhead = kStages - kept;
   static constexpr int kTileBytes = keys * kPitch * static_cast<int>(sizeof(T)), kBytes = kStages * kTileBytes;
 
-  /// @param memory  kBytes of shared memory; for resident tiles, kTileBytes for each tile of stored patterns and values
+  /// @param memory  shared memory: kBytes, or if resident kTileBytes for each tile of stored patterns and of values
   HOPFIELD_DEVICE PatternStream(const RetrieveCall& call, const RetrieveSet& set, T* memory, bool resident = false)
       : call_(call),
         set_(set),
@@ -33,7 +34,7 @@ class PatternStream {
 
   HOPFIELD_DEVICE int tiles() const { return tiles_; }
 
-  /// Begins with the first tile of sweep 0. No thread still works on a tile. Resident tiles have no order.
+  /// Begins to stream with the first tile of sweep 0. Has no effect on resident tiles. No thread may still read a tile.
   HOPFIELD_DEVICE void begin(const Sweeps& sweeps) {
     sweeps_ = sweeps;
     sweep_ = 0;
@@ -45,9 +46,9 @@ class PatternStream {
     for (int i = 0; i < kAhead; ++i) fetch();
   }
 
-  /// Brings all tiles that are to stay. All threads of the block.
+  /// Loads all tiles of a resident set. Called by all threads of the block.
   HOPFIELD_DEVICE void reside() const {
-    sync_threads();  // some may still work on the tiles of another set
+    sync_threads();  // some threads may still read the tiles of the set before
     for (int number = 0; number < tiles_; ++number) {
       copy_tile(memory_ + number * kTileElements, false, number);
       if (call_.values.data != nullptr) copy_tile(memory_ + (tiles_ + number) * kTileElements, true, number);
@@ -58,13 +59,14 @@ class PatternStream {
   }
   HOPFIELD_DEVICE bool resident() const { return resident_; }
 
-  /// A tile of stored patterns or of values: a resident one, or else the next of the stream.
+  /// A tile of stored patterns, or of values. A stream brings its next tile, whatever the number.
   HOPFIELD_DEVICE const T* stored(int number) { return resident_ ? memory_ + number * kTileElements : bring(); }
   HOPFIELD_DEVICE const T* values(int number) {
     return resident_ ? memory_ + (tiles_ + number) * kTileElements : bring();
   }
 
-  /// The next tile. All threads of the block, which are done with the tile that was brought `kept` tiles before.
+  /// Waits for the next tile, and begins to fetch another one in place of the tile that was brought `kept` tiles
+  /// before. Called by all threads of the block when they have read that tile.
   HOPFIELD_DEVICE const T* bring() {
     wait_copies<kAhead - 1>();
     sync_threads();
@@ -110,10 +112,11 @@ class PatternStream {
   const int tiles_;
   const bool resident_;
   Sweeps sweeps_{};
+  // The tile that is fetched next. Where the sweep has values, a tile is two: one of stored patterns, one of values.
   int64_t sweep_ = 0;
-  int next_ = 0;                   ///< tile to fetch, of that sweep
-  bool second_ = false;            ///< of its two halves
-  int fetched_ = 0, brought_ = 0;  ///< tiles, modulo nothing: stages follow
+  int next_ = 0;
+  bool second_ = false;            ///< the first of the two has been fetched
+  int fetched_ = 0, brought_ = 0;  ///< number of tiles since begin(); tile i is in stage i % kStages
 };
 
 }  // namespace hopfield::kernels::cuda

@@ -1,42 +1,43 @@
 #pragma once
 
-// Products of a warp's rows with a tile of other rows, all of them in shared memory. In forward and in the way back to
-// the queries the warp's rows are queries and the tile's are patterns; for the patterns' gradient it is the other way
-// round.
+// Products of a warp's rows with a tile of other rows, all of them in shared memory. In the forward pass and in the
+// backward pass of the queries, the warp has queries and the tile patterns. In the backward pass of the patterns it is
+// the other way round.
 
 #include <kernels/cuda/products.h>
+#include <kernels/cuda/reductions.h>
 
 namespace hopfield::kernels::cuda {
 
 constexpr int kRetrieveWarps = 4;
 constexpr int kRetrieveThreads = 32 * kRetrieveWarps;
 
-/// Bands of 16 rows that a warp has. What it reads of a tile serves all of them: with one band, reading shared memory
-/// would take longer than the products.
-template <class T, int room>
-constexpr int kBands = room <= 128 ? 2 : 1;
+/// Bands of 16 rows that a warp has. All of them use what the warp reads of a tile: with a single band, reading shared
+/// memory would take longer than the products.
+template <class T, int padded_width>
+constexpr int kBands = padded_width <= 128 ? 2 : 1;
 
 /// Rows of a warp.
-template <class T, int room>
-constexpr int kWarpRows = 16 * kBands<T, room>;
+template <class T, int padded_width>
+constexpr int kWarpRows = 16 * kBands<T, padded_width>;
 
-/// Elements from row to row in shared memory, 4 banks further each row: what a warp reads together lies in different
-/// banks.
-template <class T, int room>
-constexpr int kRetrievePitch = room + 16 / static_cast<int>(sizeof(T));
+/// Elements from row to row in shared memory. Each row begins 4 banks further than the one before, so that a warp's
+/// accesses to eight rows fall into different banks.
+template <class T, int padded_width>
+constexpr int kRetrievePitch = padded_width + 16 / static_cast<int>(sizeof(T));
 
-/// Features that a product takes at once.
+/// Features of one instruction of the tensor cores.
 template <class T>
 constexpr int kFeatureStep = kIsFloat<T> ? 8 : 16;
 
-/// `width` up to whole products.
+/// `width`, rounded up to whole instructions.
 template <class T>
 HOPFIELD_DEVICE int product_width(int64_t width) {
   return static_cast<int>((width + kFeatureStep<T> - 1) / kFeatureStep<T>) * kFeatureStep<T>;
 }
 
-/// A lane's part of the products of all rows of a warp with 8 * `eighths` others: c[band][j] is a fragment (see mma.h)
-/// with the rows 16 band .. of the warp and the others 8 j ..
+/// A lane's part of the products of all rows of a warp with 8 * `eighths` others. c[band][j] is a fragment, see mma.h,
+/// of the warp's rows from 16 band on and the other rows from 8 j on.
 template <int bands, int eighths>
 using Fragments = float[bands][eighths][4];
 
@@ -47,11 +48,11 @@ HOPFIELD_DEVICE void clear(Fragments<bands, eighths>& c) {
 }
 
 /// c += products of the warp's rows with those of a tile, over `width` features.
-/// @param rest  elements from a row to what rounding to 16 bits left of it; 0: nothing
-template <class T, int room, int bands, int eighths>
-HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, int rest, const T* tile, int width,
-                                   bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>;
+/// @param rounding_error  elements from a row to its rounding error, which is multiplied as well; 0: it has none
+template <class T, int padded_width, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, int rounding_error, const T* tile,
+                                   int width, bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, padded_width>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
@@ -62,7 +63,7 @@ HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, 
       HOPFIELD_UNROLL
       for (int band = 0; band < bands; ++band) {
         ldmatrix(a[band], x + 16 * band * kPitch + k);
-        if (rest != 0) ldmatrix(more[band], x + 16 * band * kPitch + rest + k);
+        if (rounding_error != 0) ldmatrix(more[band], x + 16 * band * kPitch + rounding_error + k);
       }
       HOPFIELD_UNROLL
       for (int j = 0; j < eighths; j += 2) {
@@ -71,7 +72,7 @@ HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, 
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
         HOPFIELD_UNROLL
         for (int band = 0; band < bands; ++band) {
-          if (rest != 0) {
+          if (rounding_error != 0) {
             mma_m16n8k16<T>(c[band][j], more[band], left);
             mma_m16n8k16<T>(c[band][j + 1], more[band], right);
           }
@@ -113,16 +114,16 @@ HOPFIELD_DEVICE void multiply_rows(Fragments<bands, eighths>& c, const T* rows, 
   }
 }
 
-/// Sums over 32 features are found together, whether or not they have a use: with a branch behind each product none
-/// could begin before the last has ended.
+/// Whether features lie behind the width is asked once for every 32 features. With a branch behind each product, none
+/// could begin before the last has ended. So sums of up to 31 features behind the width are found without a use.
 constexpr int kEighthsAtOnce = 4;
 
-/// sums[band][t] += weights times features 8 t .. of a tile's rows, where 8 t < width; beyond, anything. The weights
-/// are where multiply_rows() left its products.
-template <class T, int room, int bands, int eighths>
-HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fragments<bands, eighths>& weights,
-                                      const T* tile, int width, bool plain) {
-  constexpr int kPitch = kRetrievePitch<T, room>;
+/// sums[band][t] += weights times the features 8 t .. 8 t + 7 of a tile's rows. Sums behind the width are undefined.
+/// The weights lie in the fragments as multiply_rows() left its products.
+template <class T, int padded_width, int bands, int eighths>
+HOPFIELD_DEVICE void multiply_weights(Fragments<bands, padded_width / 8>& sums,
+                                      const Fragments<bands, eighths>& weights, const T* tile, int width, bool plain) {
+  constexpr int kPitch = kRetrievePitch<T, padded_width>;
   const int g = lane_index() / 4, column = lane_index() % 4;
   if constexpr (!kIsFloat<T>) {
     const int matrix = lane_index() / 8, row = lane_index() % 8;
@@ -136,7 +137,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
         a[i / 4][i % 4] = pack_pair<T>(w[2 * (i % 2)], w[2 * (i % 2) + 1]);
       }
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; t += 2) {
+      for (int t = 0; t < padded_width / 8; t += 2) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         uint32_t b[4];
         ldmatrix_transposed(b, y + 8 * j * kPitch + 8 * t);
@@ -160,7 +161,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
         rows.lower[n] = shuffle(weights[band][j + n / 8][2 + n % 2], lane);
       }
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         rows.multiply_add(sums[band][t], tile + 8 * j * kPitch + 8 * t + 2 * column, kPitch, 16);
       }
@@ -168,7 +169,8 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
   } else {
     HOPFIELD_UNROLL
     for (int j = 0; j < eighths; ++j) {
-      // The order of rows in the sum is free: neighbours stand in for those that are four apart.
+      // The instruction takes the rows c and c + 4 of a lane. Since the order of rows in the sum is free, both operands
+      // have the rows 2 c and 2 c + 1 there, which the lane has at hand.
       Tf32Pieces a[bands];
       HOPFIELD_UNROLL
       for (int band = 0; band < bands; ++band) {
@@ -177,7 +179,7 @@ HOPFIELD_DEVICE void multiply_weights(Fragments<bands, room / 8>& sums, const Fr
       }
       const float* y = tile + (8 * j + 2 * column) * kPitch + g;
       HOPFIELD_UNROLL
-      for (int t = 0; t < room / 8; ++t) {
+      for (int t = 0; t < padded_width / 8; ++t) {
         if (t % kEighthsAtOnce == 0 && 8 * t >= width) break;
         const Tf32Pair b(y[8 * t], y[kPitch + 8 * t]);
         HOPFIELD_UNROLL

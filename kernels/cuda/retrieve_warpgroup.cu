@@ -1,35 +1,37 @@
+#include <kernels/cuda/dispatch.h>
 #include <kernels/cuda/launch.h>
-#include <kernels/cuda/retrieve_head_steps.h>
+#include <kernels/cuda/retrieve_per_head.h>
 #include <kernels/cuda/retrieve_warpgroup.h>
 #include <kernels/cuda/retrieve_warpgroup_queries.h>
 
-#include <type_traits>
+#include <algorithm>
 
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The first warpgroup fetches, the others multiply and get its registers.
+/// The first warpgroup copies tiles; the other two multiply, and take over most of its registers.
 constexpr int kWarpgroupThreads = 3 * kWarpgroup;
-constexpr int64_t kWarpgroupMostWidth = 128, kWarpgroupMost = int64_t{1} << 30;
+constexpr int kWarpgroupMostWidth = 128;
+constexpr int64_t kWarpgroupMost = int64_t{1} << 30;  ///< patterns, and updates: both are counted in 32 bits
 
-/// All steps of two tiles of queries.
-template <int room>
+/// Takes two tiles of queries through all updates and the read-out, each by a warpgroup of its own.
+template <int padded_width>
 HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
     retrieve_by_warpgroups(const HOPFIELD_GRID_CONSTANT WarpgroupForward f) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  const WarpgroupShared<room> shared;
+  const WarpgroupShared<padded_width> shared;
   if (thread_index() == 0) shared.init_barriers();
   sync_threads();
   const RetrieveSet set(f.call, f.sets, block_index().x / f.sets.tiles);
-  // The same in all lanes, and the compiler may know it.
+  // The same in all lanes. The shuffle lets the compiler know.
   const int warpgroup = shuffle(thread_index() / kWarpgroup, 0);
   if (warpgroup == 0) {
     give_back_registers<40>();
-    if (thread_index() == 0) fetch_patterns<room>(f, set, shared);
+    if (thread_index() == 0) fetch_patterns<padded_width>(f, set, shared);
   } else {
     claim_registers<232>();
-    using Shared = WarpgroupShared<room>;
-    QueryGroup<room> work(f, shared, warpgroup - 1);
+    using Shared = WarpgroupShared<padded_width>;
+    QueryGroup<padded_width> work(f, shared, warpgroup - 1);
     work.load(set, (block_index().x % f.sets.tiles * Shared::kGroups + warpgroup - 1) * Shared::kQueries);
     const int most_steps = static_cast<int>(f.call.most_steps);
     for (int step = 0; step < most_steps; ++step) {
@@ -44,7 +46,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kWarpgroupThreads, 1)
 #endif
 }
 
-/// What the hardware that copies tiles asks of a tensor; empty if it has it.
+/// Why the hardware cannot copy tiles of a tensor, or a lane not access pairs of its numbers; empty if it can.
 std::string reason_against_tensor(const char* name, const Strided& tensor, int64_t rows) {
   if (tensor.data != nullptr && tensor.row == 0 && rows > 1) {
     return std::string("the warpgroup kernel takes no ") + name + " that are one row expanded";
@@ -60,7 +62,7 @@ std::string reason_against_tensor(const char* name, const Strided& tensor, int64
 }
 
 TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width, int tile_rows, std::string& error) {
-  // What is shared has no stride that the driver would take, and extent 1: any other one will do.
+  // The driver takes no stride of 0. Where a dimension is shared it has the extent 1, so any stride will do.
   const auto row = tensor.row == 0 ? width : tensor.row;
   const auto bytes = [&](int64_t stride) { return 2 * (stride == 0 ? row : stride); };
   TensorMap map{};
@@ -78,11 +80,11 @@ TensorMap encode(const RetrieveCall& call, const Strided& tensor, int64_t width,
   return map;
 }
 
-template <int room>
-std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
-  using Shared = WarpgroupShared<room>;
+template <int padded_width>
+std::string run(const RetrieveCall& call, const Outputs& outputs, void* workspace, Stream stream) {
+  using Shared = WarpgroupShared<padded_width>;
   const auto sets = retrieve_sets(call, Shared::kGroups * Shared::kQueries);
-  WarpgroupForward f{{}, {}, call, outputs, sets, retrieve_saved_row(call)};
+  WarpgroupForward f(call, outputs, sets, workspace);
   std::string error;
   f.stored = encode(call, call.stored, call.depth, Shared::kKeys, error);
   if (error.empty() && call.values.data != nullptr) {
@@ -90,21 +92,20 @@ std::string run(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream
   }
   if (!error.empty()) return error;
   const LaunchShape shape{{sets.sets * sets.tiles, 1, 1}, kWarpgroupThreads, static_cast<size_t>(Shared::kTotal)};
-  return launch(retrieve_by_warpgroups<room>, shape, stream, f);
+  return launch(retrieve_by_warpgroups<padded_width>, shape, stream, f);
 }
 
-/// `get(std::integral_constant<int, room>)` for the call's width.
-template <class Get>
-auto for_room(const RetrieveCall& call, const Get& get) {
-  if (call.depth <= 64 && call.width <= 64) return get(std::integral_constant<int, 64>());
-  return get(std::integral_constant<int, 128>());
+/// Returns `run` of the padded width, a std::integral_constant.
+template <class Run>
+auto for_padded_width(const RetrieveCall& call, const Run& run) {
+  return for_width(Widths<64, kWarpgroupMostWidth>(), std::max(call.depth, call.width), run);
 }
 
 }  // namespace
 
-std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const RetrieveOutputs& outputs) {
+std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Outputs& outputs) {
   const std::string kernel = "the warpgroup kernel";
-  const auto widest = call.depth > call.width ? call.depth : call.width;
+  const auto widest = std::max(call.depth, call.width);
   if (call.type != ElementType::bfloat16) return kernel + " takes bfloat16 alone";
   if (widest > kWarpgroupMostWidth) {
     return kernel + " takes heads of at most " + std::to_string(kWarpgroupMostWidth) + " numbers, not " +
@@ -115,8 +116,8 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Re
            std::to_string(call.width);
   }
   if (call.exact_states) return kernel + " takes no step for a threshold";
-  if (takes_head_steps(call)) return kernel + " does not compare heads";
-  if (call.offsets != nullptr) return kernel + " takes no ragged patterns";
+  if (stops_per_head(call)) return kernel + " does not compare heads";
+  if (call.is_ragged()) return kernel + " takes no ragged patterns";
   if (call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none) return kernel + " takes no masks";
   if (call.dropout > 0.0f) return kernel + " has no dropout";
   if (outputs.scores != nullptr) return kernel + " does not write scores";
@@ -130,22 +131,27 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Re
   }
   if (auto reason = reason_against_tensor("stored patterns", call.stored, call.keys); !reason.empty()) return reason;
   if (auto reason = reason_against_tensor("values", call.values, call.keys); !reason.empty()) return reason;
-  if (auto reason = reason_against_tensor("queries", call.state, 1); !reason.empty()) return reason;
+  for (const auto& rows : {call.state, outputs.output, outputs.state}) {
+    if (auto reason = reason_against_tensor("queries and results", rows, 1); !reason.empty()) return reason;
+  }
   const auto generation = device_limits().generation;
   if (generation != 90) {
     return kernel + " runs on compute capability 9.0, the device has " + std::to_string(generation / 10) + "." +
            std::to_string(generation % 10);
   }
-  const auto needed = for_room(call, [](auto room) { return static_cast<size_t>(WarpgroupShared<room()>::kTotal); });
+  const auto needed = for_padded_width(
+      call, [](auto padded_width) { return static_cast<size_t>(WarpgroupShared<padded_width()>::kTotal); });
   const auto there = retrieve_shared_bytes(call);
   if (needed <= there) return {};
   return kernel + " takes " + std::to_string(needed) + " bytes of shared memory, of which a block has " +
          std::to_string(there);
 }
 
-std::string retrieve_warpgroup_forward(const RetrieveCall& call, const RetrieveOutputs& outputs, Stream stream) {
-  if (call.batch * call.heads * call.queries == 0) return {};
-  return for_room(call, [&](auto room) { return run<room()>(call, outputs, stream); });
+std::string retrieve_warpgroup_forward(const RetrieveCall& call, const Outputs& outputs, void* workspace,
+                                       Stream stream) {
+  if (call.rows() == 0) return {};
+  return for_padded_width(call,
+                          [&](auto padded_width) { return run<padded_width()>(call, outputs, workspace, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda

@@ -1,19 +1,19 @@
 #pragma once
 
-// retrieve_forward() of bfloat16 by the warpgroup products and tile copies of Hopper GPUs. What it does not serve,
-// retrieve_forward.cu does.
+// The forward pass of retrieval for Hopper GPUs (compute capability 9.0), with instructions that only they have:
+// products of warpgroups, and copies of tiles by hardware. It serves part of the calls, in bfloat16; the other calls
+// are left to retrieve_forward.cu.
 
 #include <kernels/cuda/retrieve.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Why this kernel does not serve the call on the current device; empty if it does. That no head stops early is read
-/// from `exact_states`, which a threshold needs in 16 bits.
-std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const RetrieveOutputs& outputs);
+/// Why this kernel does not serve the call on the current device; empty if it does. It cannot stop early: a call with a
+/// threshold is known by `exact_states`, since eps itself is in the device's memory.
+std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Outputs& outputs);
 
-/// Enqueues all steps in one launch, of a call that retrieve_warpgroup_reason_against() has nothing against. Returns an
-/// empty string, or why it could not be started.
-[[nodiscard]] std::string retrieve_warpgroup_forward(const RetrieveCall& call, const RetrieveOutputs& outputs,
+/// retrieve_forward() of a call that retrieve_warpgroup_reason_against() has nothing against.
+[[nodiscard]] std::string retrieve_warpgroup_forward(const RetrieveCall& call, const Outputs& outputs, void* workspace,
                                                      Stream stream);
 
 }  // namespace hopfield::kernels::cuda

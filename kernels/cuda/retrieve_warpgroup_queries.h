@@ -1,7 +1,8 @@
 #pragma once
 
-// A warpgroup's queries on their way through all steps.
+// A warpgroup's queries: associations with all patterns of their set, and the updates that follow them.
 
+#include <kernels/cuda/memory.h>
 #include <kernels/cuda/retrieve_warpgroup_tile.h>
 
 namespace hopfield::kernels::cuda {
@@ -10,17 +11,17 @@ struct alignas(8) TwoFloats {
   float values[2];
 };
 
-/// A warpgroup's 64 queries on their way through all steps. A lane has two rows of all fragments, g and g + 8 of its
-/// warp's 16.
-template <int room>
+/// The 64 queries of a warpgroup, 16 to a warp. With g = lane / 4, a lane has the rows g and g + 8 of its warp's 16 in
+/// all fragments.
+template <int padded_width>
 class QueryGroup {
  public:
-  using Shared = WarpgroupShared<room>;
+  using Shared = WarpgroupShared<padded_width>;
 
   HOPFIELD_DEVICE QueryGroup(const WarpgroupForward& f, const Shared& shared, int group)
       : f_(f), shared_(shared), tiles_(shared), barrier_(1 + group), queries_(shared.queries(group)) {}
 
-  /// Takes the queries of the set from row `first` on to shared memory.
+  /// Copies the queries of the set from row `first` on to shared memory.
   HOPFIELD_DEVICE void load(const RetrieveSet& set, int64_t first) {
     const auto& call = f_.call;
     HOPFIELD_UNROLL
@@ -33,13 +34,13 @@ class QueryGroup {
         row.set_beta(call.beta[place.head]);
       }
       const auto* from = place.template in<bfloat16_t>(call.state);
-      for (int k = 8 * (lane_index() % 4); k < room; k += 32) {
+      for (int k = 8 * (lane_index() % 4); k < padded_width; k += 32) {
         Pack<bfloat16_t> query{};
         if (place.exists && k < call.depth) query = load_pack(from + k);
         for (int i = 0; i < 8; ++i) {
-          // Where there is no update but one, this is the state that it moves.
+          // move() writes the float32 state from the last update but one on. Where there is none, it is this one.
           if (place.exists && k < call.depth && row.steps_max <= 1) {
-            f_.out.states[place.row * call.depth + k + i] = to_float(query[i]);
+            f_.state(place.row)[k + i] = to_float(query[i]);
           }
           query[i].bits ^= static_cast<uint16_t>(row.signs());
         }
@@ -49,11 +50,12 @@ class QueryGroup {
     show_queries();
   }
 
-  /// One association over all tiles; sums_ are then those of the stored patterns or, if it reads out, of the values.
+  /// Associates the queries with all tiles. sums_ are then those of the weighted stored patterns, or if `last` of the
+  /// values.
   ///
-  /// The scores of a tile and the sum of the tile before are multiplied at the same time, so that the tensor cores are
-  /// busy with the sum while the threads make weights of the scores. Weights of one tile (16 bits) and scores of the
-  /// next (32 bits) are in registers together.
+  /// Products for the scores of one tile and for the sum over the tile before are under way at the same time, so that
+  /// the tensor cores work on the sum while the threads turn the scores into weights. The weights of one tile (16 bits)
+  /// and the scores of the next one (32 bits) are in registers together.
   HOPFIELD_DEVICE void associate(bool last) {
     HOPFIELD_UNROLL
     for (auto& row : rows_) {
@@ -62,13 +64,13 @@ class QueryGroup {
     }
     const bool values = last && f_.call.values.data != nullptr;
     const int keys = static_cast<int>(f_.call.keys);
-    GroupScores<room> scores;
-    GroupWeights<room> weights;
+    GroupScores<padded_width> scores;
+    GroupWeights<padded_width> weights;
     float factors[2];
     int patterns = tiles_.bring();
     hold_registers(scores);
     fence_products();
-    start_scores<room>(scores, queries_, shared_.tile(patterns));
+    start_scores<padded_width>(scores, queries_, shared_.tile(patterns));
     wait_products<0>();
     hold_registers(scores);
     if (values) tiles_.release(patterns);
@@ -82,14 +84,14 @@ class QueryGroup {
       hold_registers(weights);
       hold_registers(sums_);
       fence_products();
-      start_scores<room>(scores, queries_, shared_.tile(patterns));
-      start_sums<room>(sums_, weights, shared_.tile(summed), first > Shared::kKeys);
+      start_scores<padded_width>(scores, queries_, shared_.tile(patterns));
+      start_sums<padded_width>(sums_, weights, shared_.tile(summed), first > Shared::kKeys);
       wait_products<1>();
       hold_registers(scores);
       if (values) tiles_.release(patterns);
       if (keys - first < Shared::kKeys) exclude_from(scores, keys - first);
       find_weights(scores, rows_, factors);
-      hold_registers(scores);  // before the wait, not behind it
+      hold_registers(scores);  // the compiler must find the weights before the wait, not behind it
       wait_products<0>();
       hold_registers(weights);
       hold_registers(sums_);
@@ -101,14 +103,14 @@ class QueryGroup {
     hold_registers(weights);
     hold_registers(sums_);
     fence_products();
-    start_sums<room>(sums_, weights, shared_.tile(summed), keys > Shared::kKeys);
+    start_sums<padded_width>(sums_, weights, shared_.tile(summed), keys > Shared::kKeys);
     wait_products<0>();
     hold_registers(sums_);
     tiles_.release(summed);
     for (auto& row : rows_) row.sum = quad_sum(row.sum);
   }
 
-  /// Moves the states to what update `step` found.
+  /// Moves the states to the means that update `step` found.
   HOPFIELD_DEVICE void update(int step) {
     sync_barrier(barrier_, kWarpgroup);  // the other warps' products with the states before have ended
     HOPFIELD_UNROLL
@@ -134,8 +136,9 @@ class QueryGroup {
     for (int r = 0; r < 2; ++r) {
       const auto& row = rows_[r];
       if (!row.exists()) continue;
-      write_output(r);
-      write_state(r);
+      const auto place = place_of(row.row);
+      write_output(r, place);
+      write_state(r, place);
       if (lane_index() % 4 != 0) continue;
       save_sums(row, static_cast<int>(f_.call.most_steps));
       const bool dead = row.dead();
@@ -143,34 +146,38 @@ class QueryGroup {
       out.logsumexp[row.row] = dead ? minus_infinity() : (row.largest_score() + fast_log2(row.sum)) / kLog2e;
       out.residual[row.row] = residual;
       out.steps[row.row] = row.steps;
-      out.converged[row.row] = residual <= f_.call.eps[row.row / f_.call.queries % f_.call.heads];
+      out.converged[row.row] = residual <= f_.call.eps[place.head];
     }
   }
 
  private:
   HOPFIELD_DEVICE static int own_row(int r) { return warp_index() % 4 * 16 + lane_index() / 4 + 8 * r; }
-  /// A lane's first two features of a row of [rows, width]; its others are 4 t pairs further on. Of each eight features
-  /// of a row, all exist or none.
+  /// The first two features of a row that belong to the lane, of its eighth t the pair 4 t. The width is a multiple of
+  /// eight.
   template <class Pair>
-  HOPFIELD_DEVICE static Pair* own_pairs(void* rows, int64_t row, int64_t width) {
-    return static_cast<Pair*>(rows) + row * (width / 2) + lane_index() % 4;
+  HOPFIELD_DEVICE static Pair* own_pairs(void* row) {
+    return static_cast<Pair*>(row) + lane_index() % 4;
   }
-  /// Where a row is among those of all steps.
-  HOPFIELD_DEVICE int64_t row_of_step(int64_t row, int step) const {
-    return step * (f_.call.batch * f_.call.heads * f_.call.queries) + row;
+  HOPFIELD_DEVICE TwoFloats* state_pairs(int64_t row) const { return own_pairs<TwoFloats>(f_.state(row)); }
+  /// Found again from the row's number, which takes fewer registers than to keep it.
+  HOPFIELD_DEVICE QueryPlace place_of(int64_t row) const {
+    const auto number = static_cast<uint32_t>(row), queries = static_cast<uint32_t>(f_.call.queries),
+               heads = static_cast<uint32_t>(f_.call.heads);
+    return query_place(f_.call, static_cast<int>(number / queries / heads), static_cast<int>(number / queries % heads),
+                       static_cast<int>(number % queries));
   }
 
-  /// Piece t of a lane's row r. Its rows have their pieces in the same order.
+  /// Piece t of a lane's row r, 16 bytes. The order of pieces is the same in both of its rows.
   HOPFIELD_DEVICE unsigned char* query_piece(int r, int t) const {
     return queries_ + own_row(r) * kTileRowBytes + swizzled_piece(own_row(0), t % 8) * 16 + t / 8 * Shared::kQueryPiece;
   }
   HOPFIELD_DEVICE uint32_t* query_pair(int r, int t) const {
     return reinterpret_cast<uint32_t*>(query_piece(r, t)) + lane_index() % 4;
   }
-  /// What the warpgroup's threads wrote is what its next products read.
+  /// Makes the queries that the threads of the warpgroup wrote visible to its next products.
   HOPFIELD_DEVICE void show_queries() const {
     fence_async_proxy();
-    sync_warp();  // rows went different ways, products are started by all lanes together
+    sync_warp();  // lanes took different branches, but have to start products together
     sync_barrier(barrier_, kWarpgroup);
   }
 
@@ -180,26 +187,26 @@ class QueryGroup {
 
   /// Where a lane's features of a row's state after update `step` are saved; null where they are not.
   HOPFIELD_DEVICE uint32_t* saved_pairs(int64_t row, int step) const {
-    auto* states = f_.out.saved.states;
-    return states == nullptr ? nullptr : own_pairs<uint32_t>(states, row_of_step(row, step), f_.saved_row);
+    auto* states = static_cast<bfloat16_t*>(f_.out.saved.states);
+    return states == nullptr ? nullptr : own_pairs<uint32_t>(states + f_.saved_state(row, step));
   }
   HOPFIELD_DEVICE void save_sums(const GroupRow& row, int step) const {
     if (f_.out.saved.sums == nullptr || lane_index() % 4 != 0) return;
-    reinterpret_cast<TwoFloats*>(f_.out.saved.sums)[row_of_step(row.row, step)] = {{row.largest_score(), row.sum}};
+    *reinterpret_cast<TwoFloats*>(f_.saved_sums(row.row, step)) = {{row.largest_score(), row.sum}};
   }
 
-  /// Row r to its weighted mean. Its movement, squared, is in `residual` where this is the last update. The state in
-  /// float32 is wanted by that alone and by the results: of the updates before the last but one none writes it.
+  /// Moves row r to its weighted mean. After its last update, `residual` is the lane's part of the squared movement.
+  /// Only that and the results need the state in float32, so no update before the last but one writes it.
   HOPFIELD_DEVICE void move(int r, int step) {
     auto& row = rows_[r];
     const int depth = static_cast<int>(f_.call.depth);
     const bool final = step + 1 == row.steps_max, kept = step + 2 >= row.steps_max;
     const float scale = 1.0f / row.sum;
-    auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
+    auto* states = state_pairs(row.row);
     auto* saved = saved_pairs(row.row, step);
     float squares = 0.0f;
     HOPFIELD_UNROLL
-    for (int t = 0; t < room / 8; ++t) {
+    for (int t = 0; t < padded_width / 8; ++t) {
       if (8 * t >= depth) break;
       const TwoFloats next{{sums_[t][2 * r] * scale, sums_[t][2 * r + 1] * scale}};
       if (final) {
@@ -219,13 +226,13 @@ class QueryGroup {
     row.steps += 1;
   }
 
-  HOPFIELD_DEVICE void write_output(int r) const {
+  HOPFIELD_DEVICE void write_output(int r, const QueryPlace& place) const {
     const auto& row = rows_[r];
     const int width = static_cast<int>(f_.call.width);
     const float scale = 1.0f / row.sum;
-    auto* output = own_pairs<uint32_t>(f_.out.output, row.row, width);
+    auto* output = own_pairs<uint32_t>(place.in<bfloat16_t>(f_.out.output));
     HOPFIELD_UNROLL
-    for (int t = 0; t < room / 8; ++t) {
+    for (int t = 0; t < padded_width / 8; ++t) {
       if (8 * t >= width) break;
       TwoFloats value{};
       if (!row.dead()) value = {{sums_[t][2 * r] * scale, sums_[t][2 * r + 1] * scale}};
@@ -233,11 +240,11 @@ class QueryGroup {
     }
   }
 
-  HOPFIELD_DEVICE void write_state(int r) const {
+  HOPFIELD_DEVICE void write_state(int r, const QueryPlace& place) const {
     const auto& row = rows_[r];
     const int depth = static_cast<int>(f_.call.depth);
-    auto* states = own_pairs<TwoFloats>(f_.out.states, row.row, depth);
-    auto* typed = own_pairs<uint32_t>(f_.out.state, row.row, depth);
+    auto* states = state_pairs(row.row);
+    auto* typed = own_pairs<uint32_t>(place.in<bfloat16_t>(f_.out.state));
     for (int t = 0; 8 * t < depth; ++t) {
       if (row.steps < row.steps_max) {  // it attends to nothing and stays where it is
         const auto query = unpack_pair<bfloat16_t>(*query_pair(r, t) ^ row.signs());
@@ -246,18 +253,18 @@ class QueryGroup {
       const uint32_t state = rounded(states[4 * t]);
       typed[4 * t] = state;
       if (f_.out.saved.states == nullptr) continue;
-      // The states stood still from there on: what backward will look for.
+      // The backward pass reads a state after each update, and from here on the state stands still.
       for (int step = row.steps; step < f_.call.most_steps; ++step) saved_pairs(row.row, step)[4 * t] = state;
     }
   }
 
   const WarpgroupForward& f_;
   const Shared& shared_;
-  TileReader<room> tiles_;
+  TileReader<padded_width> tiles_;
   const int barrier_;
   unsigned char* const queries_;
   GroupRow rows_[2];
-  float sums_[room / 8][4] = {};
+  float sums_[padded_width / 8][4] = {};
 };
 
 }  // namespace hopfield::kernels::cuda

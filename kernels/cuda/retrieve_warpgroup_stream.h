@@ -1,35 +1,33 @@
 #pragma once
 
-// Tiles of stored patterns and values on their way through shared memory: one thread fetches them, association after
+// Tiles of stored patterns and values pass through a ring in shared memory: one thread fetches them, association after
 // association without a pause, and two warpgroups multiply with them.
 
-#include <kernels/cuda/retrieve_set.h>
+#include <kernels/cuda/retrieve_forward.h>
 #include <kernels/cuda/tensor_copy.h>
 #include <kernels/cuda/warpgroup_mma.h>
 
 namespace hopfield::kernels::cuda {
 
-/// Everything the kernel gets.
-struct WarpgroupForward {
-  TensorMap stored, values;
-  RetrieveCall call;
-  RetrieveOutputs out;
-  RetrieveSets sets;
-  int64_t saved_row;
+/// What the kernel is given.
+struct WarpgroupForward : RetrieveForward {
+  TensorMap stored{}, values{};
+
+  using RetrieveForward::RetrieveForward;
 };
 
 /// Shared memory of a block, in bytes from a multiple of kTileAlignment on.
-template <int room>
+template <int padded_width>
 struct WarpgroupShared {
   /// Warpgroups that multiply, and the queries of each.
   static constexpr int kGroups = 2, kQueries = 64;
-  /// Patterns of a tile, and the 64 features wide pieces it is copied in.
-  static constexpr int kKeys = 128, kPieces = room / kTileColumns;
+  /// Patterns of a tile, and the pieces of 64 features that it is copied in.
+  static constexpr int kKeys = 128, kPieces = padded_width / kTileColumns;
   static constexpr int kQueryPiece = kQueries * kTileRowBytes, kPatternPiece = kKeys * kTileRowBytes;
   static constexpr int kTile = kPieces * kPatternPiece;
-  /// So many tiles that copies go on while the warpgroups turn from one association to the next; nothing else wants the
-  /// room.
-  static constexpr int kStages = room > 64 ? 5 : 8;
+  /// Tiles of the ring. They take all of the memory, so that copies go on while the warpgroups turn from one
+  /// association to the next.
+  static constexpr int kStages = padded_width > 64 ? 5 : 8;
 
   static constexpr int kPatterns = kGroups * kPieces * kQueryPiece;
   static constexpr int kFull = kPatterns + kStages * kTile;
@@ -63,7 +61,7 @@ struct WarpgroupShared {
   }
 };
 
-/// A place in the ring, and how often it has come round.
+/// A place in the ring, and the parity of the number of rounds so far.
 template <int stages>
 struct RingPlace {
   int stage = 0, parity = 0;
@@ -75,17 +73,17 @@ struct RingPlace {
   }
 };
 
-/// Fetches a set's patterns over and over. Those of the next association do not depend on its queries, so that copies
-/// go on where the warpgroups turn from one to the next.
-template <int room>
+/// Fetches the patterns of a set once for each association. They do not depend on the queries, so copies for the next
+/// association begin while the warpgroups still work on this one.
+template <int padded_width>
 HOPFIELD_DEVICE void fetch_patterns(const WarpgroupForward& f, const RetrieveSet& set,
-                                    const WarpgroupShared<room>& shared) {
-  using Shared = WarpgroupShared<room>;
+                                    const WarpgroupShared<padded_width>& shared) {
+  using Shared = WarpgroupShared<padded_width>;
   const auto& call = f.call;
   RingPlace<Shared::kStages> place;
   const auto fetch = [&](const TensorMap* map, const Strided& tensor, int first) {
     auto* full = shared.full(place.stage);
-    wait(shared.empty(place.stage), place.parity ^ 1);  // at once in the first round
+    wait(shared.empty(place.stage), place.parity ^ 1);  // does not wait in the first round
     arrive_expecting(full, Shared::kTile);
     HOPFIELD_UNROLL
     for (int piece = 0; piece < Shared::kPieces; ++piece) {
@@ -106,13 +104,13 @@ HOPFIELD_DEVICE void fetch_patterns(const WarpgroupForward& f, const RetrieveSet
   }
 }
 
-/// The tiles as a warpgroup gets them.
-template <int room>
+/// The ring from the side of a warpgroup.
+template <int padded_width>
 class TileReader {
  public:
-  HOPFIELD_DEVICE explicit TileReader(const WarpgroupShared<room>& shared) : shared_(shared) {}
+  HOPFIELD_DEVICE explicit TileReader(const WarpgroupShared<padded_width>& shared) : shared_(shared) {}
 
-  /// The stage of the next tile, which is there.
+  /// Waits for the next tile and returns its stage.
   HOPFIELD_DEVICE int bring() {
     const int stage = place_.stage;
     wait(shared_.full(stage), place_.parity);
@@ -120,14 +118,14 @@ class TileReader {
     return stage;
   }
 
-  /// This warp's products with the stage's tile have ended.
+  /// Gives a stage back. The products of this warp with its tile have ended.
   HOPFIELD_DEVICE void release(int stage) const {
     if (lane_index() == 0) arrive(shared_.empty(stage));
   }
 
  private:
-  const WarpgroupShared<room>& shared_;
-  RingPlace<WarpgroupShared<room>::kStages> place_;
+  const WarpgroupShared<padded_width>& shared_;
+  RingPlace<WarpgroupShared<padded_width>::kStages> place_;
 };
 
 }  // namespace hopfield::kernels::cuda

@@ -2,20 +2,21 @@
 
 // Products of a warpgroup's 64 queries with a tile of patterns in shared memory, and the softmax in between.
 
-#include <kernels/cuda/products.h>
+#include <kernels/cuda/numbers.h>
+#include <kernels/cuda/reductions.h>
 #include <kernels/cuda/retrieve_warpgroup_stream.h>
 
 #include <cmath>
 
 namespace hopfield::kernels::cuda {
 
-/// What a lane knows of one of its two rows. Registers are scarce: no more than it takes.
+/// What a lane knows of one of its two rows. Registers are scarce, so it is no more than the updates need.
 struct GroupRow {
   int64_t row = -1;  ///< of [batch, heads, queries]; negative: there is no such query
   int steps_max = 0, steps = 0;
   float residual = bits_float(0x7FC00000u);
-  /// From products to scores in units of log 2. Where beta is negative, the queries in shared memory are too, so that
-  /// the largest product is the largest score.
+  /// What turns a product into a score in units of log 2, never negative. Where beta is negative, the queries in shared
+  /// memory have the opposite sign, so that the largest product always gives the largest score.
   float scale = 0.0f;
   bool negated = false;
   // Of the association at hand.
@@ -25,31 +26,33 @@ struct GroupRow {
   HOPFIELD_DEVICE void set_beta(float beta) {
     negated = beta < 0.0f;
     scale = fabsf(beta) * kLog2e;
-    // Not 0: -inf stands for keys that are not there, and 0 times that is NaN. A beta that is NaN stays so.
+    // A scale of 0 would turn the product -inf, which stands for a key that does not exist, into NaN. A beta that is
+    // NaN stays NaN.
     if (scale < 1e-30f) scale = 1e-30f;
   }
-  /// What turns a pair of features into its query and back.
+  /// Bits that turn a pair of features into the query in shared memory, and back.
   HOPFIELD_DEVICE uint32_t signs() const { return negated ? 0x80008000u : 0u; }
   HOPFIELD_DEVICE bool exists() const { return row >= 0; }
   HOPFIELD_DEVICE bool active(int step) const { return exists() && step < steps_max; }
-  /// Nothing to attend to.
+  /// Whether there was nothing to attend to.
   HOPFIELD_DEVICE bool dead() const { return largest == minus_infinity() && sum == 0.0f; }
   HOPFIELD_DEVICE float largest_score() const { return largest * scale; }
 };
 
-/// A lane's scores of a tile, 8 keys to an entry, and its weights, 16 keys to an entry.
-template <int room>
-using GroupScores = float[WarpgroupShared<room>::kKeys / 8][4];
-template <int room>
-using GroupWeights = uint32_t[WarpgroupShared<room>::kKeys / 16][4];
+/// A lane's scores of a tile, an entry for every 8 keys, and its weights, an entry for every 16.
+template <int padded_width>
+using GroupScores = float[WarpgroupShared<padded_width>::kKeys / 8][4];
+template <int padded_width>
+using GroupWeights = uint32_t[WarpgroupShared<padded_width>::kKeys / 16][4];
 
 /// Starts the products of the queries with the stored patterns of a tile.
-template <int room>
-HOPFIELD_DEVICE void start_scores(GroupScores<room>& scores, const unsigned char* queries, const unsigned char* tile) {
-  using Shared = WarpgroupShared<room>;
+template <int padded_width>
+HOPFIELD_DEVICE void start_scores(GroupScores<padded_width>& scores, const unsigned char* queries,
+                                  const unsigned char* tile) {
+  using Shared = WarpgroupShared<padded_width>;
   const auto a = tile_operand(queries), b = tile_operand(tile);
   HOPFIELD_UNROLL
-  for (int k = 0; k < room / 16; ++k) {
+  for (int k = 0; k < padded_width / 16; ++k) {
     const int piece = k / 4, bytes = k % 4 * 32;
     multiply_async<TileView::columns>(scores, operand_behind(a, piece * Shared::kQueryPiece + bytes),
                                       operand_behind(b, piece * Shared::kPatternPiece + bytes), k > 0);
@@ -57,11 +60,11 @@ HOPFIELD_DEVICE void start_scores(GroupScores<room>& scores, const unsigned char
   commit_products();
 }
 
-/// Starts those of the weights with the rows of the same tile, or of one of values.
-template <int room>
-HOPFIELD_DEVICE void start_sums(float (&sums)[room / 8][4], const GroupWeights<room>& weights,
+/// Starts the products of the weights with the rows of the same tile, or of a tile of values.
+template <int padded_width>
+HOPFIELD_DEVICE void start_sums(float (&sums)[padded_width / 8][4], const GroupWeights<padded_width>& weights,
                                 const unsigned char* tile, bool adds) {
-  using Shared = WarpgroupShared<room>;
+  using Shared = WarpgroupShared<padded_width>;
   const auto b = tile_operand(tile, Shared::kPatternPiece);
   HOPFIELD_UNROLL
   for (int k = 0; k < Shared::kKeys / 16; ++k) {
@@ -70,7 +73,7 @@ HOPFIELD_DEVICE void start_sums(float (&sums)[room / 8][4], const GroupWeights<r
   commit_products();
 }
 
-/// Excludes the tile's rows from `keys` on, which were copied as zeros.
+/// Excludes the rows of a tile from `keys` on: behind the last pattern, copies fill a tile with zeros.
 template <int count>
 HOPFIELD_DEVICE void exclude_from(float (&scores)[count][4], int keys) {
   const int own = keys - 2 * (lane_index() % 4);
@@ -80,8 +83,8 @@ HOPFIELD_DEVICE void exclude_from(float (&scores)[count][4], int keys) {
   }
 }
 
-/// From products to exponentials, and what was summed before has to be multiplied by, being relative to the largest
-/// score before.
+/// Turns products into exponentials relative to the largest score so far.
+/// @param factors  what the sums before have to be multiplied by, since they are relative to the largest score before
 template <int count>
 HOPFIELD_DEVICE void find_weights(float (&scores)[count][4], GroupRow (&rows)[2], float (&factors)[2]) {
   HOPFIELD_UNROLL
@@ -101,8 +104,9 @@ HOPFIELD_DEVICE void find_weights(float (&scores)[count][4], GroupRow (&rows)[2]
       weight = fast_exp2(fused_multiply_add(weight, row.scale, offset));
       sum += weight;
     }
-    // Before the first key there is nothing to scale; -inf must not be subtracted from itself. This comes last: it is a
-    // branch, behind which the assembler would put off exponentials that the tensor cores' work should hide.
+    // If both are -inf, no key has come yet and there is nothing to scale. -inf minus -inf would be NaN. This comes
+    // last since it is a branch: exponentials behind it would be put off by the assembler, and then the tensor cores'
+    // work would not hide them.
     factors[r] = before == largest            ? 1.0f
                  : before == minus_infinity() ? 0.0f
                                               : fast_exp2((before - largest) * row.scale);
@@ -116,7 +120,8 @@ HOPFIELD_DEVICE void scale_sums(float (&sums)[count][4], const float (&factors)[
   for (int i = 0; i < 4 * count; ++i) sums[i / 4][i % 4] *= factors[i / 2 % 2];
 }
 
-/// C as products left it is A as products take it, 16 keys at a time.
+/// Rounds the weights. The fragments C of two products are, in the same registers, the fragment A of another one with
+/// 16 keys.
 template <int count>
 HOPFIELD_DEVICE void pack_weights(uint32_t (&weights)[count][4], const float (&scores)[2 * count][4]) {
   HOPFIELD_UNROLL

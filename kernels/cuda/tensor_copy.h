@@ -8,7 +8,7 @@
 
 namespace hopfield::kernels::cuda {
 
-/// Ahead of the first copy: the description lies in global memory.
+/// Fetches the description of a tensor ahead of the first copy.
 HOPFIELD_DEVICE void prefetch_tensor_map(const TensorMap* map) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
@@ -19,9 +19,9 @@ HOPFIELD_DEVICE void prefetch_tensor_map(const TensorMap* map) {
 #endif
 }
 
-/// Copies the tile of 64 columns that begins at this place and tells `barrier`, always as many bytes as a tile has:
-/// what is outside of the tensor becomes 0. Rows of 128 bytes, their pieces as swizzled_piece() of warpgroup_mma.h has
-/// them. The target is aligned to 1024 bytes.
+/// Copies the tile of 64 columns that begins at this place, and counts the bytes of a whole tile at `barrier`: what
+/// lies outside of the tensor becomes 0. In shared memory a row has 128 bytes, with its pieces in the order of
+/// swizzled_piece() in warpgroup_mma.h. The target is aligned to 1024 bytes.
 HOPFIELD_DEVICE void copy_tile(void* shared, const TensorMap* map, int column, int row, int outer, int outermost,
                                MemoryBarrier* barrier) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

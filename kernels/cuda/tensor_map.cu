@@ -6,7 +6,7 @@ namespace hopfield::kernels::cuda {
 namespace {
 
 static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap),
-              "a TensorMap has room for the driver's");
+              "a TensorMap is as large as the driver's");
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 

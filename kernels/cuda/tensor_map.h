@@ -1,13 +1,11 @@
 #pragma once
 
-// Tensors in global memory as the hardware that copies tiles of them wants them described. The host's view.
+// Descriptions of tensors in global memory for the hardware that copies tiles of them. The host makes them.
+
+#include <kernels/cuda/host.h>
 
 #include <cstdint>
 #include <string>
-
-#if !defined(__CUDACC__)
-#include <cuda_on_host/tensor_copy.h>
-#endif
 
 namespace hopfield::kernels::cuda {
 

@@ -7,10 +7,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/warp.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 /// The value of lane `lane_index() ^ mask`.
@@ -33,7 +29,7 @@ HOPFIELD_DEVICE T shuffle(T value, int lane) {
 #endif
 }
 
-/// The value of lane `lane_index() + distance`; the own one where there is no such lane.
+/// The value of lane `lane_index() + distance`; where there is no such lane, the calling lane's own.
 template <class T>
 HOPFIELD_DEVICE T shuffle_down(T value, int distance) {
 #if defined(__CUDACC__)

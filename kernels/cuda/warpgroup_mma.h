@@ -5,9 +5,9 @@
 // warp. A lane holds of C and of A, if that is in registers, what mma.h says for its warp's 16 rows: c[j] are columns
 // 8 j .. of C.
 //
-// The order of things: hold_registers() of all registers that a product reads or adds to and that were written,
-// fence_products(), products, commit_products(), wait_products<>(), hold_registers() of what they wrote. In between
-// these registers hold nothing that may be read or written.
+// Products are started and waited for in this order: hold_registers() of all registers that they read or add to and
+// that were written, fence_products(), the products, commit_products(), wait_products<>(), hold_registers() of the
+// results. While the products are under way, these registers may neither be read nor written.
 //
 // Operands in shared memory are tiles: rows of 64 numbers, 128 bytes, one below the other, the 16-byte pieces of each
 // row in the order that swizzled_piece() gives. Wider ones are several tiles, one behind the other.
@@ -16,10 +16,6 @@
 
 #include <cstdint>
 
-#if !defined(__CUDACC__)
-#include <cuda_on_host/warpgroup.h>
-#endif
-
 namespace hopfield::kernels::cuda {
 
 constexpr int kWarpgroup = 128;
@@ -27,7 +23,7 @@ constexpr int kWarpgroup = 128;
 /// Numbers of a tile's row.
 constexpr int kTileColumns = 64;
 
-/// A tile's rows take so many bytes, and its place is a multiple of so many: the order of pieces repeats.
+/// Bytes of a tile's row, and the alignment of a tile. It is 8 rows, after which the order of pieces repeats.
 constexpr int kTileRowBytes = 128, kTileAlignment = 1024;
 
 /// Where piece `piece` (8 numbers) of row `row` lies in its row.
@@ -39,7 +35,7 @@ enum class TileView : uint8_t { columns, rows };
 
 /// An operand in shared memory as products take it.
 /// @param first       its first row of a tile (A, columns: any piece of that row; rows: a multiple of 8)
-/// @param tile_bytes  from 64 columns to the next 64 in the view `rows`; nothing in the other one
+/// @param tile_bytes  in the view `rows` from 64 columns to the next 64; the view `columns` does not use it
 HOPFIELD_DEVICE uint64_t tile_operand(const void* first, int tile_bytes = 16) {
   constexpr uint64_t kSwizzle128Bytes = uint64_t{1} << 62, kEightRows = uint64_t{kTileAlignment / 16} << 32;
   return kSwizzle128Bytes | kEightRows | static_cast<uint64_t>(tile_bytes / 16) << 16 |
@@ -51,7 +47,7 @@ HOPFIELD_DEVICE uint64_t operand_behind(uint64_t operand, int bytes) {
   return operand + static_cast<uint64_t>(bytes / 16);
 }
 
-/// What was written to registers is seen by the products that follow.
+/// Makes what was written to registers visible to the products that follow.
 HOPFIELD_DEVICE void fence_products() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -62,7 +58,7 @@ HOPFIELD_DEVICE void fence_products() {
 #endif
 }
 
-/// The products since the last call form a group.
+/// Makes a group of the products since the last call.
 HOPFIELD_DEVICE void commit_products() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -73,7 +69,7 @@ HOPFIELD_DEVICE void commit_products() {
 #endif
 }
 
-/// Waits for this warp's groups but the latest `pending`.
+/// Waits for all groups of this warp but the latest `pending`.
 template <int pending>
 HOPFIELD_DEVICE void wait_products() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -85,8 +81,8 @@ HOPFIELD_DEVICE void wait_products() {
 #endif
 }
 
-/// The compiler may not move what is done with these registers across this place: it does not know that products go on
-/// behind the instruction that starts them.
+/// Keeps the compiler from moving accesses to these registers across this place. It does not know that a product goes
+/// on behind the instruction that starts it.
 template <int count>
 HOPFIELD_DEVICE void hold_registers(float (&registers)[count][4]) {
 #if defined(__CUDACC__)
@@ -188,8 +184,8 @@ HOPFIELD_DEVICE void multiply_async(float (&c)[eighths][4], const uint32_t (&a)[
 #undef HOPFIELD_SUMS_32
 #undef HOPFIELD_SUMS_64
 
-/// The calling warpgroup's threads have `registers` from here on, fewer than before: a multiple of 8. All its warps;
-/// the kernel's launch bounds name its blocks per multiprocessor.
+/// Leaves each thread of the calling warpgroup `registers` registers, fewer than before and a multiple of 8. Called by
+/// all of its warps. The launch bounds of the kernel have to name its blocks per multiprocessor.
 template <int registers>
 HOPFIELD_DEVICE void give_back_registers() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -197,7 +193,7 @@ HOPFIELD_DEVICE void give_back_registers() {
 #endif
 }
 
-/// More than before; waits until others have given them back.
+/// Gets the threads more registers, and waits until others have given so many back.
 template <int registers>
 HOPFIELD_DEVICE void claim_registers() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)

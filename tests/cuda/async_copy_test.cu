@@ -7,7 +7,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// A ring of `stages` tiles, a number of 16 bytes for each thread, filled ahead of its use.
+/// A ring of `stages` tiles that is filled ahead. In each tile a thread has 16 bytes.
 HOPFIELD_KERNEL void sum_through_a_ring(const float* in, float* out, int tiles) {
   constexpr int kStages = 3;
   auto* ring = shared_memory<float>();
@@ -25,7 +25,7 @@ HOPFIELD_KERNEL void sum_through_a_ring(const float* in, float* out, int tiles) 
     sync_threads();
     fetch(tile + kStages - 1);
     const float* stage = ring + tile % kStages * tile_size;
-    for (int i = 0; i < 4; ++i) sum += stage[(4 * thread + 5 + i) % tile_size];  // others' copies
+    for (int i = 0; i < 4; ++i) sum += stage[(4 * thread + 5 + i) % tile_size];  // copied by other threads
   }
   out[thread] = sum;
 }
@@ -75,8 +75,8 @@ TEST_F(Cuda, BytesBeyondTheSourceBecomeZero) {
   }
 }
 
-/// Warp 0 copies tiles into a ring of two, the other warps add them up; memory barriers say when a stage is full and
-/// when it is empty again.
+/// Warp 0 copies tiles into a ring of two stages, and the other warps add them up. Memory barriers tell when a stage is
+/// full, and when it is empty again.
 HOPFIELD_KERNEL void sum_through_bulk_copies(const float* in, float* out, int tiles) {
   constexpr int kStages = 2, kTile = 128;
   auto* ring = shared_memory<float>();
@@ -130,7 +130,7 @@ TEST_F(CudaHopper, RingOfBulkCopies) {
   }
 }
 
-/// Arrivals alone: a barrier in shared memory for half of the threads, phase after phase.
+/// A memory barrier that counts arrivals and no bytes, of half of the threads, phase after phase.
 HOPFIELD_KERNEL void count_phases(int* out) {
   auto* barrier = shared_memory<MemoryBarrier>();
   auto* counter = shared_memory<int>(sizeof(MemoryBarrier));

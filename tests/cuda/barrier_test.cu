@@ -33,7 +33,7 @@ TEST_F(Cuda, EveryThreadOfEveryBlockRunsOnce) {
   }
 }
 
-/// Every thread passes its number on to its left neighbour, again and again.
+/// Every thread passes its number to its left neighbour, round after round.
 HOPFIELD_KERNEL void rotate(const float* in, float* out, int rounds) {
   auto* shared = shared_memory<float>();
   const int thread = thread_index(), threads = block_size();
@@ -60,7 +60,7 @@ TEST_F(Cuda, SyncThreadsOrdersSharedMemory) {
   }
 }
 
-/// Warp 0 fills a buffer and the other warps add it up, one after the other; `full` and `empty` are named barriers.
+/// Warp 0 fills a buffer, and the other warps add it up in turn. `full` and `empty` are named barriers.
 HOPFIELD_KERNEL void produce_and_consume(const float* in, float* out, int rounds) {
   constexpr int kFull = 1, kEmpty = 2;
   auto* buffer = shared_memory<float>();

@@ -7,8 +7,8 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The sum of a cluster's numbers in every block of it, added in the order of ranks; block 0's flag is set by the last
-/// rank.
+/// Every block of a cluster adds up the numbers of all its blocks, in the order of ranks. The last rank sets the flag
+/// of block 0.
 HOPFIELD_KERNEL void sum_in_cluster(const float* in, float* out) {
   auto* mine = shared_memory<float>();
   const int thread = thread_index(), at = block_index().x * block_size() + thread;

@@ -18,7 +18,7 @@ __global__ void pass_on(const float* in, float* out, Fault fault) {
   const int thread = static_cast<int>(threadIdx.x);
   numbers[thread] = in[thread];
   if (fault == Fault::kDivergentBarrier) {
-    if (thread < kThreads / 2 - 16) __syncthreads();  // a warp in two, and other warps not at all
+    if (thread < kThreads / 2 - 16) __syncthreads();  // divides a warp, and leaves out others
   } else if (fault != Fault::kMissingBarrier) {
     __syncthreads();
   }

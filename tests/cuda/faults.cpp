@@ -1,5 +1,5 @@
-// Kernels with a planted fault each, to show that it is caught: cuda_on_host_faults FAULT, or `none`. Says what came
-// out; a sanitizer of the build speaks first where it sees the fault.
+// Kernels with a planted fault each, to show that it is caught: cuda_on_host_faults FAULT, or `none`. The program
+// prints the result, unless a sanitizer of the build reports the fault before.
 
 #include "harness.h"
 
@@ -17,7 +17,7 @@ enum class Fault { kNone, kMissingBarrier, kMissingWarpSync, kWrongIndex, kUnmas
 
 constexpr int kThreads = 128;
 
-/// Adds up a number of each thread; the result is thread 0's.
+/// Adds up a number of each thread. Thread 0 returns the sum.
 HOPFIELD_DEVICE float block_sum(float* shared, float mine, Fault fault) {
   const int thread = thread_index();
   shared[fault == Fault::kWrongIndex ? thread + 1 : thread] = mine;
@@ -25,7 +25,7 @@ HOPFIELD_DEVICE float block_sum(float* shared, float mine, Fault fault) {
   float sum = 0;
   if (warp_index() == 0) {
     for (int i = thread; i < kThreads; i += 32) sum += shared[i];
-    // The same lane's partial sums again, by way of shared memory.
+    // Each lane reads the partial sums again from shared memory.
     shared[thread] = sum;
     if (fault != Fault::kMissingWarpSync) sync_warp();
     sum = 0;
@@ -34,7 +34,7 @@ HOPFIELD_DEVICE float block_sum(float* shared, float mine, Fault fault) {
   return sum;
 }
 
-/// Per block, the sum of `count` numbers, fetched a tile ahead; then, by the block that ends last, the sum of those.
+/// Each block adds up `count` numbers, which are fetched a tile ahead. The block that ends last adds up those sums.
 HOPFIELD_KERNEL void sum(const float* in, int count, float* partial, uint32_t* tickets, float* out, Fault fault) {
   auto* tiles = shared_memory<float>();
   auto* scratch = tiles + 2 * kThreads;
@@ -49,7 +49,7 @@ HOPFIELD_KERNEL void sum(const float* in, int count, float* partial, uint32_t* t
   fetch(0);
   float sum = 0;
   for (int tile = 0; tile * kThreads < count; ++tile) {
-    if (fault == Fault::kEarlyCopy) fetch(tile + 1);  // others may still read from there
+    if (fault == Fault::kEarlyCopy) fetch(tile + 1);  // other threads may still read the tile that it overwrites
     wait_copies<0>();
     sync_threads();
     if (fault != Fault::kEarlyCopy) fetch(tile + 1);

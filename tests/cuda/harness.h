@@ -1,6 +1,6 @@
 #pragma once
 
-// What the tests of kernels/cuda need to run on a GPU and, compiled for the host, without one.
+// What the tests of kernels/cuda need to run on a GPU, or compiled for the host without one.
 
 #include <gtest/gtest.h>
 #include <kernels/cuda/launch.h>
@@ -26,7 +26,7 @@ inline void require_success(cudaError_t error) {
 }
 #endif
 
-/// Memory of the device, exactly as large as asked for.
+/// Memory of the device, as large as asked for to the byte.
 template <class T>
 class DeviceArray {
  public:
@@ -88,7 +88,7 @@ inline int device_generation() {
 #endif
 }
 
-/// Tests of code that runs from generation `least` on.
+/// Tests of code that needs compute capability `least` / 10.
 template <int least>
 class CudaTest : public ::testing::Test {
  protected:

@@ -77,7 +77,7 @@ TEST_F(Cuda, AtomicMax) {
   EXPECT_EQ(words.download(), (std::vector<uint32_t>{191, 7}));
 }
 
-/// Every block writes a partial sum of each column; the one that ends last adds them up in the order of blocks.
+/// Every block writes a partial sum of each column. The block that ends last adds them up in the order of blocks.
 HOPFIELD_KERNEL void merge_by_the_last(const float* in, float* partial, uint32_t* tickets, float* sum) {
   auto* last = shared_memory<int>();
   const int thread = thread_index(), threads = block_size(), block = block_index().x, blocks = grid_size().x;

@@ -10,7 +10,7 @@ namespace {
 /// Every lane writes its registers.
 template <int matrices, bool transposed>
 HOPFIELD_KERNEL void read_matrices(const uint32_t* in, uint32_t* out) {
-  auto* shared = shared_memory<uint32_t>();  // 8 `matrices` rows of 4 words, in a pitch of 8 words
+  auto* shared = shared_memory<uint32_t>();  // 8 * matrices rows of 4 words, 8 words apart
   const int lane = lane_index();
   for (int i = lane; i < 32 * matrices; i += 32) shared[i / 4 * 8 + i % 4] = in[i];
   sync_warp();
@@ -55,7 +55,7 @@ TEST_F(Cuda, LdmatrixTransposed) {
   check_ldmatrix<4, true>();
 }
 
-/// C += A B with fragments put together number by number. A is [16, 16], B is [16, 8], C is [16, 8], row by row.
+/// C += A B for A [16, 16], B [16, 8] and C [16, 8], with fragments that are put together number by number.
 template <class T>
 HOPFIELD_KERNEL void multiply_16_bits(const float* a, const float* b, float* c) {
   const int g = lane_index() / 4, k = lane_index() % 4 * 2;
@@ -82,7 +82,7 @@ HOPFIELD_KERNEL void multiply_tf32(const float* a, const float* b, float* c) {
   c[8 * (g + 8) + 2 * k] = sums[2], c[8 * (g + 8) + 2 * k + 1] = sums[3];
 }
 
-/// With `digits` binary places.
+/// A random number with `digits` binary places.
 float rounded(float value, int digits) {
   int exponent = 0;
   std::frexp(value, &exponent);
@@ -105,7 +105,7 @@ void check_product(void (*kernel)(const float*, const float*, float*), size_t in
         const double product = static_cast<double>(a[inner * row + k]) * b[8 * k + column];
         sum += product, magnitude += std::abs(product);
       }
-      // The device adds with a few bits more or less than float32 has.
+      // The precision of the sum on the device is near that of float32, not the same.
       EXPECT_NEAR(found[8 * row + column], sum, magnitude * 0x1p-21) << row << ", " << column;
     }
   }
@@ -118,7 +118,7 @@ TEST_F(Cuda, ProductOfTf32) { check_product(multiply_tf32, 8, 11); }
 /// Scores and update of one 16 x 16 tile, both from the same stored patterns in shared memory: S = X K^T, Z = S K.
 template <class T>
 HOPFIELD_KERNEL void score_and_update(const float* x, const float* stored, float* scores, float* updated) {
-  auto* k_tile = shared_memory<T>();  // [16, 16], in a pitch of 24
+  auto* k_tile = shared_memory<T>();  // [16, 16], rows 24 apart
   auto* x_tile = k_tile + 16 * 24;
   const int lane = lane_index(), g = lane / 4, c = lane % 4 * 2;
   for (int i = lane; i < 256; i += 32) {
@@ -145,7 +145,7 @@ HOPFIELD_KERNEL void score_and_update(const float* x, const float* stored, float
 }
 
 TEST_F(Cuda, OneTileServesBothProducts) {
-  // Small integers: everything is exact.
+  // With small integers everything is exact.
   std::mt19937 random(9);
   std::vector<float> x(256), stored(256);
   for (auto& value : x) value = static_cast<float>(random() % 3) - 1.0f;

@@ -23,7 +23,7 @@ HOPFIELD_KERNEL void round_trip(const float* in, uint32_t* bits, float* out, int
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// Numbers around every kind of rounding, and many random ones of all sizes.
+/// Numbers near all points where rounding changes, and many random ones of all sizes.
 std::vector<float> delicate_floats() {
   std::vector<float> values{0.0f,          -0.0f,         1.0f,          -1.0f,        kInfinity,     -kInfinity,
                             NAN,           65504.0f,      65519.0f,      65520.0f,     65536.0f,      3.3895e38f,
@@ -39,7 +39,7 @@ std::vector<float> delicate_floats() {
   return values;
 }
 
-/// The multiple of the unit in the last of `digits` binary places that is nearest, ties to even, in float64.
+/// The value rounded to `digits` binary places in float64, to the nearest, ties to even.
 double rounded(float value, int digits, int least_exponent) {
   if (value == 0.0f || !std::isfinite(value)) return value;
   int exponent = 0;

@@ -1,4 +1,4 @@
-// What the runtime that runs kernels without a GPU makes of wrong ones.
+// What the host runtime reports of kernels with errors.
 
 #include "harness.h"
 

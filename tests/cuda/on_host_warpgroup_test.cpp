@@ -1,4 +1,4 @@
-// What the runtime that runs kernels without a GPU makes of wrong products and copies of tiles.
+// What the host runtime reports of wrong products of warpgroups and wrong copies of tiles.
 
 #include "harness.h"
 

@@ -1,4 +1,5 @@
-// Has the ops run the GPU's kernels on CPU tensors, through the host runtime: with it the ops' tests are theirs.
+// Makes the ops run the kernels of the GPU on CPU tensors, through the host runtime. So the tests of the ops test them,
+// too.
 
 #include "ops/kernels_cuda.h"
 #include "ops/launch_context.h"

@@ -1,11 +1,12 @@
-// Attention-like retrieval against the formula in float64.
+// The forward pass of retrieval against the formula in float64.
 
+#include "retrieve_cases.h"
 #include "retrieve_forward_case.h"
 
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// What forward may use of the device: by default what few queries get anyway.
+/// Limits of the device for the forward pass. By default patterns are streamed.
 struct Use {
   int64_t multiprocessors = 0;
   size_t shared_bytes = std::numeric_limits<size_t>::max();
@@ -16,7 +17,7 @@ struct Use {
   }
 };
 
-Found run(const Retrieval& r, const Patterns& p, const Use& use = {}) {
+PlainResult run(const Retrieval& r, const PlainCall& p, const Use& use = {}) {
   RetrievalOnDevice device(r, p);
   use.allow(device.call);
   device.forward();
@@ -27,10 +28,11 @@ void check(const Retrieval& r) {
   check_forward(r, [](const RetrievalOnDevice& device) { device.forward(); });
 }
 
-void expect_same_bits(const Found& found, const Found& reference) {
+void expect_same_bits(const PlainResult& found, const PlainResult& reference) {
   EXPECT_EQ(found.steps, reference.steps);
-  for (const auto numbers : {&Found::output, &Found::state, &Found::logsumexp, &Found::residual, &Found::scores,
-                             &Found::saved_states, &Found::largest, &Found::sums}) {
+  for (const auto numbers : {&PlainResult::output, &PlainResult::state, &PlainResult::logsumexp, &PlainResult::residual,
+                             &PlainResult::scores, &PlainResult::saved_states, &PlainResult::largest_scores,
+                             &PlainResult::exponential_sums}) {
     const auto &a = found.*numbers, &b = reference.*numbers;
     ASSERT_EQ(a.size(), b.size());
     EXPECT_TRUE(a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
@@ -43,7 +45,7 @@ bool keeps_patterns(const Retrieval& r, const Use& use) {
   return retrieve_keeps_patterns(device.call);
 }
 
-/// Two sets of so many queries that blocks share them, and one block has queries of both.
+/// Two sets of queries, so many that several blocks share each set and one block has queries of both.
 Retrieval many_queries(Retrieval r) {
   r.shared_batch = true;
   r.batch = 5;
@@ -63,71 +65,7 @@ void check_resident(const Retrieval& r) {
 
 class CudaRetrieve : public CudaOfTypes {};
 
-TEST_P(CudaRetrieve, SelfAssociation) {
-  auto r = sample();
-  r.queries = 70;
-  check(r);
-  r.width = 20;
-  check(r);
-}
-
-TEST_P(CudaRetrieve, OneAssociation) {
-  auto r = sample();
-  r.steps = 0;
-  r.width = 5;
-  check(r);
-}
-
-TEST_P(CudaRetrieve, PatternsSharedByBatchAndHeads) {
-  for (const bool heads : {false, true}) {
-    auto r = sample();
-    r.batch = 3;
-    r.queries = 13;
-    r.width = 12;
-    r.shared_batch = true;
-    r.shared_heads = heads;
-    check(r);
-    r.shared_batch = false;
-    check(r);
-  }
-}
-
-TEST_P(CudaRetrieve, Masks) {
-  for (const auto kind : {ScoreMask::Kind::boolean, ScoreMask::Kind::float32}) {
-    for (const bool of_head : {true, false}) {
-      auto r = sample();
-      r.mask = kind;
-      r.mask_of_head = of_head;
-      r.shared_batch = of_head;
-      check(r);
-    }
-  }
-}
-
-TEST_P(CudaRetrieve, ExcludedKeysMayBeAnything) {
-  auto r = sample();
-  r.key_bias = true;
-  r.width = 9;
-  check(r);
-  r.shared_batch = true;
-  check(r);
-}
-
-TEST_P(CudaRetrieve, RaggedPatterns) {
-  auto r = sample();
-  r.batch = 4;
-  r.bags = {3, 0, 70, 33};
-  r.width = 6;
-  check(r);
-  r.shared_heads = r.key_bias = true;
-  check(r);
-}
-
-TEST_P(CudaRetrieve, DropoutHasThePhiloxMask) {
-  auto r = sample();
-  r.dropout = 0.4f;
-  check(r);
-}
+TEST_P(CudaRetrieve, FollowsTheFormula) { for_retrieve_cases(sample(), check); }
 
 TEST_P(CudaRetrieve, StopsEarly) {
   auto r = sample();
@@ -135,27 +73,14 @@ TEST_P(CudaRetrieve, StopsEarly) {
   r.eps = 0.05f;
   r.beta = 0.1;
   check(r);
-  r.width = 7;  // the read-out has other tiles than the update that was expected
+  r.width = 7;  // the tiles of the read-out are not those of the update that was expected
   check(r);
-}
-
-TEST_P(CudaRetrieve, WidthsUpToTheMost) {
-  for (const int64_t depth : {1, 17, 64, 65, 128, 256}) {
-    auto r = sample();
-    r.batch = 1;
-    r.heads = 1;
-    r.depth = depth;
-    r.width = depth == 17 ? 129 : 0;
-    r.steps = 1;
-    r.beta = 1 / std::sqrt(static_cast<double>(depth));
-    check(r);
-  }
 }
 
 TEST_P(CudaRetrieve, KeepsPatternsThatManyQueriesShare) {
   auto r = many_queries(sample());
   check_resident(r);
-  r.keys = 61;  // with values, float32 has room for two tiles
+  r.keys = 61;  // with values, two tiles of float32 patterns fit
   r.depth = 17;
   r.width = 33;
   r.key_bias = true;
@@ -249,12 +174,13 @@ TEST_F(Cuda, RetrieveGivesAQueryTheSameBitsInAnyBatch) {
   auto alone = r;
   alone.batch = 1;
   auto part = patterns;
-  const auto state = r.heads * r.queries * r.depth;
-  part.state.assign(patterns.state.begin() + 5 * state, patterns.state.begin() + 6 * state);
+  part.call.batch = 1;
+  const auto begin = patterns.state.begin() + 5 * patterns.call.state.batch;
+  part.state.assign(begin, begin + patterns.call.state.batch);
   const RetrievalOnDevice apart(alone, part);
   apart.forward();
   const auto found = results(alone, apart).output, of_all = results(r, together).output;
-  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 5 * state));
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 5 * r.heads * r.queries * r.depth));
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// The rows of a head's patterns are not contiguous.
+/// The heads of a pattern are neighbours in memory.
 Retrieval sample() {
   Retrieval r;
   r.batch = r.heads = 1;
@@ -24,7 +24,7 @@ Retrieval sample() {
 void by_warpgroups(RetrievalOnDevice& device) {
   device.out.scores = nullptr;
   auto error = retrieve_warpgroup_reason_against(device.call, device.out);
-  if (error.empty()) error = retrieve_warpgroup_forward(device.call, device.out, nullptr);
+  if (error.empty()) error = retrieve_warpgroup_forward(device.call, device.out, device.workspace, nullptr);
   if (!error.empty()) throw std::runtime_error(error);
 }
 
@@ -119,7 +119,7 @@ TEST_F(CudaRetrieveWarpgroup, ABetaThatIsNanIsNotHidden) {
   const auto patterns = draw(r);
   RetrievalOnDevice device(r, patterns);
   by_warpgroups(device);
-  const auto output = device.download_typed(device.out.output, device.rows() * static_cast<size_t>(r.depth));
+  const auto output = device.download(device.out.output, r.depth);
   for (const auto value : output) EXPECT_TRUE(std::isnan(value));
   for (const auto value : device.download(device.out.logsumexp, device.rows())) EXPECT_TRUE(std::isnan(value));
 }
@@ -132,7 +132,11 @@ TEST_F(CudaRetrieveWarpgroup, RowsWithNothingToAttendToStayWhereTheyAre) {
   r.heads = 2;
   r.beta_of_heads = {0.1, -0.1};
   auto patterns = draw(r);
-  for (size_t i = 0; i < patterns.stored.size(); ++i) patterns.stored[i] = i / 8 % 2 == 0 ? -kInfinity : kInfinity;
+  // All scores are minus infinity: the heads of a pattern are neighbours, and beta of the second is negative.
+  const auto row = static_cast<size_t>(padded_row(r.depth));
+  for (size_t i = 0; i < patterns.stored.size(); ++i) {
+    if (i % row < 8) patterns.stored[i] = i / row % 2 == 0 ? -kInfinity : kInfinity;
+  }
   for (auto& value : patterns.state) value = std::abs(value);
   RetrievalOnDevice device(r, patterns);
   by_warpgroups(device);
@@ -140,11 +144,12 @@ TEST_F(CudaRetrieveWarpgroup, RowsWithNothingToAttendToStayWhereTheyAre) {
   for (const auto value : found.output) EXPECT_EQ(value, 0.0);
   for (const auto value : found.logsumexp) EXPECT_EQ(value, -kInfinity);
   for (const auto value : found.residual) EXPECT_EQ(value, 0.0);
-  for (const auto value : found.sums) EXPECT_EQ(value, 0.0);
+  for (const auto value : found.exponential_sums) EXPECT_EQ(value, 0.0);
   for (const auto steps : found.steps) EXPECT_EQ(steps, 0);
-  EXPECT_EQ(found.state, patterns.state);
+  const auto states = in_order(patterns.state, patterns.call.state, {r.batch, r.heads, r.queries, r.depth});
+  EXPECT_EQ(found.state, states);
   for (size_t i = 0; i < found.saved_states.size(); ++i) {
-    EXPECT_EQ(found.saved_states[i], patterns.state[i % patterns.state.size()]);
+    EXPECT_EQ(found.saved_states[i], states[i % states.size()]);
   }
 }
 
@@ -175,18 +180,19 @@ TEST_F(CudaRetrieveWarpgroup, GivesAQueryTheSameBitsInAnyBatch) {
   auto alone = r;
   alone.batch = 1;
   auto part = patterns;
-  const auto size = r.queries * r.depth;
-  part.state.assign(patterns.state.begin() + 2 * size, patterns.state.begin() + 3 * size);
+  part.call.batch = 1;
+  const auto begin = patterns.state.begin() + 2 * patterns.call.state.batch;
+  part.state.assign(begin, begin + patterns.call.state.batch);
   RetrievalOnDevice apart(alone, part);
   by_warpgroups(apart);
   const auto found = results(alone, apart).output, of_all = results(r, together).output;
-  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 2 * size));
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), of_all.begin() + 2 * r.queries * r.depth));
 }
 
 TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   const auto reason = [](auto change) {
     RetrieveCall call;
-    RetrieveOutputs out{};
+    Outputs out;
     call.type = ElementType::bfloat16;
     call.keys = call.depth = call.width = call.state.row = call.stored.row = 64;
     change(call, out);
@@ -200,7 +206,7 @@ TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   EXPECT_NE(reason([](auto& call, auto&) { call.depth = call.width = 0; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.width = 20; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.exact_states = true; }), "");
-  EXPECT_NE(reason([](auto& call, auto&) { call.compares_heads = true, call.most_steps = 1; }), "");
+  EXPECT_NE(reason([](auto& call, auto&) { call.per_head = true, call.most_steps = 1; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.most_shared_bytes = 99 << 10; }), "");
   EXPECT_NE(reason([&](auto& call, auto&) { call.key_bias = &number; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.mask.kind = ScoreMask::Kind::boolean; }), "");
@@ -209,6 +215,8 @@ TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   EXPECT_NE(reason([](auto& call, auto&) { call.keys = 0; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.stored.row = 12; }), "");
   EXPECT_NE(reason([](auto& call, auto&) { call.state.row = 12; }), "");
+  EXPECT_NE(reason([](auto&, auto& out) { out.output.row = 12; }), "");
+  EXPECT_NE(reason([](auto&, auto& out) { out.state.head = 12; }), "");
 }
 
 }  // namespace

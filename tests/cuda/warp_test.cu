@@ -75,7 +75,7 @@ TEST_F(Cuda, Votes) {
   }
 }
 
-/// The sum over a row, as a softmax needs it, where the warps of a block do different things.
+/// Sums over rows, as a softmax needs them, in a kernel whose warps take different branches.
 HOPFIELD_KERNEL void sum_in_half_of_the_warps(const float* in, float* out) {
   float sum = in[thread_index()];
   if (warp_index() % 2 == 0) {

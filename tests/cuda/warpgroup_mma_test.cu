@@ -1,4 +1,4 @@
-// Products of a warpgroup and copies of tiles, each alone.
+// Products of a warpgroup, and copies of tiles.
 
 #include "../support/cuda_on_host/numbers.h"  // conversions in plain C++
 #include "warpgroup_case.h"
@@ -22,7 +22,7 @@ std::vector<bfloat16_t> random_integers(size_t count, uint32_t seed) {
 
 float number(bfloat16_t value) { return cuda_on_host::float_of_bfloat16(value.bits); }
 
-/// Where a kernel may put tiles: shared memory from a multiple of 1024 bytes on.
+/// Shared memory for tiles, from a multiple of 1024 bytes on.
 constexpr size_t kRoomToAlign = kTileAlignment - 128;
 HOPFIELD_DEVICE unsigned char* aligned_shared_memory() {
   auto* begin = shared_memory();
@@ -146,8 +146,8 @@ TEST_F(CudaWarpgroup, ProductsOfRegisters) {
   check_product(multiply_with_rows<16, 128, true>, 128, 128, false);
 }
 
-/// Scores and update of one tile, both from the same stored patterns in shared memory and both under way together with
-/// those of another: S = X K^T and Z = S K, where S fits bfloat16.
+/// Scores S = X K^T and update Z = S K from the same stored patterns in shared memory. The products of one tile are
+/// under way together with those of another. S fits bfloat16.
 HOPFIELD_KERNEL void score_and_update_twice(const bfloat16_t* x, const bfloat16_t* stored, float* out) {
   auto* x_tile = aligned_shared_memory();
   auto* tiles = x_tile + 64 * kTileRowBytes;
@@ -230,7 +230,7 @@ TEST_F(CudaWarpgroup, OneTileServesBothProducts) {
   }
 }
 
-/// Copies tiles of 16 rows and 64 columns, a round each, and writes them down row by row.
+/// Copies tiles of 16 rows and 64 columns, one in each round, and writes them to global memory row by row.
 HOPFIELD_KERNEL void copy_tiles(const HOPFIELD_GRID_CONSTANT TensorMap map, const int* places, bfloat16_t* out,
                                 int tiles) {
   auto* tile = aligned_shared_memory();
@@ -258,7 +258,7 @@ HOPFIELD_KERNEL void copy_tiles(const HOPFIELD_GRID_CONSTANT TensorMap map, cons
 }
 
 TEST_F(CudaWarpgroup, CopiesOfTilesHaveZerosOutside) {
-  // [2, 3, 20, 72], rows of 80 numbers, the heads' rows side by side.
+  // [2, 3, 20, 72] with rows of 80 numbers, where the rows of the heads are neighbours.
   constexpr int kBatch = 2, kHeads = 3, kRows = 20, kColumns = 72, kPitch = 80;
   const auto values = random_integers(kBatch * kRows * kHeads * kPitch, 5);
   const DeviceArray<bfloat16_t> in(values);

@@ -3,6 +3,8 @@
 
 #include "../pool_case.h"
 
+#include <kernels/cuda/pool_workspace.h>
+
 namespace hopfield::kernels::cuda {
 namespace {
 
@@ -15,21 +17,20 @@ int repeats() {
 /// A call forward and backward, again and again into the same memory.
 class Training {
  public:
-  Training(const Sample& s, const Data& d)
-      : forward_(s, d),
+  Training(const Sample& s, const PlainCall& p)
+      : forward_(s, p),
         call_(forward_.call),
-        rows_(static_cast<size_t>(call_.bags * call_.heads * call_.queries)),
+        rows_(static_cast<size_t>(call_.rows())),
         updates_(static_cast<size_t>(s.steps)),
         width_(static_cast<size_t>(s.width)),
         depth_(static_cast<size_t>(s.depth)),
-        instance_bytes_(static_cast<size_t>(s.total() * call_.instance_row) * (s.type == PoolType::float32 ? 4 : 2)),
+        instance_bytes_(static_cast<size_t>(call_.keys * call_.stored.row) * hopfield::testing::size_of(s.type)),
         weights_(random_floats(rows_ * width_, 91)),
         instances_(instance_bytes_, kPoison),
         query_(rows_ * depth_, 0),
         beta_(rows_, 0),
         products_((updates_ + 1) * rows_ * width_, 0),
         states_(updates_ * rows_ * depth_, 0),
-        converged_(rows_, 0),
         workspace_bytes_(std::max(pool_workspace_size(call_), pool_backward_workspace_size(call_, gradients()))),
         workspace_(workspace_bytes_, kPoison) {
     for (const auto* array : results_) result_bytes_.push_back(array->download().size() * sizeof(float));
@@ -40,7 +41,7 @@ class Training {
     for (size_t i = 0; i < results_.size(); ++i) poison(results_[i]->data(), result_bytes_[i]);
     poison(instances_.data(), instance_bytes_);
     poison(workspace_.data(), workspace_bytes_);
-    require_success(pool_forward(call_, outputs(), workspace_.data(), nullptr));
+    require_success(pool_forward(call_, forward_.outputs(), workspace_.data(), nullptr));
     require_success(pool_backward(call_, gradients(), workspace_.data(), nullptr));
     std::vector<std::vector<uint32_t>> bits;
     for (const auto* array : results_) bits.push_back(bits_of(array->download()));
@@ -62,24 +63,13 @@ class Training {
     return bits;
   }
 
-  PoolOutputs outputs() const {
-    const auto& f = forward_;
-    return {f.output.data(),       f.state.data(),      f.logsumexp.data(),  f.residual.data(),
-            f.mass.data(),         f.steps.data(),      converged_.data(),   f.scores.data(),
-            f.saved_states.data(), f.saved_sums.data(), f.saved_means.data()};
-  }
-  PoolGradients gradients() const {
-    PoolGradients g;
-    g.output = weights_.data();
-    g.saved_states = forward_.saved_states.data();
-    g.saved_sums = forward_.saved_sums.data();
-    g.saved_means = forward_.saved_means.data();
-    g.forward_output = forward_.output.data();
-    g.forward_mass = forward_.mass.data();
+  Gradients gradients() const {
+    Gradients g;
+    g.output.data = weights_.data();
+    g.saved = forward_.saved();
     g.steps = forward_.steps.data();
-    g.instances = instances_.data();
-    g.instance_row = call_.instance_row;
-    g.query = query_.data();
+    g.stored = {instances_.data(), 0, 0, call_.stored.row};
+    g.query.data = query_.data();
     g.beta = beta_.data();
     g.products = products_.data();
     g.states = states_.data();
@@ -92,7 +82,6 @@ class Training {
   DeviceArray<float> weights_;
   DeviceArray<unsigned char> instances_;
   DeviceArray<float> query_, beta_, products_, states_;
-  DeviceArray<uint8_t> converged_;
   size_t workspace_bytes_;
   DeviceArray<unsigned char> workspace_;
   std::vector<const DeviceArray<float>*> results_{&forward_.output,
@@ -113,9 +102,9 @@ class Training {
 
 /// Bags streamed in several parts, bags in clusters of several sizes, heads and queries of two row groups.
 TEST_F(Cuda, PoolGivesTheSameBitsEveryTime) {
-  for (const auto type : {PoolType::bfloat16, PoolType::float32}) {
+  for (const auto type : {ElementType::bfloat16, ElementType::float32}) {
     for (const bool on_chip : {false, true}) {
-      SCOPED_TRACE(std::string(type == PoolType::float32 ? "float32" : "bfloat16") + (on_chip ? ", on chip" : ""));
+      SCOPED_TRACE(std::string(type == ElementType::float32 ? "float32" : "bfloat16") + (on_chip ? ", on chip" : ""));
       Sample s;
       s.type = type;
       s.on_chip = on_chip;

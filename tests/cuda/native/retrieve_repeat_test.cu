@@ -1,6 +1,6 @@
 // Whether retrieval on the GPU gives the same bits every time; see repeat_test.cu.
 
-#include "../pool_case.h"  // random numbers, types
+#include "../drawing.h"
 
 #include <kernels/cuda/retrieve.h>
 
@@ -33,7 +33,6 @@ struct Shape {
   }
   /// Rows of patterns that there are.
   int64_t patterns() const { return (bags.empty() && !shared ? batch : 1) * heads * all_keys(); }
-  size_t type_size(ElementType type) const { return type == ElementType::float32 ? 4 : 2; }
 };
 
 /// A call and its gradients, again and again into the same memory.
@@ -41,13 +40,13 @@ class Retrieving {
  public:
   Retrieving(const Shape& shape, ElementType type, bool plain)
       : shape_(shape),
-        size_(shape.type_size(type)),
+        size_(hopfield::testing::size_of(type)),
         state_(numbers(shape.rows() * shape.depth, 1, type)),
         stored_(numbers(shape.patterns() * shape.depth, 2, type)),
         values_(numbers(shape.patterns() * shape.width, 3, type)),
         gradient_(numbers(shape.rows() * shape.width, 5, type)),
         key_bias_(random_floats(static_cast<size_t>(shape.all_keys()), 4)),
-        offsets_(places(shape)),
+        offsets_(offsets_of(shape.bags)),
         steps_max_(static_cast<size_t>(shape.heads), shape.steps),
         beta_(static_cast<size_t>(shape.heads), 0.3f),
         eps_(static_cast<size_t>(shape.heads), shape.eps) {
@@ -60,13 +59,12 @@ class Retrieving {
     add("residual", rows * sizeof(float));
     add("steps", rows * sizeof(int64_t));
     add("converged", rows);
-    add("states", rows * depth * sizeof(float));
+    add("workspace", retrieve_workspace_size(call_));
     const auto saved_row = static_cast<size_t>(retrieve_saved_row(call_));
     add("saved states", steps * rows * saved_row * size_);
-    add("rest of saved states", steps * rows * saved_row * size_);
+    add("rounding error of saved states", steps * rows * saved_row * size_);
     add("saved sums", (steps + 1) * rows * 2 * sizeof(float));
-    add("passed gradients", steps * rows * saved_row * size_);
-    add("marks", (steps + 1) * rows * 4 * sizeof(float));
+    add("workspace of backward", retrieve_backward_workspace_size(call_));
     add("gradient of the states", rows * depth * size_);
     add("gradient of beta", rows * sizeof(float));
     const auto form = pattern_gradient_form(call_);
@@ -84,8 +82,12 @@ class Retrieving {
     for (const auto& [name, memory] : results_) {
       cuda::require_success(cudaMemset(memory.array.data(), kPoison, memory.bytes));
     }
-    auto error = retrieve_forward(call_, outputs(), nullptr);
-    if (error.empty()) error = retrieve_backward(call_, gradients(), nullptr);
+    const auto sets = rows_of_part();
+    auto error = retrieve_forward(call_, outputs(), result<void>("workspace"), nullptr);
+    if (error.empty()) {
+      error = retrieve_backward(call_, gradients(), {sets * shape_.depth, sets * shape_.width},
+                                result<void>("workspace of backward"), nullptr);
+    }
     if (!error.empty()) throw std::runtime_error(error);
     Bits bits;
     for (const auto& [name, memory] : results_) bits[name] = memory.array.download();
@@ -100,12 +102,7 @@ class Retrieving {
   };
 
   static DeviceArray<unsigned char> numbers(int64_t count, uint32_t seed, ElementType type) {
-    return DeviceArray<unsigned char>(as_type(random_floats(static_cast<size_t>(count), seed), type));
-  }
-  static std::vector<int64_t> places(const Shape& shape) {
-    std::vector<int64_t> offsets{0};
-    for (const auto bag : shape.bags) offsets.push_back(offsets.back() + bag);
-    return offsets;
+    return DeviceArray<unsigned char>(hopfield::testing::to_type(random_doubles(count, seed), type));
   }
 
   void add(const std::string& name, size_t bytes) { results_.emplace(name, Memory(bytes)); }
@@ -142,42 +139,48 @@ class Retrieving {
     c.exact_states = s.eps > 0;
   }
 
-  RetrieveOutputs outputs() const {
-    RetrieveOutputs out{};
-    out.output = result<void>("output");
-    out.state = result<void>("state");
+  /// Results lie in memory as [batch, queries, heads, width].
+  Strided rows_of(const std::string& name, int64_t width) const {
+    const auto& s = shape_;
+    return {result<void>(name), s.queries * s.heads * width, width, s.heads * width};
+  }
+
+  Outputs outputs() const {
+    Outputs out;
+    out.output = rows_of("output", call_.width);
+    out.state = rows_of("state", call_.depth);
     out.logsumexp = result<float>("logsumexp");
     out.residual = result<float>("residual");
     out.steps = result<int64_t>("steps");
-    out.converged = result<uint8_t>("converged");
-    out.states = result<float>("states");
+    out.converged = result<bool>("converged");
     out.saved.states = result<void>("saved states");
-    if (call_.exact_states) out.saved.rest = result<void>("rest of saved states");
+    if (call_.exact_states) out.saved.rounding_error = result<void>("rounding error of saved states");
     out.saved.sums = result<float>("saved sums");
     return out;
   }
 
-  RetrieveGradients gradients() const {
+  /// Rows of patterns in a part of their gradient.
+  int64_t rows_of_part() const {
+    const auto form = pattern_gradient_form(call_);
+    return (form.all_batch || call_.is_ragged() ? 1 : shape_.batch) * (form.all_heads ? 1 : shape_.heads) * call_.keys;
+  }
+
+  Gradients gradients() const {
     const auto& s = shape_;
     const auto form = pattern_gradient_form(call_);
     const int64_t heads = form.all_heads ? 1 : s.heads;
     const auto patterns = [&](const std::string& name, int64_t width) {
-      if (!s.bags.empty()) return PatternGradient{result<void>(name), 0, width, heads * width};
-      return PatternGradient{result<void>(name), form.all_batch ? 0 : heads * s.keys * width, s.keys * width, width};
+      if (!s.bags.empty()) return Strided{result<void>(name), 0, width, heads * width};
+      return Strided{result<void>(name), form.all_batch ? 0 : heads * s.keys * width, s.keys * width, width};
     };
-    RetrieveGradients g;
+    Gradients g;
     g.output = {gradient_.data(), s.heads * s.queries * call_.width, s.queries * call_.width, call_.width};
     g.saved = outputs().saved;
     g.steps = result<int64_t>("steps");
-    g.passed = result<void>("passed gradients");
-    g.marks = result<float>("marks");
-    g.query = result<void>("gradient of the states");
+    g.query = rows_of("gradient of the states", s.depth);
     g.beta = result<float>("gradient of beta");
-    const int64_t sets = (form.all_batch || !s.bags.empty() ? 1 : s.batch) * heads * s.all_keys();
     g.stored = patterns("gradient of the stored patterns", s.depth);
-    g.stored_size = sets * s.depth;
     if (!s.self) g.values = patterns("gradient of the values", s.width);
-    g.values_size = sets * s.width;
     return g;
   }
 

@@ -20,7 +20,7 @@ void finish_phase_if_complete(MemoryBarrier& barrier) {
 
 bool phase_over(const MemoryBarrier& barrier, int parity) { return barrier.phase % 2 != static_cast<uint64_t>(parity); }
 
-/// A copy counts as under way as long as a thread can still arrive.
+/// A copy counts as under way as long as a thread can still arrive at its barrier.
 bool copies_due(const MemoryBarrier& barrier) { return barrier.pending == 0 && !barrier.copies.empty(); }
 
 }  // namespace

@@ -1,9 +1,8 @@
 #pragma once
 
-// Copies that are under way until they are waited for: the host bodies of kernels/cuda/async_copy.h. What a copy brings
-// is read when it is issued and written as late as a program may count on; in between its target holds NaN. So neither
-// reading it too early nor issuing it too early goes unnoticed. Memory of kernels is touched in this header only, where
-// the sanitizers see it.
+// The host bodies of kernels/cuda/async_copy.h. A copy reads its source when it is issued, and writes its target as
+// late as a correct program allows: when it is waited for. In between the target holds NaN. So a copy that is read or
+// issued too early shows. Memory of kernels is accessed in this header only, which is compiled with the sanitizers.
 
 #include "cuda_on_host/device.h"
 
@@ -16,7 +15,7 @@ namespace hopfield::cuda_on_host {
 void queue(const AsyncCopy& copy);
 void commit_copies();
 
-/// The calling thread's next copy that ends with all but `pending` groups, if there is one.
+/// The next copy of the calling thread that has to end before only `pending` groups are left; null if there is none.
 bool take_copy(int pending, AsyncCopy& copy);
 
 inline void copy_async(void* shared, const void* global, int bytes, int source_bytes) {
@@ -41,7 +40,8 @@ void register_memory_barrier(uint64_t* barrier, int count);
 void arrive_memory_barrier(uint64_t* barrier, uint32_t expected_bytes);
 void queue_bulk(void* shared, const unsigned char* data, uint32_t bytes, uint64_t* barrier);
 
-/// Waits until phase `parity` is over (true) or only the copies are missing that this thread has to carry out.
+/// Waits until phase `parity` is over, and returns true; or until only copies are missing that the calling thread has
+/// to carry out, and returns false.
 bool await_memory_barrier(uint64_t* barrier, int parity);
 
 /// A bulk copy to be carried out by the calling thread.
@@ -53,7 +53,7 @@ struct BulkPart {
 BulkPart begin_bulk(uint64_t* barrier);
 void end_bulk(uint64_t* barrier);
 
-/// So that the thread sanitizer sees a use that init_memory_barrier does not precede.
+/// Touches the barrier, so that the thread sanitizer reports a use that is not ordered after init_memory_barrier().
 inline void use_memory_barrier(uint64_t* barrier) {
   require_aligned(barrier, 8, "a memory barrier is aligned to 8 bytes");
   __atomic_load_n(barrier, __ATOMIC_RELAXED);

@@ -1,7 +1,7 @@
 #pragma once
 
-// Where a thread stands, its shared memory, and waiting for others: the host bodies of kernels/cuda/device.h and
-// cluster.h.
+// The host bodies of kernels/cuda/device.h and cluster.h: the position of a thread, its shared memory, and waiting for
+// other threads.
 
 #include <array>
 #include <cstddef>
@@ -19,7 +19,7 @@ struct Position {
   int cluster_size = 1;
 };
 
-/// Of the calling thread.
+/// Position of the calling thread.
 const Position& position();
 
 /// Ends the launch with a sentence about the calling thread.
@@ -30,13 +30,13 @@ inline void require(bool condition, const char* sentence) {
 
 unsigned char* shared_memory();
 
-/// The address that instructions on shared memory take. As on the device, nothing is known of where shared memory
-/// begins but that this is a multiple of 128.
+/// The address that instructions on shared memory take. As on the device, a kernel knows nothing of where shared memory
+/// begins but that the address is a multiple of 128.
 uint32_t shared_address(const void* pointer);
 unsigned char* at_shared_address(uint32_t address);
 
-/// Where the pieces of 16 bytes of an address lie that is part of rows of 128 bytes, eight of them in turn: bits 4 to 6
-/// are exchanged by bits 7 to 9.
+/// The swizzle of rows of 128 bytes, which repeats every eight rows: the number of a 16-byte piece in its row, bits 4
+/// to 6 of the address, is combined by exclusive or with the number of the row, bits 7 to 9.
 constexpr uint32_t swizzled(uint32_t address) { return address ^ (address >> 3 & 0x70u); }
 
 /// Fails unless the bytes lie in the shared memory of the caller's block.
@@ -52,15 +52,16 @@ void sync_warp();
 void sync_cluster();
 void* peer_shared(const void* own, int rank);
 
-/// Lets others run now and then where a thread reads until another one writes, and fails where none will.
+/// Called where a thread may be reading in a loop until another one writes. Lets other threads run now and then, and
+/// fails where none can write any more.
 void note_spin();
 
-/// What a lane gives at a warp-wide call.
+/// What a lane contributes to a warp-wide call.
 struct Slot {
   alignas(16) std::array<uint32_t, 12> words;
 };
 
-/// A copy that does not happen before it is waited for.
+/// A copy that is under way.
 struct AsyncCopy {
   unsigned char* target;
   int bytes;

@@ -20,7 +20,7 @@ constexpr unsigned kNoOrder = 1;  // __tsan_switch_to_fiber_no_sync
 
 }  // namespace
 
-/// Everything about leaving one stack for another. One launch runs at a time, so there is one scheduler.
+/// Switches from one stack to another. One launch runs at a time, so there is one scheduler.
 struct Switch {
   static Fiber* running;
   static void* scheduler;         // its saved stack pointer, or its ucontext_t
@@ -42,8 +42,9 @@ size_t Switch::scheduler_stack_size = 0;
 
 #if defined(__x86_64__)
 
-// swapcontext asks the system for the signal mask, which takes thirty times as long as the switch itself; and the
-// address sanitizer forgets what it knows of the stack. Saved are the registers that a called function has to keep.
+// Used in place of swapcontext(), which asks the system for the signal mask: that takes thirty times as long as the
+// switch itself, and the address sanitizer then forgets what it knows of the stack. The registers are saved that a
+// called function has to preserve.
 extern "C" void hopfield_switch_stack(void** saved, void* next);
 asm(R"(
 .text
@@ -70,7 +71,7 @@ hopfield_switch_stack:
 
 void Switch::prepare(Fiber& fiber) {
   auto** top = reinterpret_cast<void**>(fiber.stack_ + kStack) - 2;  // aligned to 16 bytes
-  *--top = nullptr;  // where entry() would return to: here ends a stack trace
+  *--top = nullptr;  // the return address of entry(): stack traces end here
   *--top = reinterpret_cast<void*>(&Switch::entry);
   for (int saved_register = 0; saved_register < 6; ++saved_register) *--top = nullptr;
   fiber.saved_ = top;

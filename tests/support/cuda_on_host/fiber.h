@@ -4,8 +4,8 @@
 
 namespace hopfield::cuda_on_host {
 
-/// A call that can stop in its middle and go on later, on a stack of its own. The thread sanitizer takes each fiber for
-/// a thread, whose calls follow one another.
+/// A call on a stack of its own, which can pause in its middle and go on later. The thread sanitizer takes each fiber
+/// for a thread, which makes one call after another.
 class Fiber {
  public:
   Fiber();
@@ -13,10 +13,10 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// The call begins with the first resume(). Not before the last one has ended.
+  /// Sets the next call, which begins with the first resume(). The call before has to have ended.
   void start(void (*body)(void*), void* argument, const std::string& name);
 
-  /// Goes on up to the call's next pause() or its end.
+  /// Runs the call up to its next pause() or its end.
   void resume();
   static void pause();
 

@@ -16,9 +16,9 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr size_t kMostSharedBytes = 227 * 1024;
-constexpr int64_t kMostThreads = 8000;  // that the thread sanitizer can tell apart
+constexpr int64_t kMostThreads = 8000;  // the thread sanitizer cannot tell more of them apart
 
-/// Ends a thread whose launch has failed elsewhere.
+/// Thrown in a thread to end it, when the launch has failed in another one.
 struct Abandoned {};
 
 std::string text(const std::array<int, 3>& index) {
@@ -67,16 +67,16 @@ uint64_t& order_seed() {
   return seed;
 }
 
-/// Kept from launch to launch.
+/// Fibers that are kept from launch to launch.
 Fiber& fiber(size_t index) {
   static std::deque<Fiber> all;
   while (all.size() <= index) all.emplace_back();
   return all[index];
 }
 
-/// The thread sanitizer takes what one fiber does after another for ordered, and the threads of a block that take over
-/// those of another block would seem to follow them. Making new ones for every block takes too long; so blocks that
-/// follow each other closely have different ones.
+/// The thread sanitizer takes the calls of one fiber for ordered. If the threads of a block ran on the fibers of the
+/// block before, all that the two do would seem to be in order. New fibers for every block take too long, so blocks
+/// that follow each other closely have different ones.
 size_t crews(size_t threads) {
   if (!under_thread_sanitizer()) return 1;
   return threads <= 256 ? 4 : threads <= 1024 ? 2 : 1;
@@ -109,7 +109,7 @@ std::string Machine::run() {
 }
 
 void Machine::prepare(int64_t cluster_index) {
-  // Everything anew: with its memory the thread sanitizer forgets an order between the last threads and these.
+  // All is allocated anew: with the memory, the thread sanitizer forgets an order between the threads before and these.
   cluster = std::make_unique<Cluster>();
   cluster->blocks.resize(static_cast<size_t>(shape_.cluster));
   cluster->threads.resize(order_.size());
@@ -123,7 +123,7 @@ void Machine::prepare(int64_t cluster_index) {
                    static_cast<int>(linear / shape_.grid[0] % shape_.grid[1]),
                    static_cast<int>(linear / (shape_.grid[0] * shape_.grid[1]))};
     block.warps.resize(static_cast<size_t>(shape_.block / kWarp));
-    // Exactly what was asked for, so that the address sanitizer sees the first byte beyond it.
+    // As large as the launch asked for to the byte, so that the address sanitizer reports the first byte beyond.
     void* memory = nullptr;
     if (posix_memalign(&memory, 128, std::max<size_t>(shape_.shared_bytes, 1)) != 0) throw std::bad_alloc();
     block.shared = static_cast<unsigned char*>(memory);
@@ -177,7 +177,7 @@ void Machine::run_cluster() {
       if (!error_.empty()) return unwind();
       if (!thread.fiber->ended()) continue;
       --running;
-      // On the device another block has it now: a peer has to be done with it.
+      // On the device another block may have this memory now, so peers may no longer access it.
       if (--thread.block->running == 0) std::memset(thread.block->shared, 0xFF, shape_.shared_bytes);
     }
     if (!progress) {
@@ -191,7 +191,7 @@ void Machine::run_cluster() {
   }
 }
 
-/// Ends the threads that wait by an exception, so that their destructors run and their stacks are left in order.
+/// Ends the threads that wait, by an exception in each of them: so their destructors run and their stacks are unwound.
 void Machine::unwind() {
   abandoned = true;
   for (auto& thread : cluster->threads) {

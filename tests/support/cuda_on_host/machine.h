@@ -17,8 +17,8 @@
 
 namespace hopfield::cuda_on_host {
 
-/// Threads that wait for each other, again and again. A fast thread may be at the next round while slow ones have not
-/// left this one, so that rounds have their moments in turn.
+/// Threads that wait for each other, round after round. A fast thread may have come to the next round while slow ones
+/// have not left this one, so there are two moments, which the rounds use in turn.
 struct Barrier {
   int arrived = 0;
   int expected = 0;
@@ -27,7 +27,7 @@ struct Barrier {
   std::array<Moment, 2> moments;
 };
 
-/// What 32 lanes give at a warp-wide call. The slots are doubled for the same reason.
+/// What 32 lanes contribute to a warp-wide call. There are two sets of slots, for the same reason.
 struct Warp {
   Barrier exchange;
   std::array<std::array<Slot, 32>, 2> slots;
@@ -52,7 +52,7 @@ struct Block {
   std::array<int, 3> index{};
   int rank = 0;  // in the cluster
   unsigned char* shared = nullptr;
-  int running = 0;  // threads
+  int running = 0;  // threads that have not ended
   std::vector<Warp> warps;
   Barrier all;
   std::array<Barrier, 16> named;
@@ -63,10 +63,10 @@ struct Thread {
   Block* block = nullptr;
   Warp* warp = nullptr;
   Fiber* fiber = nullptr;
-  const char* waits_at = nullptr;  // null: it can go on
+  const char* waits_at = nullptr;  // name of the place where it waits; null: it can go on
   bool (*ready)(const void*) = nullptr;
   const void* condition = nullptr;
-  int spins = 0;  // loads that another thread's write may end, since it waited last
+  int spins = 0;  // loads since it last waited, as if in a loop that another thread's write ends
   std::vector<AsyncCopy> copies;
   int committed_groups = 0;
   WarpgroupState warpgroup;

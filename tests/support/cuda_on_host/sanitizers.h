@@ -25,8 +25,8 @@ namespace hopfield::cuda_on_host {
 
 inline bool under_thread_sanitizer() { return __tsan_create_fiber != nullptr; }
 
-/// One moment in the order that the thread sanitizer sees: what was done before release() in one thread has happened
-/// for every thread after its acquire().
+/// Tells the thread sanitizer of an order: what one thread did before its release() happens before what another one
+/// does after its acquire().
 class Moment {
  public:
   void release() {
@@ -40,8 +40,8 @@ class Moment {
   [[maybe_unused]] char address_ = 0;
 };
 
-/// The runtime's own memory is handed between threads without any order that the sanitizer knows of; what library calls
-/// (malloc, memcpy) do with it while a Quiet lives is no race.
+/// While a Quiet lives, the thread sanitizer reports no races in library calls (malloc, memcpy). The runtime hands its
+/// own memory from thread to thread in an order that the sanitizer does not know of.
 class Quiet {
  public:
   Quiet() {

@@ -8,7 +8,7 @@ namespace {
 
 int lane() { return position().thread % 32; }
 
-/// What all lanes gave, in a place that stays as it is until this lane's next warp-wide call.
+/// The contributions of all lanes. They stay as they are until this lane's next warp-wide call.
 const std::array<Slot, 32>& exchange(const char* place, const Slot& mine) {
   auto& warp = *current().warp;
   auto& slots = warp.slots[warp.exchange.round % 2];
@@ -69,7 +69,7 @@ void distribute_matrices(uint32_t* registers, int matrices, bool transposed, con
 }
 
 void mma_m16n8k16(Number number, float* c, const uint32_t* a, const uint32_t* b) {
-  // Converted by the lane that owns them: words 0..7 are a's numbers, 8..11 b's.
+  // Each lane converts its own numbers: words 0 to 7 are those of a, 8 to 11 those of b.
   Slot mine;
   for (int i = 0; i < 6; ++i) {
     const auto pair = i < 4 ? a[i] : b[i - 4];

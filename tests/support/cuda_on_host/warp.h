@@ -1,7 +1,7 @@
 #pragma once
 
-// Warp-wide calls: the host bodies of kernels/cuda/warp.h and mma.h. As on the device, all lanes have to take part, and
-// a call says nothing about the order of memory accesses: only sync_warp does.
+// The host bodies of kernels/cuda/warp.h and mma.h. As on the device, all lanes have to take part in a call, and only
+// sync_warp() orders accesses to memory.
 
 #include "cuda_on_host/device.h"
 

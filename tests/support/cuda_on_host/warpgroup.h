@@ -1,9 +1,9 @@
 #pragma once
 
-// Products of a warpgroup: the host bodies of kernels/cuda/warpgroup_mma.h. A product is made as late as a program may
-// count on, when it is waited for: operands in shared memory are read then, and until then its sums are NaN, which
-// nobody may have written. Each warp makes its own 16 rows and does not wait for the other warps. Memory of kernels is
-// read in this header only, where the sanitizers see it.
+// The host bodies of kernels/cuda/warpgroup_mma.h. A product is made as late as a correct program allows: when it is
+// waited for. Only then operands in shared memory are read. Until then its sums hold NaN, and the launch fails if a
+// thread has written them. Each warp makes its own 16 rows and does not wait for the other warps. Memory of kernels is
+// read in this header only, which is compiled with the sanitizers.
 
 #include "cuda_on_host/device.h"
 #include "cuda_on_host/numbers.h"
@@ -16,7 +16,7 @@
 
 namespace hopfield::cuda_on_host {
 
-/// As the calling lane sees it: its two rows of A and C.
+/// A product as the calling lane sees it: its two rows of A and C.
 struct WarpgroupProduct {
   float* sums = nullptr;  // [eighths][4]
   int eighths = 0;
@@ -33,7 +33,7 @@ struct WarpgroupState {
   bool fenced = false;
   int groups = 0;  // committed
   std::vector<WarpgroupProduct> products;
-  std::map<float*, std::vector<float>> sums;  // what the registers will hold
+  std::map<float*, std::vector<float>> sums;  // what the registers will hold when it has ended
 };
 
 void fence_products();
@@ -43,7 +43,7 @@ void queue_product(const WarpgroupProduct& product);
 /// The A of a lane's rows, from the registers of the four lanes that have them.
 std::array<std::array<float, 16>, 2> gather_rows(const uint32_t* registers);
 
-/// The calling thread's next product that ends with all but `pending` groups, if there is one.
+/// The next product of the calling thread that has to end before only `pending` groups are left; null if there is none.
 bool take_product(int pending, WarpgroupProduct& product);
 
 /// `b_columns`: the lane's columns 8 j + 2 c and 8 j + 2 c + 1 of B, one after the other.
@@ -52,7 +52,7 @@ void carry_out(const WarpgroupProduct& product, const std::vector<std::array<flo
 /// Gives back the registers of products that are not under way any more.
 void finish_products();
 
-/// What a descriptor says, in bytes.
+/// The contents of a descriptor, in bytes.
 struct OperandPlace {
   uint32_t begin, leading, stride;
 
@@ -107,7 +107,7 @@ inline void wait_products(int pending) {
     carry_out(product, columns);
   }
   finish_products();
-  sync_warp();  // a warp waits as one: when a lane goes on, none reads an operand any more
+  sync_warp();  // when a lane goes on, no lane of its warp reads an operand any more
 }
 
 inline void multiply_async(float* sums, int eighths, uint64_t a, uint64_t b, bool rows_view, bool adds) {

@@ -7,7 +7,7 @@
 namespace hopfield::kernels::cuda {
 namespace {
 
-/// Two values in two pieces each for the products of the last pass: bfloat16, since gradients may be of any size.
+/// Two floats, each as the sum of two bfloat16, whose exponents gradients of any size have.
 struct Pieces {
   uint32_t high, low;  ///< two bfloat16 each
   HOPFIELD_DEVICE Pieces(float even, float odd) {
@@ -17,12 +17,13 @@ struct Pieces {
   }
 };
 
-/// A lane's part of a 16 x 16 matrix: [half][row][pair] of row g + 8 row, column 8 half + 2 c + pair.
+/// A lane's part of a 16 x 16 matrix, with g = lane / 4 and c = lane % 4: at[half][i][k] is in row g + 8 i and column
+/// 8 half + 2 c + k.
 struct WeightFragment {
   float at[2][2][2];
 };
 
-/// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, to about 16 bits.
+/// c += a b for 16 x 16 and 16 x 8 floats in fragments of mma_m16n8k16, exact to about 16 bits.
 HOPFIELD_DEVICE void multiply_add(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   uint32_t a_high[4], a_low[4];
   HOPFIELD_UNROLL
@@ -42,27 +43,28 @@ HOPFIELD_DEVICE void multiply_add(float (&c)[4], const WeightFragment& a, const 
 HOPFIELD_DEVICE void multiply_add_exactly(float (&c)[4], const WeightFragment& a, const float (&b)[4]) {
   HOPFIELD_UNROLL
   for (int half = 0; half < 2; ++half) {
-    // Both operands name the reduced index in the same order, any will do: a lane's columns 2 c and 2 c + 1.
+    // The instruction takes the columns c and c + 4 of a lane. Since the order in the sum is free, both operands have
+    // 2 c and 2 c + 1 there.
     const auto& of_half = a.at[half];
     multiply_add_exactly(c, Tf32Pieces({of_half[0][0], of_half[1][0], of_half[0][1], of_half[1][1]}), b[2 * half],
                          b[2 * half + 1]);
   }
 }
 
-/// The gradient of a part's instances: weights of all steps times the rows that they belong to, and LayerNorm's
-/// backward. A warp has a quarter of the width, 16 instances at a time.
+/// The gradient of a part's instances: P and beta dS of all associations times the rows that they belong to, and then
+/// the backward pass of LayerNorm's core. A warp has a quarter of the width, of 16 instances at a time.
 template <class T, int most_tiles>
-class GradientPart {
+class InstancesBackward {
  public:
-  HOPFIELD_DEVICE GradientPart(const Backward& b, const PartOfBag& part)
+  HOPFIELD_DEVICE InstancesBackward(const PoolBackward& b, const PartOfBag& part)
       : b_(b), part_(part), stream_(b.call, part.first, part.count, 1, kStages) {}
 
   HOPFIELD_DEVICE void run() {
-    const bool reads = b_.call.normalize;  // without a norm, instances do not enter their gradient
+    const bool reads = b_.call.map.normalize;  // without a norm, the gradient does not depend on the instances
     if (reads) stream_.template begin<kStages - 1>();
     for (int number = 0; number < stream_.tiles(); ++number) {
       if (reads) stream_.template bring<kStages - 1>(number);
-      sync_threads();  // norms are found by all warps
+      sync_threads();  // all warps have found the norms of their rows
       for (int first = 0; first < kRows; first += 16) take(number, first);
       sync_threads();
     }
@@ -73,10 +75,11 @@ class GradientPart {
 
   HOPFIELD_DEVICE void take(int number, int first) const {
     const auto& call = b_.call;
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const int begin = warp_index() * (room / kPoolWarps);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const int begin = warp_index() * (padded_width / kPoolWarps);
     const auto all_rows = pool_all_rows(call);
-    const float* rows = b_.own.rows + part_.bag * all_rows * room;
+    const float* rows = b_.own.rows + part_.bag * all_rows * padded_width;
     float sums[most_tiles][4] = {};
     const float* weights = b_.own.weights + (stream_.first(number) + first) * all_rows;
     for (int64_t k = 0; k < all_rows; k += 16) {
@@ -84,9 +87,9 @@ class GradientPart {
         const bool exists = first + i < stream_.rows_in(number) && k + row < all_rows;
         return exists ? weights[i * all_rows + k + row] : 0.0f;
       };
-      add_rows(sums, weight, rows + k * room, all_rows - k);
+      add_rows(sums, weight, rows + k * padded_width, all_rows - k);
     }
-    if (call.normalize) undo_norm(sums, number, first);
+    if (call.map.normalize) undo_norm(sums, number, first);
     HOPFIELD_UNROLL
     for (int t = 0; t < most_tiles; ++t) {
       if (t >= tiles) break;
@@ -94,18 +97,19 @@ class GradientPart {
       for (int i = 0; i < 4; ++i) {
         const int key = first + g + i / 2 * 8, feature = begin + 8 * t + 2 * column + i % 2;
         if (key >= stream_.rows_in(number) || feature >= call.width) continue;
-        static_cast<T*>(b_.g.instances)[(stream_.first(number) + key) * b_.g.instance_row + feature] =
+        static_cast<T*>(b_.g.stored.data)[(stream_.first(number) + key) * b_.g.stored.row + feature] =
             from_float<T>(sums[t][i]);
       }
     }
   }
 
-  /// Adds `weight(instance, row)` of 16 instances times the 16 rows from `rows` on, of which `left` exist.
+  /// Adds the weights `weight(instance, row)` of 16 instances times the 16 rows from `rows` on, of which `left` exist.
   template <class Weight>
   HOPFIELD_DEVICE void add_rows(float (&sums)[most_tiles][4], const Weight& weight, const float* rows,
                                 int64_t left) const {
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const float* quarter = rows + warp_index() * (room / kPoolWarps);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const float* quarter = rows + warp_index() * (padded_width / kPoolWarps);
     if constexpr (kIsFloat<T>) {
       if (b_.call.plain_float32) {
         TwoRows weights;
@@ -117,7 +121,8 @@ class GradientPart {
         HOPFIELD_UNROLL
         for (int t = 0; t < most_tiles; ++t) {
           if (t >= tiles) break;
-          weights.multiply_add(sums[t], quarter + 8 * t + 2 * column, room, left < 16 ? static_cast<int>(left) : 16);
+          weights.multiply_add(sums[t], quarter + 8 * t + 2 * column, padded_width,
+                               left < 16 ? static_cast<int>(left) : 16);
         }
         return;
       }
@@ -134,7 +139,7 @@ class GradientPart {
       HOPFIELD_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int row = i / 2 * 8 + 2 * column + i % 2;
-        y[i] = row < left ? quarter[row * room + 8 * t + g] : 0.0f;
+        y[i] = row < left ? quarter[row * padded_width + 8 * t + g] : 0.0f;
       }
       if constexpr (kIsFloat<T>) {
         multiply_add_exactly(sums[t], weights, y);
@@ -148,8 +153,9 @@ class GradientPart {
   ///
   ///     dy = (dn - mean(dn) - n mean(n dn)) / deviation
   HOPFIELD_DEVICE void undo_norm(float (&sums)[most_tiles][4], int number, int first) const {
-    const int g = lane_index() / 4, column = lane_index() % 4, room = stream_.room(), tiles = room / 32;
-    const int begin = warp_index() * (room / kPoolWarps), pitch = tile_pitch<T>(room);
+    const int g = lane_index() / 4, column = lane_index() % 4, padded_width = stream_.padded_width(),
+              tiles = padded_width / 32;
+    const int begin = warp_index() * (padded_width / kPoolWarps), pitch = tile_pitch<T>(padded_width);
     const T* tile = stream_.tile(number);
     const auto normalized = [&](int key, int feature) {
       if (feature >= b_.call.width) return 0.0f;
@@ -166,7 +172,7 @@ class GradientPart {
         product[i / 2] += sums[t][i] * normalized(first + g + i / 2 * 8, feature);
       }
     }
-    // Over the warps, in their order.
+    // Sums over the warps, in their order.
     float* all = stream_.scratch();  // [2, 16, warps]
     for (int r = 0; r < 2; ++r) {
       mean[r] = quad_sum(mean[r]);
@@ -199,31 +205,29 @@ class GradientPart {
     }
   }
 
-  const Backward& b_;
+  const PoolBackward& b_;
   const PartOfBag part_;
   const TileStream<T, kRows> stream_;
 };
 
 template <class T, int most_tiles>
-HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_gradient_pass(Backward b) {
+HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kPoolThreads, 2) pool_backward_instances_pass(PoolBackward b) {
   const int number = block_index().x;
-  if (number >= b.work.plan.first_part[b.call.bags]) return;
-  GradientPart<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
+  if (number >= b.work.plan.first_part[b.call.batch]) return;
+  InstancesBackward<T, most_tiles>(b, part_of_bag(b.call, b.work, number)).run();
 }
 
 template <class T, int most_tiles>
-std::string run(const Backward& b, Stream stream) {
-  return launch(pool_gradient_pass<T, most_tiles>,
+std::string run(const PoolBackward& b, Stream stream) {
+  return launch(pool_backward_instances_pass<T, most_tiles>,
                 {{b.work.most_parts, 1, 1}, kPoolThreads, streaming_shared_bytes<T, most_tiles>(b.call, 1)}, stream, b);
 }
 
 }  // namespace
 
-std::string pool_gradient(const Backward& b, Stream stream) {
-  return for_instances<PoolGradientTiles>(b.call, [&](auto instances) {
-    using Instances = decltype(instances);
-    return run<typename Instances::Type, Instances::kTiles>(b, stream);
-  });
+std::string pool_backward_instances(const PoolBackward& b, Stream stream) {
+  return for_instances<PoolBackwardInstancesTiles>(
+      b.call, [&](auto number, auto tiles) { return run<decltype(number), tiles()>(b, stream); });
 }
 
 }  // namespace hopfield::kernels::cuda
