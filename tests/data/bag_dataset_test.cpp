@@ -1,7 +1,12 @@
 #include "data/message_of.h"
 #include <hopfield/data/bag_dataset.h>
 
-#include <torch/torch.h>
+#include <torch/data/dataloader.h>
+#include <torch/data/samplers/random.h>
+#include <torch/data/samplers/sequential.h>
+#include <torch/data/transforms/lambda.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 #include "data/temporary_file.h"
 #include <hopfield/data/csv.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

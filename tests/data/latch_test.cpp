@@ -1,7 +1,10 @@
 #include "data/message_of.h"
 #include <hopfield/data/latch.h>
 
-#include <torch/torch.h>
+#include <torch/data/dataloader.h>
+#include <torch/data/samplers/sequential.h>
+#include <torch/data/transforms/stack.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

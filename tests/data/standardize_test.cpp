@@ -1,7 +1,7 @@
 #include "data/message_of.h"
 #include <hopfield/data/standardize.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

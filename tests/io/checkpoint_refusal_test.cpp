@@ -3,7 +3,8 @@
 #include <hopfield/io/checkpoint.h>
 #include <hopfield/io/state_dict.h>
 
-#include <torch/torch.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/rmsprop.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,9 @@
 #include "io/files.h"
 #include <hopfield/io/state_dict.h>
 
-#include <torch/torch.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

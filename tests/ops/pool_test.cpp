@@ -153,11 +153,7 @@ bool is_refused(const Sample& sample) {
           (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0));
 }
 
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-constexpr uint64_t kGenerated = 2;
-#else
-constexpr uint64_t kGenerated = 10;
-#endif
+uint64_t number_of_tests() { return testing::kernels_run_on_host ? 2 : 10; }
 
 class GeneratedPools : public ::testing::TestWithParam<uint64_t> {};
 
@@ -198,7 +194,7 @@ TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, kGenerated));
+INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, number_of_tests()));
 
 Sample large_bags() {
   Sample s;
@@ -238,11 +234,11 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
 TEST(Pool, SaysWhichFormServesACall) {
   auto in = large_bags().input;
   for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias}) *tensor = tensor->to(at::kFloat);
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-  EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
-#else
-  EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");
-#endif
+  if (testing::kernels_run_on_host) {
+    EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
+  } else {
+    EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");
+  }
   EXPECT_THAT(describe_backend(in, RetrieveOptions().backend(Backend::composite)), HasSubstr("options ask"));
   in.instances = in.instances.to(at::kDouble);
   EXPECT_THROW(describe_backend(in), c10::Error);

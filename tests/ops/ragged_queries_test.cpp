@@ -6,7 +6,7 @@
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
