@@ -1,4 +1,4 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/bit_patterns.h>
 
 #include <torch/data/dataloader.h>
@@ -15,6 +15,7 @@ namespace hopfield::data {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 
 /// Patterns as binary numbers, the first bit the highest. [..., bits] to [...]
@@ -108,7 +109,7 @@ TEST(BitPatternSet, IsADatasetAndAListOfBags) {
 }
 
 TEST(BitPatternSet, RefusesOptionsOutOfRange) {
-  const auto message = [](const BitPatternOptions& options) { return message_of([&] { BitPatternSet set(options); }); };
+  const auto message = [](const BitPatternOptions& options) { return error_of([&] { BitPatternSet set(options); }); };
   const std::string function = "hopfield::data::BitPatternSet: expected ";
   EXPECT_EQ(message({0, 1, 1}), function + "num_bags to be at least 1, got 0");
   EXPECT_EQ(message({1, -2, 1}), function + "num_instances to be at least 1, got -2");

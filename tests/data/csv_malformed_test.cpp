@@ -1,5 +1,5 @@
-#include "data/message_of.h"
 #include "data/temporary_file.h"
+#include "support/errors.h"
 #include <hopfield/data/csv.h>
 
 #include <torch/types.h>
@@ -12,12 +12,13 @@
 namespace hopfield::data {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 template <typename Table>
 std::string error_of(Table (*read)(const std::string&, const CsvOptions&), const std::string& path) {
-  return message_of([&] { read(path, {}); });
+  return error_of([&] { read(path, {}); });
 }
 
 struct Malformed {

@@ -11,7 +11,7 @@
 #include <iterator>
 #include <string>
 
-/// What the tests of io share: a folder that vanishes, whole files as strings, files by hand, messages of errors.
+/// What the tests of io share: a folder that vanishes, whole files as strings, and files made by hand.
 namespace io_test {
 
 class TemporaryFolder {
@@ -57,17 +57,6 @@ inline std::string length_bytes(uint64_t length) {
 /// A file with this header and this many bytes of data.
 inline std::string safetensors_bytes(const std::string& header, size_t data_bytes) {
   return length_bytes(header.size()) + header + std::string(data_bytes, '\1');
-}
-
-/// The message of the c10::Error that a call throws; empty if it throws none. Other exceptions pass.
-template <typename Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "";
 }
 
 /// Same type, shape and bytes: NaN equals itself, and every type can be compared.

@@ -1,4 +1,5 @@
 #include "io/files.h"
+#include "support/errors.h"
 #include <hopfield/io/state_dict.h>
 
 #include <torch/nn/modules/batchnorm.h>
@@ -19,7 +20,7 @@ using hopfield::io::LoadOptions;
 using hopfield::io::save_module;
 using hopfield::io::state_dict;
 using hopfield::io::TensorDict;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::same_bytes;
 using io_test::TemporaryFolder;
 using testing::AllOf;

@@ -1,7 +1,7 @@
 #include "support/gradcheck.h"
 #include "support/member.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>

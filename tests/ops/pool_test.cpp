@@ -1,9 +1,7 @@
 // pool() against its composite in float64, and against retrieve() on projected patterns.
 
 #include "support/device.h"
-#include "support/errors.h"
 #include "support/naive.h"
-#include <hopfield/core/bags.h>
 #include <hopfield/ops/pool.h>
 
 #include <ATen/ATen.h>
@@ -20,13 +18,11 @@ namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
-using testing::expect_error;
 using ::testing::HasSubstr;
 using testing::max_difference;
 using testing::randn;
 using testing::runs_the_gpus_kernels;
 using testing::test_device;
-using testing::WrongCall;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -330,79 +326,6 @@ TEST(Pool, MasksMayBeSharedByBatchAndHeads) {
   for (const auto backend : {Backend::automatic, Backend::composite}) {
     const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
     EXPECT_LT((pool(in, options).output - pool(expanded, options).output).abs().max().item<double>(), 1e-6);
-  }
-}
-
-TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
-  const auto sound = [] {
-    return PoolInput{at::zeros({1, 3, 2, 6}), at::zeros({2, 5, 4}), at::zeros({3, 6, 4}), at::zeros({3, 6})};
-  };
-  const auto call = [&](std::function<void(PoolInput&)> change, RetrieveOptions options = {}) {
-    auto input = sound();
-    change(input);
-    return std::function<void()>([=] { pool(input, options); });
-  };
-  using I = PoolInput;
-  for (const auto& wrong :
-       std::vector<WrongCall>{{"nothing", [] { pool({}); }, {"no instances"}},
-                              {"ragged without offsets",
-                               call([](I& i) {
-                                 i.instances = at::zeros({5, 4});
-                               }),
-                               {"instances", "[N, S, d_in]", "[5, 4]"}},
-                              {"dense with offsets",
-                               call([](I& i) {
-                                 i.offsets = at::tensor({0, 2, 5});
-                               }),
-                               {"instances", "[total, d_in]"}},
-                              {"integers",
-                               call([](I& i) {
-                                 i.instances = at::zeros({2, 5, 4}, at::kLong);
-                               }),
-                               {"instances", "floating-point", "Long"}},
-                              {"weight of another width",
-                               call([](I& i) {
-                                 i.weight = at::zeros({3, 6, 5});
-                               }),
-                               {"weight", "d_in = 4", "[3, 6, 5]"}},
-                              {"bias",
-                               call([](I& i) {
-                                 i.bias = at::zeros({3, 5});
-                               }),
-                               {"bias", "[3, 6]", "[3, 5]"}},
-                              {"state of other heads",
-                               call([](I& i) {
-                                 i.state = at::zeros({1, 2, 2, 6});
-                               }),
-                               {"state", "[1, 2, 2, 6]"}},
-                              {"state of another batch",
-                               call([](I& i) {
-                                 i.state = at::zeros({3, 3, 2, 6});
-                               }),
-                               {"state", "[3, 3, 2, 6]"}},
-                              {"types",
-                               call([](I& i) {
-                                 i.weight = at::zeros({3, 6, 4}, at::kDouble);
-                               }),
-                               {"weight", "Float", "Double"}},
-                              {"eps", call([](I& i) { i.normalize_eps = -1.0; }), {"normalize_eps", "-1"}},
-                              {"padding",
-                               call([](I& i) {
-                                 i.masks.padding_mask = at::zeros({2, 4}, at::kBool);
-                               }),
-                               {"padding_mask", "[2, 5]", "[2, 4]"}},
-                              {"offsets",
-                               call([](I& i) {
-                                 i.instances = at::zeros({5, 4});
-                                 i.offsets = at::tensor({0, 2, 4});
-                               }),
-                               {"offsets"}},
-                              {"energy", call([](I&) {}, RetrieveOptions().with_energy()), {"energy", "retrieve"}},
-                              {"why, with energy",
-                               [&] { why_not_fused(sound(), RetrieveOptions().with_energy()); },
-                               {"energy", "retrieve"}},
-                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
-    expect_error(wrong);
   }
 }
 

@@ -3,7 +3,7 @@
 
 #include "support/errors.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/pool.h>
 
 #include <ATen/ATen.h>

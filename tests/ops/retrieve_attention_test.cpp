@@ -3,7 +3,7 @@
 #include "ops/retrieve_attention.h"
 
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>

@@ -1,5 +1,6 @@
 // What a program with a GPU relies on besides numbers, of retrieve(): devices, streams, graphs, autocast, no waiting.
 
+#include "support/cuda_graph.h"
 #include "support/cuda_test.h"
 #include "support/errors.h"
 #include "support/naive.h"
@@ -11,13 +12,11 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <functional>
-#include <memory>
-
 namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
+using testing::capture;
 using testing::expect_error;
 using testing::randn;
 
@@ -181,23 +180,6 @@ TEST_P(RetrieveCuda, AttentionNeverWaitsForTheDevice) {
 }
 
 // Graphs.
-
-/// A function's work as a graph, after it has run once: what is made lazily exists then.
-std::unique_ptr<at::cuda::CUDAGraph> capture(const std::function<void()>& work) {
-  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
-  work();
-  at::cuda::device_synchronize();
-  auto graph = std::make_unique<at::cuda::CUDAGraph>();
-  graph->capture_begin();
-  try {
-    work();
-  } catch (...) {
-    graph->capture_end();
-    throw;
-  }
-  graph->capture_end();
-  return graph;
-}
 
 void fill_anew(RetrieveInput& in, uint64_t seed) {
   const at::NoGradGuard no_grad;

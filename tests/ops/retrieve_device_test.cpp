@@ -2,7 +2,7 @@
 
 #include "support/device.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 
 #include <ATen/ATen.h>
 

@@ -1,5 +1,5 @@
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>

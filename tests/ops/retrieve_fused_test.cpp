@@ -1,6 +1,6 @@
 // What the CPU's fused kernels promise beyond values: bits that depend on neither threads, batch nor memory layout.
 
-#include "fused_case.h"
+#include "retrieve_fused_case.h"
 
 #include <ATen/Parallel.h>
 

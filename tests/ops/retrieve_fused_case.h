@@ -6,7 +6,7 @@
 
 #include "support/device.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>

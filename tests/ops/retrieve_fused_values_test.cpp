@@ -1,6 +1,6 @@
 // The fused kernels' values, on the device at hand.
 
-#include "fused_case.h"
+#include "retrieve_fused_case.h"
 
 namespace hopfield {
 namespace {
