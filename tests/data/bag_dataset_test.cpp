@@ -1,10 +1,7 @@
 #include "support/errors.h"
 #include <hopfield/data/bag_dataset.h>
 
-#include <torch/data/dataloader.h>
-#include <torch/data/samplers/random.h>
-#include <torch/data/samplers/sequential.h>
-#include <torch/data/transforms/lambda.h>
+#include <torch/data.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 

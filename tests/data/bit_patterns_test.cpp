@@ -1,9 +1,7 @@
 #include "support/errors.h"
 #include <hopfield/data/bit_patterns.h>
 
-#include <torch/data/dataloader.h>
-#include <torch/data/samplers/sequential.h>
-#include <torch/data/transforms/stack.h>
+#include <torch/data.h>
 #include <torch/types.h>
 
 #include <gmock/gmock.h>

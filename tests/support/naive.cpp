@@ -23,8 +23,7 @@ NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, co
   const auto width = projection.size(3);
   NaiveResult r{at::zeros({N, H, L, width}, at::kDouble), state.clone().contiguous(), at::zeros({N, H, L}, at::kDouble),
                 at::zeros({N, H, L}, at::kDouble), at::zeros({N, H, L, S}, at::kDouble)};
-  const auto x = r.state.accessor<double, 4>(), z = r.output.accessor<double, 4>(),
-             p = r.association.accessor<double, 4>();
+  auto x = r.state.accessor<double, 4>(), z = r.output.accessor<double, 4>(), p = r.association.accessor<double, 4>();
   const auto k = stored.accessor<double, 4>(), v = projection.accessor<double, 4>(), c = bias.accessor<double, 4>();
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t h = 0; h < H; ++h) {
