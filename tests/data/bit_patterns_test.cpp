@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 using testing::error_of;
 using ::testing::HasSubstr;
 
-/// Patterns as binary numbers, the first bit the highest. [..., bits] to [...]
+/// Reads patterns as binary numbers whose first bit is the highest: [..., bits] becomes [...].
 at::Tensor numbers(const at::Tensor& patterns) {
   const auto powers = torch::pow(2, torch::arange(patterns.size(-1) - 1, -1, -1));
   return (patterns.to(at::kLong) * powers).sum(-1);

@@ -172,7 +172,7 @@ TEST(MalformedCsv, WideAndLongCells) {
   EXPECT_THAT(error_of(read_mil_csv, digits.path()), HasSubstr("line 1, column 3: expected a finite number"));
 }
 
-/// Either a c10::Error that names the file, or a table that holds together.
+/// Whether the file can be read. Otherwise the c10::Error must name the file.
 template <typename Read>
 bool loads(const Read& read, const std::string& path) {
   try {

@@ -41,7 +41,7 @@ std::vector<double> labels_of(const MilTable& table) {
   return {labels.data_ptr<double>(), labels.data_ptr<double>() + labels.numel()};
 }
 
-/// Rows are told from names by how many bags there are: the file's rows are of different bags.
+/// The reader tells rows from names by the number of bags: the rows of this file belong to different bags.
 size_t rows_of(const std::string& content, const CsvOptions& options = {}) {
   const auto table = read(content, options);
   return table.bags.size();
@@ -84,7 +84,7 @@ TEST(CsvHeader, WithTextLabelsIsATextThatDoesNotOccurAgain) {
   EXPECT_EQ(rows_of("yes,a,1\nno,b,2\nno,c,3\n", options), 3u) << "the positive class is no name of a column";
   EXPECT_EQ(rows_of("\"no\",a,1\nyes,b,2\n no ,c,3", options), 3u);
   EXPECT_EQ(rows_of("a,f\nb,1\n", CsvOptions().positive("1").model_features(1)), 1u);
-  // The file is searched and read again from its begin.
+  // The reader searches the file first, and then reads it again from the beginning.
   EXPECT_THAT(labels_of(read("\xEF\xBB\xBFwhat,bag,f\nno,a,1\nyes,b,2\n", options)), ElementsAre(0, 1));
 }
 

@@ -95,7 +95,7 @@ TEST(Standardizer, WithMissingValuesTakesTheOthers) {
   EXPECT_TRUE(standardizer.scale.equal(torch::tensor({1.0, 2.0, 1.0, static_cast<double>(INFINITY)}, at::kDouble)));
   EXPECT_TRUE(standardizer.apply_with_missing(instances).equal(
       torch::tensor({{-1.0, 0.0, 0.0, 0.0}, {1.0, -1.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}}, at::kDouble)));
-  // A feature that the training part lacks carries nothing.
+  // A feature that is missing in the whole training part carries no information.
   EXPECT_TRUE(standardizer.apply_with_missing(torch::tensor({{2.0, 6.0, 9.0, 1e6}}))
                   .equal(torch::tensor({{0.0, 0.0, 2.0, 0.0}}, at::kDouble).to(at::kFloat)));
   EXPECT_TRUE(std::isnan(standardizer.apply(instances)[0][1].item<double>()));

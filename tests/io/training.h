@@ -70,7 +70,7 @@ inline const std::vector<std::pair<std::string, MakeOptimizer>> kOptimizers{
     {"SGD with Nesterov", make<torch::optim::SGD>(torch::optim::SGDOptions(0.1).momentum(0.7).nesterov(true))},
 };
 
-/// A run: what is saved, and the steps it makes.
+/// A run of training: the state that is saved, and the steps that it makes.
 struct Training {
   explicit Training(const MakeOptimizer& make_optimizer, uint64_t seed = 1, int64_t hidden = 6) {
     torch::manual_seed(seed);

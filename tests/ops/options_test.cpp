@@ -1,5 +1,5 @@
-// The fused kernels of the device at hand, values and both derivatives, against the composite in float64: every option
-// and every input of both ops at values that are not its defaults.
+// These tests compare the fused kernels of the device at hand with the composite in float64, by values and by first and
+// second derivatives. Every option and every input of both ops is tested at values that are not its defaults.
 
 #include "support/close.h"
 #include "support/device.h"
@@ -197,7 +197,7 @@ Results call(const PoolInput& in, const RetrieveOptions& options) {
   return {pooled, {}, pooled.mass, {}};
 }
 
-/// Values, first derivatives, and the derivatives of a sum of these where that is asked.
+/// Computes values and first derivatives, and the derivatives of a sum of these if `twice` is set.
 template <typename Input>
 Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) {
   std::vector<at::Tensor> leaves;
@@ -241,7 +241,7 @@ void compare(const Results& fused, const Results& plain) {
   }
 }
 
-/// On the device and in the precision that the fused kernels serve.
+/// Moves the tensors to the device, in the precision that the fused kernels serve.
 template <typename Input>
 Input in_floats(Input input) {
   for (auto* tensor : differentiable(input)) {
@@ -250,7 +250,7 @@ Input in_floats(Input input) {
   return input;
 }
 
-/// Each option meets one input out of so many. The host takes long for the GPU's kernels.
+/// Each option is tested with one input out of so many. The host takes long for the GPU's kernels.
 int64_t stride() { return kernels_run_on_host ? 3 : 1; }
 
 /// Whether the derivatives are differentiated once more. These second derivatives are not computed by the kernels.

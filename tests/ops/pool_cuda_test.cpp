@@ -1,4 +1,5 @@
-// What a program with a GPU relies on besides numbers: devices, streams, graphs, autocast, no waiting.
+// These tests check what a program with a GPU relies on besides numbers: devices, streams, graphs and autocast work,
+// and no call waits for the device.
 
 #include "support/cuda_graph.h"
 #include "support/cuda_test.h"
@@ -93,7 +94,7 @@ TEST_F(PoolCuda, RunsWhereItsTensorsLie) {
 
 // Streams.
 
-/// The instances come late, on the same stream; memory that the call has given back is taken by others at once.
+/// The instances are written late, on the same stream, and memory that the call has freed is used by others at once.
 TEST_F(PoolCuda, WorksOnTheCurrentStream) {
   auto in = ragged_input();
   follow(in);
@@ -117,7 +118,7 @@ TEST_F(PoolCuda, WorksOnTheCurrentStream) {
   }
 }
 
-/// LibTorch throws where one of its functions waits.
+/// In this debug mode LibTorch throws where one of its functions waits for the device.
 TEST_F(PoolCuda, NeverWaitsForTheDevice) {
   struct NoWaiting {
     NoWaiting() { c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR); }
@@ -150,7 +151,7 @@ void fill_anew(PoolInput& in, uint64_t seed) {
     in.offsets.copy_(at::tensor({int64_t{0}, int64_t{1000}, int64_t{1025}, int64_t{1025}, int64_t{4000}}));
 }
 
-/// What a graph gave is what the call gives with the same numbers.
+/// A replayed graph must give what the call gives with the same numbers.
 void expect_replays(PoolInput in, const RetrieveOptions& options) {
   follow(in);
   std::vector<at::Tensor> results;
@@ -194,7 +195,7 @@ TEST_F(PoolCuda, ScoresAreCaptured) {
   }
 }
 
-/// What is refused leaves the capture sound.
+/// A call that is refused must not spoil the capture.
 TEST_F(PoolCuda, CaptureRefusesWhatWaitsOrIsDrawnOnce) {
   const auto in = dense_input(), ragged = ragged_input(), ragged_by_cpu = ragged_input(at::kCPU);
   auto leaf = dense_input();

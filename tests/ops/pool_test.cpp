@@ -1,4 +1,4 @@
-// pool() against its composite in float64, and against retrieve() on projected patterns.
+// These tests compare pool() with its composite in float64, and with retrieve() on projected patterns.
 
 #include "support/device.h"
 #include "support/naive.h"
@@ -32,7 +32,7 @@ struct Sample {
   std::string name;
 };
 
-/// A random case: ragged and dense bags, ugly sizes, masks, norms, biases, means far from zero.
+/// Draws a random case: ragged or dense bags of odd sizes, with masks, norms and biases, and means far from zero.
 Sample draw(uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto pick = [&](std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; };
@@ -76,7 +76,7 @@ Sample draw(uint64_t seed) {
   return s;
 }
 
-/// In another precision and on a device; the offsets stay on the CPU.
+/// The same input in another precision and on a device. The offsets stay on the CPU.
 PoolInput placed(PoolInput input, at::ScalarType type, at::Device device) {
   for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
     if (tensor->defined()) *tensor = tensor->to(device, type);
@@ -94,7 +94,7 @@ struct Results {
   std::vector<at::Tensor> outputs, gradients;
 };
 
-/// The reference, in float64, on the CPU.
+/// Calls pool() and its backward pass. Calls in float64 are the reference and run on the CPU.
 Results run(const Sample& sample, at::ScalarType type, Backend backend) {
   const auto device = type == at::kDouble ? at::Device(at::kCPU) : test_device();
   auto input = placed(sample.input, type, device);
@@ -140,8 +140,8 @@ double relative_error(const at::Tensor& found, const at::Tensor& reference) {
   return difference / (1e-3 + at::where(finite, reference, zero).abs().max().item<double>());
 }
 
-/// Whether the kernels at hand do not serve a call. Those of the CPU serve all; the GPU's no masks of single scores and
-/// one stop rule.
+/// Whether the kernels at hand refuse a call. Those of the CPU serve all calls; the GPU's serve no masks of single
+/// scores and only the stop rule of single queries.
 bool is_refused(const Sample& sample) {
   const auto rule = sample.options.stop_rule();
   return runs_the_gpus_kernels() &&
@@ -178,7 +178,7 @@ TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
     if (is_refused(sample)) continue;
     const auto fused = errors(sample, Backend::fused);
     auto plain = errors(sample, Backend::composite);
-    // Results of few numbers have errors of chance: the plain error is the worst of some calls that differ in rounding.
+    // The errors of a few numbers depend on chance: the plain error is the worst of some calls that differ in rounding.
     for (uint64_t variation = 0; variation < 8 && !within_rule(fused, plain); ++variation) {
       auto other = sample;
       auto& y = other.input.instances;
@@ -310,7 +310,7 @@ TEST(Pool, HiddenInstancesMayHoldAnything) {
       const auto gradient = torch::autograd::grad({r.output.sum()}, {in.weight}, {}, true, differentiable)[0];
       EXPECT_TRUE(at::isfinite(gradient).all().item<bool>());
     }
-    // One that is seen spoils its own bag alone.
+    // An instance that is not hidden spoils only its own bag.
     spoilt.instances[1][0].fill_(std::numeric_limits<double>::quiet_NaN());
     const auto seen = pool(spoilt, options).output;
     EXPECT_LT((seen[0] - clean.output[0]).abs().max().item<double>(), 1e-6);

@@ -1,4 +1,4 @@
-// retrieve() without gradient on the device at hand, against the composite in float64.
+// These tests compare retrieve() without gradient on the device at hand with the composite in float64.
 
 #include "support/device.h"
 #include "support/naive.h"
@@ -49,7 +49,7 @@ void expect_like_composite(const RetrieveInput& input, RetrieveOptions options, 
   const at::NoGradGuard no_grad;
   const auto reference = retrieve(on_device(input, at::kDouble), RetrieveOptions(options).backend(Backend::composite));
   for (const auto type : {at::kFloat, at::kBFloat16}) {
-    // What is rounded to bfloat16 on the way, here or in the CPU's kernels, and the inputs.
+    // Inputs are rounded to bfloat16, and so are some values on the way, here or in the CPU's kernels.
     const double tolerance = type == at::kFloat ? 3e-5 : 6e-2;
     const auto found = retrieve(on_device(input, type), options.backend(Backend::fused));
     for (const auto member : {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp,

@@ -1,4 +1,4 @@
-// The fused kernels' values, on the device at hand.
+// These tests check the values and gradients that the fused kernels of retrieve() give on the device at hand.
 
 #include "retrieve_fused_case.h"
 
@@ -43,7 +43,7 @@ TEST(FusedOnDevice, SurvivesExtremeBeta) {
   }
 }
 
-/// Rows of whole 16 bytes in 16 bits: what the hardware of some GPUs copies and multiplies by itself.
+/// These rows of 16-bit numbers fill whole units of 16 bytes, which the hardware of some GPUs copies by itself.
 TEST(FusedOnDevice, TakesRowsThatHardwareCopies) {
   for (const auto layout : {Layout::dense, Layout::batch_shared, Layout::heads_shared, Layout::all_shared}) {
     compare(plain_sample({2, 2, 70, 140, 16, 24}, layout, true, 2, 0.3, 3), at::kBFloat16);

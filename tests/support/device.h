@@ -14,7 +14,7 @@ inline at::Device test_device() {
 }
 
 /// Set by a program in which the ops run the GPU's kernels on CPU tensors, by the runtime of
-/// tests/support/cuda_on_host. This is about a thousand times slower than a GPU.
+/// tests/support/cuda_on_host. The host takes long for them, so that tests make fewer calls there.
 inline bool kernels_run_on_host = false;
 
 /// Whether the ops run the GPU's kernels: on a GPU, or on the host.

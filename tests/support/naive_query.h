@@ -18,7 +18,8 @@ struct NaiveQuery {
   bool dead = true;
 };
 
-/// The oracle of all tests: loops over single numbers, all arithmetic in T, independent of the library and of LibTorch.
+/// Computes updates and read-out by loops over single numbers, with all arithmetic in T. It depends on neither the
+/// library nor LibTorch.
 /// @param state       the query's pattern
 /// @param stored      stored(s, i) is number i of the stored pattern s
 /// @param projection  projection(s, i), likewise, has `width` numbers for each of the `keys` patterns

@@ -1,4 +1,5 @@
-// The CPU's kernels by themselves, without LibTorch: against loops in float64, and with many threads (the preset tsan).
+// These tests run the CPU's kernels without LibTorch: they compare them with loops in float64, and run them with many
+// threads, which the preset tsan watches.
 
 #include "support/naive_query.h"
 
@@ -104,7 +105,7 @@ struct Sizes {
   bool shared;
 };
 
-// One tile and many keys; many tiles; patterns shared by all; a few rows; sizes off every edge.
+// The cases are one tile with many keys, many tiles, patterns shared by all, few rows, and sizes off every edge.
 const Sizes kSizes[] = {{1, 1, 3, 9000, 16, 16, 2, false},
                         {2, 2, 70, 130, 20, 7, 2, false},
                         {5, 2, 40, 600, 16, 16, 1, true},
