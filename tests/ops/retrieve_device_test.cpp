@@ -38,11 +38,8 @@ RetrieveInput on_device(RetrieveInput input, at::ScalarType type) {
 /// Largest difference, relative to numbers above 1; infinity where not the same numbers are finite.
 double error(const at::Tensor& found, const at::Tensor& reference) {
   if (reference.numel() == 0) return found.sizes() == reference.sizes() ? 0 : kInfinity;
-  const auto a = found.to(at::kCPU, at::kDouble), b = reference.to(at::kCPU, at::kDouble);
-  const auto finite = at::isfinite(b);
-  if (!at::isfinite(a).eq(finite).all().item<bool>()) return kInfinity;
-  const auto zero = at::zeros_like(b);
-  return (at::where(finite, a - b, zero).abs() / at::where(finite, b, zero).abs().clamp_min(1)).max().item<double>();
+  const auto sizes = testing::finite_part(reference).abs().clamp_min(1);
+  return (testing::absolute_errors(found, reference) / sizes).max().item<double>();
 }
 
 void expect_like_composite(const RetrieveInput& input, RetrieveOptions options, const std::string& name) {

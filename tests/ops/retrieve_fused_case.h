@@ -99,12 +99,8 @@ inline Results run(const Sample& sample, at::ScalarType type, Backend backend, b
 /// Largest and mean error, infinity where NaN or infinities are not in the same places.
 inline std::pair<double, double> errors(const at::Tensor& found, const at::Tensor& reference) {
   if (found.numel() == 0) return {0, 0};
-  const auto a = found.to(at::kDouble), b = reference;
-  const auto finite = at::isfinite(b);
-  if (!at::isfinite(a).eq(finite).all().item<bool>())
-    return {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
-  const auto difference = at::where(finite, a - b, at::zeros_like(b)).abs();
-  return {difference.max().item<double>(), difference.mean().item<double>()};
+  const auto all = absolute_errors(found, reference);
+  return {all.max().item<double>(), all.mean().item<double>()};
 }
 
 inline double rounding_of(const at::Tensor& reference, at::ScalarType type) {

@@ -67,6 +67,18 @@ double max_difference(const at::Tensor& a, const at::Tensor& b) {
   return std::isnan(largest) ? kInfinity : largest;
 }
 
+at::Tensor finite_part(const at::Tensor& x) {
+  return at::nan_to_num(x.detach().to(at::kCPU, at::kDouble), 0.0, 0.0, 0.0);
+}
+
+at::Tensor absolute_errors(const at::Tensor& found, const at::Tensor& reference) {
+  if (found.sizes() != reference.sizes())
+    return at::full_like(reference, kInfinity, at::dtype(at::kDouble).device(at::kCPU));
+  const auto errors = (finite_part(found) - finite_part(reference)).abs();
+  const bool same_places = at::isfinite(found).cpu().eq(at::isfinite(reference).cpu()).all().item<bool>();
+  return same_places ? errors : at::full_like(errors, kInfinity);
+}
+
 bool bitwise_equal(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined() || !b.defined() || a.sizes() != b.sizes() || a.dtype() != b.dtype()) return false;
   const auto x = a.detach().cpu().contiguous(), y = b.detach().cpu().contiguous();

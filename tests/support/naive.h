@@ -21,6 +21,13 @@ NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, co
 /// Largest absolute difference; infinity where shapes differ or only one side is NaN. Equal infinities are equal.
 double max_difference(const at::Tensor& a, const at::Tensor& b);
 
+/// The numbers in float64 on the CPU, with 0 for those that are not finite.
+at::Tensor finite_part(const at::Tensor& x);
+
+/// The absolute errors in float64 on the CPU, 0 where both numbers are not finite. All are infinite if the two tensors
+/// are not finite in the same places.
+at::Tensor absolute_errors(const at::Tensor& found, const at::Tensor& reference);
+
 /// Whether shape, dtype and the bytes of every number are the same, NaN included.
 bool bitwise_equal(const at::Tensor& a, const at::Tensor& b);
 
