@@ -25,7 +25,7 @@ double max_difference(const at::Tensor& a, const at::Tensor& b);
 at::Tensor finite_part(const at::Tensor& x);
 
 /// The absolute errors in float64 on the CPU, 0 where both numbers are not finite. All are infinite if the two tensors
-/// are not finite in the same places.
+/// are not finite in the same places or have different sizes.
 at::Tensor absolute_errors(const at::Tensor& found, const at::Tensor& reference);
 
 /// Whether shape, dtype and the bytes of every number are the same, NaN included.
