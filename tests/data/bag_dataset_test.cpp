@@ -1,7 +1,9 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/bag_dataset.h>
 
-#include <torch/torch.h>
+#include <torch/data.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 namespace hopfield::data {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 
 at::Generator seeded(uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
@@ -30,7 +33,7 @@ TEST(BagDataset, ReturnsItsBags) {
   EXPECT_EQ(dataset.size(), 5u);
   EXPECT_EQ(dataset.get(3).instances.size(0), 4);
   EXPECT_EQ(dataset.get(3).label, 1);
-  EXPECT_EQ(message_of([&] { dataset.get(5); }), "hopfield::data::BagDataset: expected an index below 5, got 5");
+  EXPECT_EQ(error_of([&] { dataset.get(5); }), "hopfield::data::BagDataset: expected an index below 5, got 5");
 }
 
 void expect_round_trip(size_t workers) {
@@ -119,13 +122,13 @@ TEST(DropInstances, DrawsFromTheGivenGeneratorOnly) {
 TEST(DropInstances, RefusesWrongArguments) {
   const Bag bag{torch::ones({2, 2}), 0};
   for (const double p : {-0.1, 1.1, static_cast<double>(NAN)}) {
-    EXPECT_THAT(message_of([&] { drop_instances(bag, p, seeded(0)); }),
+    EXPECT_THAT(error_of([&] { drop_instances(bag, p, seeded(0)); }),
                 HasSubstr("expected p to be between 0 and 1, got "));
   }
-  EXPECT_THAT(message_of([&] { drop_instances(bag, 0.5, at::Generator()); }),
+  EXPECT_THAT(error_of([&] { drop_instances(bag, 0.5, at::Generator()); }),
               HasSubstr("generator of the CPU, got none"));
-  EXPECT_THAT(message_of([&] { drop_instances({torch::ones({2}), 0}, 0.5, seeded(0)); }), HasSubstr("got [2]"));
-  EXPECT_THAT(message_of([&] { drop_instances({}, 0.5, seeded(0)); }), HasSubstr("got an undefined tensor"));
+  EXPECT_THAT(error_of([&] { drop_instances({torch::ones({2}), 0}, 0.5, seeded(0)); }), HasSubstr("got [2]"));
+  EXPECT_THAT(error_of([&] { drop_instances({}, 0.5, seeded(0)); }), HasSubstr("got an undefined tensor"));
 }
 
 TEST(Select, TakesBagsByPosition) {
@@ -135,9 +138,9 @@ TEST(Select, TakesBagsByPosition) {
   EXPECT_TRUE(selected[0].instances.equal(bags[5].instances));
   EXPECT_TRUE(selected[1].instances.equal(bags[0].instances));
   EXPECT_TRUE(select(bags, {}).empty());
-  EXPECT_EQ(message_of([&] { select(bags, {6}); }),
+  EXPECT_EQ(error_of([&] { select(bags, {6}); }),
             "hopfield::data::select: expected positions from 0 to below 6, got 6");
-  EXPECT_THAT(message_of([&] { select(bags, {-1}); }), HasSubstr("got -1"));
+  EXPECT_THAT(error_of([&] { select(bags, {-1}); }), HasSubstr("got -1"));
 }
 
 TEST(BagsOf, SplitsEqualBags) {
@@ -146,9 +149,9 @@ TEST(BagsOf, SplitsEqualBags) {
   ASSERT_EQ(bags.size(), 3u);
   EXPECT_TRUE(bags[1].instances.equal(instances[1]));
   EXPECT_EQ(bags[2].label, 1);
-  EXPECT_THAT(message_of([&] { bags_of(instances, torch::ones({2})); }),
+  EXPECT_THAT(error_of([&] { bags_of(instances, torch::ones({2})); }),
               HasSubstr("one label for each of 3 bags, got 2"));
-  EXPECT_THAT(message_of([&] { bags_of(instances[0], torch::ones({4})); }), HasSubstr("got [4, 2]"));
+  EXPECT_THAT(error_of([&] { bags_of(instances[0], torch::ones({4})); }), HasSubstr("got [4, 2]"));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/bit_patterns.h>
 
-#include <torch/torch.h>
+#include <torch/data.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,9 +13,10 @@ namespace hopfield::data {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 
-/// Patterns as binary numbers, the first bit the highest. [..., bits] to [...]
+/// Reads patterns as binary numbers whose first bit is the highest: [..., bits] becomes [...].
 at::Tensor numbers(const at::Tensor& patterns) {
   const auto powers = torch::pow(2, torch::arange(patterns.size(-1) - 1, -1, -1));
   return (patterns.to(at::kLong) * powers).sum(-1);
@@ -105,7 +107,7 @@ TEST(BitPatternSet, IsADatasetAndAListOfBags) {
 }
 
 TEST(BitPatternSet, RefusesOptionsOutOfRange) {
-  const auto message = [](const BitPatternOptions& options) { return message_of([&] { BitPatternSet set(options); }); };
+  const auto message = [](const BitPatternOptions& options) { return error_of([&] { BitPatternSet set(options); }); };
   const std::string function = "hopfield::data::BitPatternSet: expected ";
   EXPECT_EQ(message({0, 1, 1}), function + "num_bags to be at least 1, got 0");
   EXPECT_EQ(message({1, -2, 1}), function + "num_instances to be at least 1, got -2");

@@ -1,8 +1,8 @@
-#include "data/message_of.h"
 #include "data/temporary_file.h"
+#include "support/errors.h"
 #include <hopfield/data/csv.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,12 +12,13 @@
 namespace hopfield::data {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 template <typename Table>
 std::string error_of(Table (*read)(const std::string&, const CsvOptions&), const std::string& path) {
-  return message_of([&] { read(path, {}); });
+  return error_of([&] { read(path, {}); });
 }
 
 struct Malformed {
@@ -171,7 +172,7 @@ TEST(MalformedCsv, WideAndLongCells) {
   EXPECT_THAT(error_of(read_mil_csv, digits.path()), HasSubstr("line 1, column 3: expected a finite number"));
 }
 
-/// Either a c10::Error that names the file, or a table that holds together.
+/// Whether the file can be read. Otherwise the c10::Error must name the file.
 template <typename Read>
 bool loads(const Read& read, const std::string& path) {
   try {

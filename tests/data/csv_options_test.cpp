@@ -1,8 +1,8 @@
-#include "data/message_of.h"
 #include "data/temporary_file.h"
+#include "support/errors.h"
 #include <hopfield/data/csv.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,6 +14,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
+using testing::error_of;
 using ::testing::HasSubstr;
 
 const auto kNaN = std::nan("");
@@ -23,8 +24,8 @@ MilTable read(const std::string& content, const CsvOptions& options = {}) {
   return read_mil_csv(file.path(), options);
 }
 
-std::string error_of(const std::string& content, const CsvOptions& options = {}) {
-  return message_of([&] { read(content, options); });
+std::string error_of_content(const std::string& content, const CsvOptions& options = {}) {
+  return error_of([&] { read(content, options); });
 }
 
 /// All instances, one bag below the other.
@@ -40,7 +41,7 @@ std::vector<double> labels_of(const MilTable& table) {
   return {labels.data_ptr<double>(), labels.data_ptr<double>() + labels.numel()};
 }
 
-/// Rows are told from names by how many bags there are: the file's rows are of different bags.
+/// The reader tells rows from names by the number of bags: the rows of this file belong to different bags.
 size_t rows_of(const std::string& content, const CsvOptions& options = {}) {
   const auto table = read(content, options);
   return table.bags.size();
@@ -59,18 +60,19 @@ TEST(CsvHeader, IsTakenFromTheLabel) {
 }
 
 TEST(CsvHeader, IsNoRowOfMissingOrWrongValues) {
-  EXPECT_THAT(error_of("?,bag0,?,?\n1,a,2,3\n"), HasSubstr("line 1, column 1: expected a number, got '?'"));
-  EXPECT_THAT(error_of(",bag0,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 1"));
-  EXPECT_THAT(error_of("N/A,bag0,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 1"));
-  EXPECT_THAT(error_of("none,bag0,1,1\n1,a,2,3\n", CsvOptions().missing({"none"})), HasSubstr("line 1, column 1"));
-  EXPECT_THAT(error_of("inf,a,b,c\n1,a,2,3\n"), HasSubstr("line 1, column 1: expected a finite number"));
-  EXPECT_THAT(error_of("1,a,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 3"));
+  EXPECT_THAT(error_of_content("?,bag0,?,?\n1,a,2,3\n"), HasSubstr("line 1, column 1: expected a number, got '?'"));
+  EXPECT_THAT(error_of_content(",bag0,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 1"));
+  EXPECT_THAT(error_of_content("N/A,bag0,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 1"));
+  EXPECT_THAT(error_of_content("none,bag0,1,1\n1,a,2,3\n", CsvOptions().missing({"none"})),
+              HasSubstr("line 1, column 1"));
+  EXPECT_THAT(error_of_content("inf,a,b,c\n1,a,2,3\n"), HasSubstr("line 1, column 1: expected a finite number"));
+  EXPECT_THAT(error_of_content("1,a,x,y\n1,a,2,3\n"), HasSubstr("line 1, column 3"));
 }
 
 TEST(CsvHeader, CanBeToldOtherwise) {
   EXPECT_EQ(rows_of("0,a,1\n1,b,2\n"), 2u);
   EXPECT_EQ(rows_of("0,a,1\n1,b,2\n", CsvOptions().header(true)), 1u);
-  EXPECT_THAT(error_of("label,a,1\n1,b,2\n", CsvOptions().header(false)),
+  EXPECT_THAT(error_of_content("label,a,1\n1,b,2\n", CsvOptions().header(false)),
               HasSubstr("line 1, column 1: expected a number, got 'label'; CsvOptions::positive names"));
   EXPECT_EQ(rows_of("x,a,1\ny,b,2\n", CsvOptions().positive("z").header(false)), 2u);
 }
@@ -82,7 +84,7 @@ TEST(CsvHeader, WithTextLabelsIsATextThatDoesNotOccurAgain) {
   EXPECT_EQ(rows_of("yes,a,1\nno,b,2\nno,c,3\n", options), 3u) << "the positive class is no name of a column";
   EXPECT_EQ(rows_of("\"no\",a,1\nyes,b,2\n no ,c,3", options), 3u);
   EXPECT_EQ(rows_of("a,f\nb,1\n", CsvOptions().positive("1").model_features(1)), 1u);
-  // The file is searched and read again from its begin.
+  // The reader searches the file first, and then reads it again from the beginning.
   EXPECT_THAT(labels_of(read("\xEF\xBB\xBFwhat,bag,f\nno,a,1\nyes,b,2\n", options)), ElementsAre(0, 1));
 }
 
@@ -98,7 +100,7 @@ TEST(CsvNumbers, TooSmallOnesAreZero) {
   for (const std::string& large :
        std::vector<std::string>{"1e400", "-1e400", "1e99999999999999999999", "0.001e400", "1" + std::string(400, '0'),
                                 "1" + std::string(400, '0') + ".5", "0.1e+310"}) {
-    EXPECT_THAT(error_of("0,a," + large + "\n"), HasSubstr("expected a finite number")) << large;
+    EXPECT_THAT(error_of_content("0,a," + large + "\n"), HasSubstr("expected a finite number")) << large;
   }
 }
 
@@ -117,9 +119,11 @@ TEST(CsvDelimiter, CanBeTold) {
   EXPECT_THAT(values_of(read("1|a|2|3\n", CsvOptions().delimiter('|'))), ElementsAre(2, 3));
   EXPECT_THAT(values_of(read("1 a 2 3\n", CsvOptions().delimiter(' '))), ElementsAre(2, 3));
   EXPECT_THAT(read("1;a,b;2\n", CsvOptions().delimiter(';')).bag_ids, ElementsAre("a,b"));
-  EXPECT_THAT(error_of("1,a,2\n", CsvOptions().delimiter(';')), HasSubstr("got 1; CsvOptions::delimiter names"));
+  EXPECT_THAT(error_of_content("1,a,2\n", CsvOptions().delimiter(';')),
+              HasSubstr("got 1; CsvOptions::delimiter names"));
   for (const char wrong : {'"', '.', '-', '+', 'e', '1', '\n', '\r', '\0', '\x80'}) {
-    EXPECT_THAT(error_of("1,a,2\n", CsvOptions().delimiter(wrong)), HasSubstr("expected CsvOptions::delimiter to be"));
+    EXPECT_THAT(error_of_content("1,a,2\n", CsvOptions().delimiter(wrong)),
+                HasSubstr("expected CsvOptions::delimiter to be"));
   }
 }
 
@@ -134,7 +138,8 @@ TEST(CsvQuotes, DoubledOnesStandForOne) {
   const auto both = read("\"say \"\"yes\"\"\",\"\"\"id\"\"\",1\nno,b,2\n", CsvOptions().positive("say \"yes\""));
   EXPECT_THAT(both.label_texts, ElementsAre("say \"yes\"", "no"));
   EXPECT_THAT(both.bag_ids, ElementsAre("\"id\"", "b"));
-  EXPECT_THAT(error_of("1,\"a\nb\",2\n"), HasSubstr("line 1, column 2: expected a closing quote on the same line"));
+  EXPECT_THAT(error_of_content("1,\"a\nb\",2\n"),
+              HasSubstr("line 1, column 2: expected a closing quote on the same line"));
 }
 
 TEST(CsvMissing, AreNaN) {
@@ -151,11 +156,12 @@ TEST(CsvMissing, AreNaN) {
 
 TEST(CsvMissing, OthersAreErrorsThatNameTheOption) {
   for (const std::string mark : {"", "?", "NA", "n/a", "NaN", "null", "."}) {
-    EXPECT_THAT(error_of("1,a,2\n1,a," + mark + "\n"), EndsWith("; CsvOptions::missing names marks of missing values"));
+    EXPECT_THAT(error_of_content("1,a,2\n1,a," + mark + "\n"),
+                EndsWith("; CsvOptions::missing names marks of missing values"));
   }
-  EXPECT_THAT(error_of("1,a,2\n1,a,na\n", CsvOptions().missing({"NA"})), HasSubstr("got 'na'"));
-  EXPECT_THAT(error_of("1,a,2\n?,a,2\n", CsvOptions().missing({"?"})), HasSubstr("expected a label, got '?'"));
-  EXPECT_THAT(error_of("1,a,2\n1,?,2\n,a,3\n", CsvOptions().missing({"?"})), HasSubstr("line 3, column 1"));
+  EXPECT_THAT(error_of_content("1,a,2\n1,a,na\n", CsvOptions().missing({"NA"})), HasSubstr("got 'na'"));
+  EXPECT_THAT(error_of_content("1,a,2\n?,a,2\n", CsvOptions().missing({"?"})), HasSubstr("expected a label, got '?'"));
+  EXPECT_THAT(error_of_content("1,a,2\n1,?,2\n,a,3\n", CsvOptions().missing({"?"})), HasSubstr("line 3, column 1"));
 }
 
 TEST(CsvMissing, HoldsForTablesToo) {
@@ -170,9 +176,10 @@ TEST(CsvPositive, TextsBecomeOneAndZero) {
   EXPECT_THAT(labels_of(table), ElementsAre(0, 1, 0));
   EXPECT_THAT(table.label_texts, ElementsAre("benign", "malignant", "benign"));
   EXPECT_THAT(labels_of(read("0,a,1\n1,b,2\n2.0,c,3\n", CsvOptions().positive("2"))), ElementsAre(0, 0, 1));
-  EXPECT_THAT(error_of("yes,a,1\nyes,a,2\nno,a,2\n", CsvOptions().positive("yes")),
+  EXPECT_THAT(error_of_content("yes,a,1\nyes,a,2\nno,a,2\n", CsvOptions().positive("yes")),
               HasSubstr("line 3, column 1: expected the label 'yes' like the rows of bag 'a' before, got 'no'"));
-  EXPECT_THAT(error_of("yes,a,1\n?,b,2\n", CsvOptions().positive("yes")), HasSubstr("expected a label, got '?'"));
+  EXPECT_THAT(error_of_content("yes,a,1\n?,b,2\n", CsvOptions().positive("yes")),
+              HasSubstr("expected a label, got '?'"));
 }
 
 TEST(CsvPositive, SpellingsOfANumberAreOneLabel) {
@@ -190,8 +197,9 @@ TEST(CsvForModels, LabelsMayBeMissing) {
   EXPECT_THAT(labels_of(unlabelled), ElementsAre(isNan, isNan));
   EXPECT_THAT(unlabelled.bag_ids, ElementsAre("a", "b"));
   EXPECT_THAT(values_of(unlabelled), ElementsAre(2, 3, 6, 7, 4, 5));
-  EXPECT_THAT(error_of("1,a,2,3\n,a,4,5\n", options), HasSubstr("expected the label '1' like the rows of bag 'a'"));
-  EXPECT_THAT(error_of(",2,3\n", options), HasSubstr("column 1: expected a bag id"));
+  EXPECT_THAT(error_of_content("1,a,2,3\n,a,4,5\n", options),
+              HasSubstr("expected the label '1' like the rows of bag 'a'"));
+  EXPECT_THAT(error_of_content(",2,3\n", options), HasSubstr("column 1: expected a bag id"));
 }
 
 TEST(CsvForModels, NamesWithoutALabelAreFound) {
@@ -202,7 +210,7 @@ TEST(CsvForModels, NamesWithoutALabelAreFound) {
   for (const std::string row : {"c,0,1,1", "7,0,1,2", "c,5,6,7"}) {
     EXPECT_EQ(rows_of(row + "\na,2,3,4\nb,4,5,6\n", options), 3u) << row;
   }
-  EXPECT_THAT(error_of("c,0.5,x,1\n", options), HasSubstr("got 'x'; CsvOptions::header tells whether"));
+  EXPECT_THAT(error_of_content("c,0.5,x,1\n", options), HasSubstr("got 'x'; CsvOptions::header tells whether"));
   EXPECT_EQ(rows_of("bag,402.5,403.5,404.5\na,2,3,4\n", CsvOptions().model_features(3).header(true)), 1u);
   EXPECT_EQ(rows_of("c,0,1\na,2,3\n", CsvOptions().model_features(2)), 2u);
 }
@@ -210,7 +218,7 @@ TEST(CsvForModels, NamesWithoutALabelAreFound) {
 TEST(CsvForModels, OtherColumnsAreRefused) {
   const auto options = CsvOptions().model_features(3);
   for (const std::string row : {"1,a,2,3,4,5", "a,2", "1"}) {
-    EXPECT_THAT(error_of(row + "\n", options),
+    EXPECT_THAT(error_of_content(row + "\n", options),
                 HasSubstr("expected 5 columns (bag label, bag id, features..., with 3 features), or 4 without labels, "
                           "got "));
   }
@@ -218,13 +226,13 @@ TEST(CsvForModels, OtherColumnsAreRefused) {
 
 TEST(CsvForModels, LabelsInPlaceOfAFeatureShow) {
   EXPECT_THAT(
-      error_of("1,a,2,3\n", CsvOptions().model_features(3)),
+      error_of_content("1,a,2,3\n", CsvOptions().model_features(3)),
       HasSubstr("line 1, column 2: expected a number, got 'a'; 4 columns are read as 3 features without labels"));
 }
 
 TEST(CsvFormats, OthersAreNamed) {
   const auto is_named = [](const std::string& content, const std::string& name) {
-    EXPECT_THAT(error_of(content), HasSubstr(": expected text in UTF-8, got " + name)) << name;
+    EXPECT_THAT(error_of_content(content), HasSubstr(": expected text in UTF-8, got " + name)) << name;
   };
   using namespace std::string_literals;
   is_named(

@@ -1,8 +1,8 @@
-#include "data/message_of.h"
 #include "data/temporary_file.h"
+#include "support/errors.h"
 #include <hopfield/data/csv.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +17,7 @@ namespace hopfield::data {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 
 std::string data_path(const std::string& name) { return std::string(HOPFIELD_DATA_DIR) + "/" + name; }
 
@@ -200,7 +201,7 @@ TEST(BinaryLabels, ChangesOnlyTheLabelsOfATable) {
 }
 
 TEST(BinaryLabels, RefusesOtherThanTwoClasses) {
-  const auto message = [](const at::Tensor& labels) { return message_of([&] { binary_labels(labels); }); };
+  const auto message = [](const at::Tensor& labels) { return error_of([&] { binary_labels(labels); }); };
   EXPECT_EQ(message(torch::ones({4})),
             "hopfield::data::binary_labels: expected labels of 2 classes, got 1: every label is 1");
   EXPECT_EQ(message(torch::arange(3)), "hopfield::data::binary_labels: expected labels of 2 classes, got 3");

@@ -1,7 +1,7 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/folds.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +16,7 @@ namespace hopfield::data {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 
 std::map<double, int64_t> counts_of(const std::vector<double>& labels, const std::vector<int64_t>& positions) {
   std::map<double, int64_t> counts;
@@ -127,7 +128,7 @@ TEST(StratifiedFolds, EachMemberIsInEachFoldEquallyOften) {
 
 TEST(StratifiedFolds, RefuseWhatCannotBeSplit) {
   const auto message = [](const at::Tensor& labels, int64_t folds, int64_t repeats = 1) {
-    return message_of([&] { repeated_stratified_folds(labels, folds, repeats, 0); });
+    return error_of([&] { repeated_stratified_folds(labels, folds, repeats, 0); });
   };
   const auto labels = torch::tensor({0, 1, 0, 1, 0});
   const std::string function = "hopfield::data::stratified_folds: ";

@@ -1,7 +1,8 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/latch.h>
 
-#include <torch/torch.h>
+#include <torch/data.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@ namespace hopfield::data {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 
 TEST(LatchSequenceSet, EqualsThePythonPackagesSet) {
   LatchSequenceSet set(LatchSequenceOptions(4).num_instances(7));
@@ -68,7 +70,7 @@ TEST(LatchSequenceSet, IsADatasetAndAListOfBags) {
 
 TEST(LatchSequenceSet, RefusesOptionsOutOfRange) {
   const auto message = [](const LatchSequenceOptions& options) {
-    return message_of([&] { LatchSequenceSet set(options); });
+    return error_of([&] { LatchSequenceSet set(options); });
   };
   const std::string function = "hopfield::data::LatchSequenceSet: expected ";
   EXPECT_EQ(message(LatchSequenceOptions(0)), function + "num_samples to be at least 1, got 0");

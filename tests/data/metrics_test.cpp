@@ -1,7 +1,7 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/metrics.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 namespace hopfield::data {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 
 double auc_by_pairs(const std::vector<double>& scores, const std::vector<double>& labels) {
@@ -78,7 +79,7 @@ TEST(Accuracy, CountsScoresThatReachTheThreshold) {
 
 TEST(Metrics, RefuseWhatHasNoValue) {
   const auto scores = torch::tensor({0.1, 0.2, 0.3});
-  const auto auc = [&](const at::Tensor& s, const at::Tensor& l) { return message_of([&] { roc_auc(s, l); }); };
+  const auto auc = [&](const at::Tensor& s, const at::Tensor& l) { return error_of([&] { roc_auc(s, l); }); };
   EXPECT_EQ(auc(scores, torch::ones({3})),
             "hopfield::data::roc_auc: expected examples of both classes, got 3 positive and 0 negative ones");
   EXPECT_THAT(auc(scores, torch::zeros({3})), HasSubstr("got 0 positive and 3 negative ones"));
@@ -93,9 +94,9 @@ TEST(Metrics, RefuseWhatHasNoValue) {
   EXPECT_THAT(auc(scores.view({3, 1}), torch::tensor({0, 1, 1})),
               HasSubstr("expected scores to be real numbers of shape"));
   EXPECT_THAT(auc(scores.to(at::kComplexDouble), torch::tensor({0, 1, 1})), HasSubstr("of type ComplexDouble"));
-  EXPECT_THAT(message_of([&] { accuracy(torch::ones({0}), torch::ones({0})); }),
+  EXPECT_THAT(error_of([&] { accuracy(torch::ones({0}), torch::ones({0})); }),
               HasSubstr("expected at least one example"));
-  EXPECT_THAT(message_of([&] { accuracy(scores, torch::ones({3}), NAN); }), HasSubstr("expected threshold"));
+  EXPECT_THAT(error_of([&] { accuracy(scores, torch::ones({3}), NAN); }), HasSubstr("expected threshold"));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-#include "data/message_of.h"
+#include "support/errors.h"
 #include <hopfield/data/standardize.h>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 namespace hopfield::data {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 
 at::Generator seeded() { return at::make_generator<at::CPUGeneratorImpl>(11); }
@@ -94,7 +95,7 @@ TEST(Standardizer, WithMissingValuesTakesTheOthers) {
   EXPECT_TRUE(standardizer.scale.equal(torch::tensor({1.0, 2.0, 1.0, static_cast<double>(INFINITY)}, at::kDouble)));
   EXPECT_TRUE(standardizer.apply_with_missing(instances).equal(
       torch::tensor({{-1.0, 0.0, 0.0, 0.0}, {1.0, -1.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}}, at::kDouble)));
-  // A feature that the training part lacks carries nothing.
+  // A feature that is missing in the whole training part carries no information.
   EXPECT_TRUE(standardizer.apply_with_missing(torch::tensor({{2.0, 6.0, 9.0, 1e6}}))
                   .equal(torch::tensor({{0.0, 0.0, 2.0, 0.0}}, at::kDouble).to(at::kFloat)));
   EXPECT_TRUE(std::isnan(standardizer.apply(instances)[0][1].item<double>()));
@@ -108,15 +109,15 @@ TEST(Standardizer, WithoutMissingValuesIsTheSame) {
   EXPECT_TRUE(one.apply(instances).equal(other.apply_with_missing(instances)));
   const std::vector<Bag> bags{{instances, 1}};
   EXPECT_TRUE(Standardizer::fit_with_missing(bags).apply_with_missing(bags)[0].instances.equal(one.apply(instances)));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(error_of([] {
                 Standardizer::fit_with_missing(torch::full({2, 2}, INFINITY));
               }),
               HasSubstr("hopfield::data::Standardizer::fit_with_missing: expected finite instances or NaN"));
-  EXPECT_THAT(message_of([] { Standardizer::fit_with_missing(torch::ones({0, 2})); }), HasSubstr("at least one"));
+  EXPECT_THAT(error_of([] { Standardizer::fit_with_missing(torch::ones({0, 2})); }), HasSubstr("at least one"));
 }
 
 TEST(Standardizer, RefusesWhatItCannotUse) {
-  const auto fit = [&](const at::Tensor& instances) { return message_of([&] { Standardizer::fit(instances); }); };
+  const auto fit = [&](const at::Tensor& instances) { return error_of([&] { Standardizer::fit(instances); }); };
   const std::string shape =
       "hopfield::data::Standardizer::fit: expected instances to have shape [n, features] and a "
       "floating-point type, got ";
@@ -126,10 +127,10 @@ TEST(Standardizer, RefusesWhatItCannotUse) {
   EXPECT_THAT(fit(torch::ones({0, 2})), HasSubstr("expected at least one instance, got [0, 2]"));
   EXPECT_THAT(fit(torch::full({2, 2}, NAN)), HasSubstr("expected finite instances"));
   EXPECT_THAT(fit(torch::full({2, 2}, INFINITY)), HasSubstr("expected finite instances"));
-  EXPECT_THAT(message_of([] { Standardizer::fit(std::vector<Bag>{}); }), HasSubstr("expected at least one bag"));
-  EXPECT_THAT(message_of([] { Standardizer().apply(torch::ones({1, 1})); }), HasSubstr("call fit() first"));
+  EXPECT_THAT(error_of([] { Standardizer::fit(std::vector<Bag>{}); }), HasSubstr("expected at least one bag"));
+  EXPECT_THAT(error_of([] { Standardizer().apply(torch::ones({1, 1})); }), HasSubstr("call fit() first"));
   const auto standardizer = Standardizer::fit(torch::rand({4, 3}));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_of([&] {
                 standardizer.apply(torch::ones({2, 4}));
               }),
               HasSubstr("expected instances to have 3 features like mean and scale, got [2, 4]"));

@@ -9,7 +9,7 @@
 
 namespace hopfield::data {
 
-/// A file with the given content, as often as told, gone at the end of the scope.
+/// A file with the given content, repeated as often as told. It is removed at the end of the scope.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& content, int repeats = 1) {

@@ -1,9 +1,11 @@
 #include "io/files.h"
 #include "io/training.h"
+#include "support/errors.h"
 #include <hopfield/io/checkpoint.h>
 #include <hopfield/io/state_dict.h>
 
-#include <torch/torch.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/rmsprop.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,7 +23,7 @@ using hopfield::io::SafetensorsFile;
 using hopfield::io::save_checkpoint;
 using hopfield::io::save_safetensors;
 using hopfield::io::TensorDict;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::kOptimizers;
 using io_test::Net;
 using io_test::read_bytes;

@@ -2,7 +2,9 @@
 #include "io/training.h"
 #include <hopfield/io/checkpoint.h>
 
-#include <torch/torch.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/sgd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

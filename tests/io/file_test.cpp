@@ -1,4 +1,5 @@
 #include "io/files.h"
+#include "support/errors.h"
 #include <hopfield/io/safetensors.h>
 
 #include <dlfcn.h>
@@ -29,7 +30,7 @@ struct System {
   int code = EIO;
 } simulated;
 
-/// Notes a call; what should happen to it.
+/// Records a call, and says what should happen to it.
 Fault note(const char* name) {
   if (!simulated.recording) return Fault::none;
   simulated.calls.emplace_back(name);
@@ -96,7 +97,7 @@ namespace {
 
 using hopfield::io::load_safetensors;
 using hopfield::io::save_safetensors;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::read_bytes;
 using io_test::TemporaryFolder;
 using testing::HasSubstr;
@@ -205,7 +206,7 @@ TEST(WriteAtomically, TheLongestNameALinkAndAForgottenTemporary) {
   EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
   EXPECT_EQ(load_safetensors(longest).tensors.size(), 2u);
 
-  // The names of the next temporary files are taken, as by an earlier process of this number.
+  // The names of the next temporary files exist already, as if an earlier process had had the same number.
   const auto stem = folder.file("f") + "." + std::to_string(getpid()) + "-";
   for (int i = 0; i < 1000; ++i) io_test::write_bytes(stem + std::to_string(i) + ".tmp", "");
   save_safetensors(folder.file("f"), new_tensors());

@@ -11,13 +11,13 @@
 #include <iterator>
 #include <string>
 
-/// What the tests of io share: a folder that vanishes, whole files as strings, files by hand, messages of errors.
+/// What the tests of io share: a folder that vanishes, whole files as strings, and files made by hand.
 namespace io_test {
 
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    // In memory where there is such a place: syncing costs nothing there.
+    // A folder in memory is used where there is one, as syncing costs nothing there.
     const std::filesystem::path memory = "/dev/shm";
     const auto parent = std::filesystem::exists(memory) ? memory : std::filesystem::temp_directory_path();
     auto pattern = (parent / "hopfield-io-XXXXXX").string();
@@ -59,18 +59,7 @@ inline std::string safetensors_bytes(const std::string& header, size_t data_byte
   return length_bytes(header.size()) + header + std::string(data_bytes, '\1');
 }
 
-/// The message of the c10::Error that a call throws; empty if it throws none. Other exceptions pass.
-template <typename Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "";
-}
-
-/// Same type, shape and bytes: NaN equals itself, and every type can be compared.
+/// Whether type, shape and bytes are the same. NaN equals itself, and every type can be compared.
 inline bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
   const auto left = a.contiguous(), right = b.contiguous();

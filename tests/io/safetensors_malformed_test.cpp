@@ -1,4 +1,5 @@
 #include "io/files.h"
+#include "support/errors.h"
 #include <hopfield/io/safetensors.h>
 
 #include <gmock/gmock.h>
@@ -13,7 +14,7 @@
 namespace {
 
 using hopfield::io::load_safetensors;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::length_bytes;
 using io_test::safetensors_bytes;
 using io_test::TemporaryFolder;

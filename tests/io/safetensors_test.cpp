@@ -1,4 +1,5 @@
 #include "io/files.h"
+#include "support/errors.h"
 #include <hopfield/io/safetensors.h>
 
 #include <ATen/ATen.h>
@@ -17,7 +18,7 @@ namespace {
 using hopfield::io::load_safetensors;
 using hopfield::io::save_safetensors;
 using hopfield::io::TensorDict;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::read_bytes;
 using io_test::same_bytes;
 using io_test::TemporaryFolder;

@@ -1,7 +1,10 @@
 #include "io/files.h"
+#include "support/errors.h"
 #include <hopfield/io/state_dict.h>
 
-#include <torch/torch.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +20,7 @@ using hopfield::io::LoadOptions;
 using hopfield::io::save_module;
 using hopfield::io::state_dict;
 using hopfield::io::TensorDict;
-using io_test::error_of;
+using hopfield::testing::error_of;
 using io_test::same_bytes;
 using io_test::TemporaryFolder;
 using testing::AllOf;

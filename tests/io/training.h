@@ -4,7 +4,12 @@
 #include <hopfield/io/checkpoint.h>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/adamw.h>
+#include <torch/optim/sgd.h>
 
 #include <functional>
 #include <memory>
@@ -65,7 +70,7 @@ inline const std::vector<std::pair<std::string, MakeOptimizer>> kOptimizers{
     {"SGD with Nesterov", make<torch::optim::SGD>(torch::optim::SGDOptions(0.1).momentum(0.7).nesterov(true))},
 };
 
-/// A run: what is saved, and the steps it makes.
+/// A run of training: the state that is saved, and the steps that it makes.
 struct Training {
   explicit Training(const MakeOptimizer& make_optimizer, uint64_t seed = 1, int64_t hidden = 6) {
     torch::manual_seed(seed);

@@ -1,5 +1,5 @@
-// What the ops refuse while a CUDA graph is being captured. Here the CPU says that it captures; pool_cuda_test.cpp and
-// retrieve_cuda_test.cpp have a GPU's captures.
+// These tests check what the ops refuse while a CUDA graph is being captured. Here the CPU pretends to capture;
+// pool_cuda_test.cpp and retrieve_cuda_test.cpp capture on a GPU.
 
 #include "ops/capture.h"
 

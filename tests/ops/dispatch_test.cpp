@@ -1,6 +1,6 @@
 #include "support/member.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/pool.h>
 
 #include <ATen/Parallel.h>
@@ -70,7 +70,7 @@ TEST(Dispatch, BoxedCallsGiveTheSame) {
   EXPECT_TRUE(bitwise_equal(pooled[6].toTensor(), expected.mass));
 }
 
-/// On its way through the schema no argument may be lost or change places: here all of them matter.
+/// No argument may be lost or change places on its way through the schema. Here the result depends on all of them.
 TEST(Dispatch, PoolTakesAllItsArguments) {
   const auto bags = at::tensor({int64_t{0}, int64_t{4}, int64_t{9}});
   const auto key_bias = randn({9}, 5);

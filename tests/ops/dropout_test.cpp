@@ -1,5 +1,5 @@
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -15,7 +15,7 @@ using namespace testing;
 at::Generator generator(uint64_t seed = 3) { return at::detail::createCPUGenerator(seed); }
 
 TEST(Philox, GivesThePublishedWords) {
-  // Known answers that come with the authors' Random123: zeros, ones, digits of pi.
+  // These known answers come with Random123, the library of the authors. The inputs are zeros, ones and digits of pi.
   using Words = std::array<uint32_t, 4>;
   EXPECT_EQ(kernels::philox4x32_10({{0, 0, 0, 0}, {0, 0}}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(kernels::philox4x32_10({{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}}),
@@ -47,7 +47,7 @@ TEST(Dropout, DropsTheFinalAssociationOnlyAndKeepsItsMean) {
     const auto without = retrieve(RetrieveInput{state, stored, ones}, options);
     EXPECT_TRUE(bitwise_equal(r.state, without.state));
     EXPECT_TRUE(bitwise_equal(r.logsumexp, without.logsumexp));
-    // beta 0: every weight is 1/4096, so the output counts what stayed.
+    // With beta 0 every weight is 1/4096, so the output counts the patterns that dropout has kept.
     EXPECT_NEAR(r.output.mean().item<double>() * (1 - p), 1 - p, 0.01);
     EXPECT_GT(r.output.std().item<double>(), 0);
   }

@@ -1,5 +1,5 @@
-// Sizes of zero, together with everything that masks. One program runs these with the kernels of the device at hand,
-// another with the GPU's kernels on the CPU.
+// These tests combine sizes of zero with every kind of mask. ops_test runs them with the kernels of the device at hand,
+// ops_on_host_test with the GPU's kernels on the host.
 
 #include "support/device.h"
 #include "support/naive.h"
@@ -71,7 +71,7 @@ void expect_near(const std::vector<at::Tensor>& found, const std::vector<at::Ten
   }
 }
 
-/// By both backends, forward and backward; a batch in which nothing can be attended to gives zeros.
+/// Runs both backends forward and backward. A batch in which nothing can be attended to gives zeros.
 template <typename Call>
 void expect_both_backends_agree(const Call& call, bool nothing_to_attend_to) {
   for (const int64_t steps : {0, 2}) {

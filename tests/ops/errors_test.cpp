@@ -1,9 +1,11 @@
 #include "support/errors.h"
 
 #include "support/member.h"
-#include <hopfield/ops/retrieve.h>
+#include <hopfield/ops/pool.h>
 
 #include <ATen/ATen.h>
+
+#include <cmath>
 
 namespace hopfield {
 namespace {
@@ -202,6 +204,79 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
   EXPECT_GE(calls.size(), 50u);
   // An unrelated call afterwards is sound.
   EXPECT_EQ(retrieve(sound()).output.sizes(), at::IntArrayRef({2, 3, 4, 6}));
+}
+
+TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
+  const auto sound = [] {
+    return PoolInput{at::zeros({1, 3, 2, 6}), at::zeros({2, 5, 4}), at::zeros({3, 6, 4}), at::zeros({3, 6})};
+  };
+  const auto call = [&](std::function<void(PoolInput&)> change, RetrieveOptions options = {}) {
+    auto input = sound();
+    change(input);
+    return std::function<void()>([=] { pool(input, options); });
+  };
+  using I = PoolInput;
+  for (const auto& wrong :
+       std::vector<WrongCall>{{"nothing", [] { pool({}); }, {"no instances"}},
+                              {"ragged without offsets",
+                               call([](I& i) {
+                                 i.instances = at::zeros({5, 4});
+                               }),
+                               {"instances", "[N, S, d_in]", "[5, 4]"}},
+                              {"dense with offsets",
+                               call([](I& i) {
+                                 i.offsets = at::tensor({0, 2, 5});
+                               }),
+                               {"instances", "[total, d_in]"}},
+                              {"integers",
+                               call([](I& i) {
+                                 i.instances = at::zeros({2, 5, 4}, at::kLong);
+                               }),
+                               {"instances", "floating-point", "Long"}},
+                              {"weight of another width",
+                               call([](I& i) {
+                                 i.weight = at::zeros({3, 6, 5});
+                               }),
+                               {"weight", "d_in = 4", "[3, 6, 5]"}},
+                              {"bias",
+                               call([](I& i) {
+                                 i.bias = at::zeros({3, 5});
+                               }),
+                               {"bias", "[3, 6]", "[3, 5]"}},
+                              {"state of other heads",
+                               call([](I& i) {
+                                 i.state = at::zeros({1, 2, 2, 6});
+                               }),
+                               {"state", "[1, 2, 2, 6]"}},
+                              {"state of another batch",
+                               call([](I& i) {
+                                 i.state = at::zeros({3, 3, 2, 6});
+                               }),
+                               {"state", "[3, 3, 2, 6]"}},
+                              {"types",
+                               call([](I& i) {
+                                 i.weight = at::zeros({3, 6, 4}, at::kDouble);
+                               }),
+                               {"weight", "Float", "Double"}},
+                              {"eps", call([](I& i) { i.normalize_eps = -1.0; }), {"normalize_eps", "-1"}},
+                              {"padding",
+                               call([](I& i) {
+                                 i.masks.padding_mask = at::zeros({2, 4}, at::kBool);
+                               }),
+                               {"padding_mask", "[2, 5]", "[2, 4]"}},
+                              {"offsets",
+                               call([](I& i) {
+                                 i.instances = at::zeros({5, 4});
+                                 i.offsets = at::tensor({0, 2, 4});
+                               }),
+                               {"offsets"}},
+                              {"energy", call([](I&) {}, RetrieveOptions().with_energy()), {"energy", "retrieve"}},
+                              {"why, with energy",
+                               [&] { why_not_fused(sound(), RetrieveOptions().with_energy()); },
+                               {"energy", "retrieve"}},
+                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
+    expect_error(wrong);
+  }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "support/gradcheck.h"
 #include "support/member.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -172,7 +172,7 @@ TEST(LastGradient, CutsEachRowWhereItStopped) {
   const auto steps = retrieve(c.input, RetrieveOptions(options).beta(beta)).steps;
   ASSERT_GT((steps.max() - steps.min()).item<int64_t>(), 0);
   const auto ours = gradients(c.input, RetrieveOptions(options).gradient(Gradient::last(2)), beta);
-  // Row by row: a loss on one row alone, whose step count is known.
+  // The loss is on one row at a time, whose step count is known.
   auto expected = std::vector<at::Tensor>();
   const auto weight = randn({2, 2, 3, 3}, 99);
   for (int64_t n = 0; n < 2; ++n)

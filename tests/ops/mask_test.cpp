@@ -1,6 +1,6 @@
 #include "support/member.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Memory of training goes by the updates that are made, not by those that are allowed. One program runs these with the
-// kernels of the device at hand, another with the GPU's kernels on the CPU.
+// The memory of training depends on the updates that are made, not on those that are allowed. ops_test runs these tests
+// with the kernels of the device at hand, ops_on_host_test with the GPU's kernels on the host.
 
 #include "support/allocations.h"
 #include "support/device.h"

@@ -1,5 +1,5 @@
-// The fused kernels of the device at hand, values and both derivatives, against the composite in float64: every option
-// and every input of both ops at values that are not its defaults.
+// These tests compare the fused kernels of the device at hand with the composite in float64, by values and by first and
+// second derivatives. Every option and every input of both ops is tested at values that are not its defaults.
 
 #include "support/close.h"
 #include "support/device.h"
@@ -7,7 +7,7 @@
 #include <hopfield/ops/pool.h>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <gtest/gtest.h>
 
@@ -16,6 +16,7 @@ namespace {
 
 using testing::expect_close;
 using testing::expect_close_results;
+using testing::kernels_run_on_host;
 using testing::randn;
 using testing::test_device;
 
@@ -196,7 +197,7 @@ Results call(const PoolInput& in, const RetrieveOptions& options) {
   return {pooled, {}, pooled.mass, {}};
 }
 
-/// Values, first derivatives, and the derivatives of a sum of these where that is asked.
+/// Computes values and first derivatives, and the derivatives of a sum of these if `twice` is set.
 template <typename Input>
 Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) {
   std::vector<at::Tensor> leaves;
@@ -240,7 +241,7 @@ void compare(const Results& fused, const Results& plain) {
   }
 }
 
-/// On the device and in the precision that the fused kernels serve.
+/// Moves the tensors to the device, in the precision that the fused kernels serve.
 template <typename Input>
 Input in_floats(Input input) {
   for (auto* tensor : differentiable(input)) {
@@ -249,14 +250,11 @@ Input in_floats(Input input) {
   return input;
 }
 
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-// The host takes long for them: each option meets a third of the inputs, and second derivatives are not the kernels'.
-constexpr int64_t kEvery = 3;
-constexpr auto kDerivatives = {false};
-#else
-constexpr int64_t kEvery = 1;
-constexpr auto kDerivatives = {false, true};
-#endif
+/// Each option is tested with one input out of so many. The host takes long for the GPU's kernels.
+int64_t stride() { return kernels_run_on_host ? 3 : 1; }
+
+/// Whether the derivatives are differentiated once more. These second derivatives are not computed by the kernels.
+std::vector<bool> orders() { return kernels_run_on_host ? std::vector<bool>{false} : std::vector<bool>{false, true}; }
 
 template <typename Input>
 void compare_all(const std::vector<InputCase<Input>>& inputs) {
@@ -264,12 +262,12 @@ void compare_all(const std::vector<InputCase<Input>>& inputs) {
   for (const auto& [input_name, input] : inputs) {
     ++met;
     for (const auto& [name, apply] : all_options()) {
-      if (++met % kEvery != 0) continue;
+      if (++met % stride() != 0) continue;
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, input_name + ": " + name);
       auto options = RetrieveOptions();
       apply(options);
       const auto floats = in_floats(input);
-      for (const bool twice : kDerivatives) {
+      for (const bool twice : orders()) {
         auto fused = RetrieveOptions(options).backend(Backend::fused);
         if (why_not_fused(floats, fused)) continue;
         ++compared;
@@ -278,7 +276,7 @@ void compare_all(const std::vector<InputCase<Input>>& inputs) {
       }
     }
   }
-  EXPECT_GT(compared, 200 / (kEvery * kEvery));
+  EXPECT_GT(compared, 200 / (stride() * stride()));
 }
 
 TEST(OpOptions, OfRetrieve) { compare_all(retrieve_inputs()); }
@@ -289,7 +287,7 @@ TEST(OpOptions, OfTheImplicitGradient) {
   int64_t met = 0, compared = 0;
   for (const auto& [input_name, input] : retrieve_inputs()) {
     for (const bool trained_beta : {false, true}) {
-      if (++met % kEvery != 0) continue;
+      if (++met % stride() != 0) continue;
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, c10::str(input_name, ", trained beta ", trained_beta));
       auto options = RetrieveOptions().until_converged().update_steps_eps(1e-3).gradient(Gradient::implicit());
       options.beta(at::tensor({0.2, 0.35}, at::kDouble).requires_grad_(trained_beta));
@@ -300,7 +298,7 @@ TEST(OpOptions, OfTheImplicitGradient) {
               run(floats, RetrieveOptions(options).backend(Backend::composite), at::kDouble, false));
     }
   }
-  EXPECT_GT(compared, 15 / kEvery);
+  EXPECT_GT(compared, 15 / stride());
 }
 
 }  // namespace

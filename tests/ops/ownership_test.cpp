@@ -1,5 +1,5 @@
-// What a call and its caller share: inputs that are changed before the backward pass, and results that are changed at
-// all. One program runs these with the kernels of the device at hand, another with the GPU's kernels on the CPU.
+// These tests check what a call and its caller share: inputs that are changed before the backward pass, and results
+// that are changed at all. ops_test runs them with the kernels of the device at hand, ops_on_host_test with the GPU's.
 
 #include "support/device.h"
 #include "support/naive.h"
@@ -212,7 +212,7 @@ std::vector<at::Tensor> gradients_of(const Call& call, const at::Tensor& loss, b
   return torch::autograd::grad({loss}, leaves_of(call), {}, true, create_graph, /*allow_unused=*/true);
 }
 
-/// As a caller would who uses a tensor again: other numbers, offsets of a larger batch.
+/// Changes the tensors as a caller does who uses them again: they get other numbers, or offsets of a larger batch.
 void change_in_place(at::Tensor tensor) {
   const at::NoGradGuard no_grad;
   if (tensor.scalar_type() == at::kBool) {
@@ -224,7 +224,7 @@ void change_in_place(at::Tensor tensor) {
   }
 }
 
-/// Empty: LibTorch refused to differentiate what was changed.
+/// The gradients, or nothing if LibTorch refused to differentiate what was changed.
 std::vector<at::Tensor> gradients_unless_refused(const Call& call, const at::Tensor& loss, bool create_graph = false) {
   try {
     return gradients_of(call, loss, create_graph);

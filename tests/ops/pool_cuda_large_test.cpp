@@ -1,4 +1,4 @@
-// Tensors whose elements 32 bits do not count. The bag at their far end must give the bits that it gives alone.
+// These tensors have more elements than 32 bits can count. The bag at their end must give the bits that it gives alone.
 
 #include "support/cuda_test.h"
 #include "support/naive.h"
@@ -26,7 +26,7 @@ class PoolCudaLarge : public testing::CudaTest {
 
 at::Tensor numbers(at::IntArrayRef shape, uint64_t seed) { return randn(shape, seed).to(at::kCUDA, at::kBFloat16); }
 
-/// Everything but the instances.
+/// A call without its instances.
 PoolInput queries(int64_t heads, int64_t count) {
   PoolInput in;
   in.state = numbers({1, heads, count, 4}, 1);
@@ -34,7 +34,7 @@ PoolInput queries(int64_t heads, int64_t count) {
   return in;
 }
 
-/// `total` zeros but for the last bag.
+/// Makes `total` instances, which are zero except for the last bag.
 PoolInput with_bag_at_the_end(PoolInput in, int64_t total, const at::Tensor& bag) {
   in.instances = at::zeros({total, kWidth}, bag.options());
   in.instances.narrow(0, total - kBag, kBag).copy_(bag);

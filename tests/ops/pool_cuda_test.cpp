@@ -1,5 +1,7 @@
-// What a program with a GPU relies on besides numbers: devices, streams, graphs, autocast, no waiting.
+// These tests check what a program with a GPU relies on besides numbers: devices, streams, graphs and autocast work,
+// and no call waits for the device.
 
+#include "support/cuda_graph.h"
 #include "support/cuda_test.h"
 #include "support/errors.h"
 #include "support/naive.h"
@@ -12,13 +14,11 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <functional>
-#include <memory>
-
 namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
+using testing::capture;
 using testing::expect_error;
 using testing::randn;
 
@@ -94,7 +94,7 @@ TEST_F(PoolCuda, RunsWhereItsTensorsLie) {
 
 // Streams.
 
-/// The instances come late, on the same stream; memory that the call has given back is taken by others at once.
+/// The instances are written late, on the same stream, and memory that the call has freed is used by others at once.
 TEST_F(PoolCuda, WorksOnTheCurrentStream) {
   auto in = ragged_input();
   follow(in);
@@ -118,7 +118,7 @@ TEST_F(PoolCuda, WorksOnTheCurrentStream) {
   }
 }
 
-/// LibTorch throws where one of its functions waits.
+/// In this debug mode LibTorch throws where one of its functions waits for the device.
 TEST_F(PoolCuda, NeverWaitsForTheDevice) {
   struct NoWaiting {
     NoWaiting() { c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR); }
@@ -143,23 +143,6 @@ TEST_F(PoolCuda, NeverWaitsForTheDevice) {
 
 // Graphs.
 
-/// A function's work as a graph, after it has run once: what is made lazily exists then.
-std::unique_ptr<at::cuda::CUDAGraph> capture(const std::function<void()>& work) {
-  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
-  work();
-  at::cuda::device_synchronize();
-  auto graph = std::make_unique<at::cuda::CUDAGraph>();
-  graph->capture_begin();
-  try {
-    work();
-  } catch (...) {
-    graph->capture_end();
-    throw;
-  }
-  graph->capture_end();
-  return graph;
-}
-
 void fill_anew(PoolInput& in, uint64_t seed) {
   const at::NoGradGuard no_grad;
   for (auto* leaf : leaves_of(in)) leaf->copy_(randn(leaf->sizes(), seed++));
@@ -168,7 +151,7 @@ void fill_anew(PoolInput& in, uint64_t seed) {
     in.offsets.copy_(at::tensor({int64_t{0}, int64_t{1000}, int64_t{1025}, int64_t{1025}, int64_t{4000}}));
 }
 
-/// What a graph gave is what the call gives with the same numbers.
+/// A replayed graph must give what the call gives with the same numbers.
 void expect_replays(PoolInput in, const RetrieveOptions& options) {
   follow(in);
   std::vector<at::Tensor> results;
@@ -212,7 +195,7 @@ TEST_F(PoolCuda, ScoresAreCaptured) {
   }
 }
 
-/// What is refused leaves the capture sound.
+/// A call that is refused must not spoil the capture.
 TEST_F(PoolCuda, CaptureRefusesWhatWaitsOrIsDrawnOnce) {
   const auto in = dense_input(), ragged = ragged_input(), ragged_by_cpu = ragged_input(at::kCPU);
   auto leaf = dense_input();

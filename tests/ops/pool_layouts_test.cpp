@@ -1,5 +1,5 @@
-// pool() of tensors as callers have them: any strides, any size down to zero, any number of bags. One program runs
-// these with the kernels of the device at hand, another with the GPU's kernels on the CPU.
+// These tests call pool() with any strides, any size down to zero and any number of bags. ops_test runs them with the
+// kernels of the device at hand, ops_on_host_test with the GPU's kernels on the host.
 
 #include "support/device.h"
 #include "support/member.h"
@@ -77,7 +77,7 @@ void expect_same_bits(const std::vector<at::Tensor>& found, const std::vector<at
   }
 }
 
-// Layouts: the same values elsewhere, NaN (or a wrong number) around them.
+// Layouts have the same values in other places, with NaN (or a wrong number) around them.
 
 at::Tensor filler(const at::Tensor& like) {
   return at::isFloatingType(like.scalar_type()) ? at::full_like(like, std::numeric_limits<double>::quiet_NaN())
@@ -133,7 +133,7 @@ TEST(PoolLayouts, OfIncomingGradientsChangeNoBits) {
   }
 }
 
-/// sum() passes a gradient back whose strides are all zero.
+/// The gradient of sum() has strides that are all zero.
 TEST(PoolLayouts, OfSummedResultsChangeNoBits) {
   const auto gradients = [](bool summed) {
     auto in = ragged_input();
@@ -168,7 +168,7 @@ TEST(PoolLayouts, ExpandedTensorsChangeNoBits) {
     member(copied) = member(expanded).contiguous();
   }
   expect_same_bits(everything(expanded, two_updates()), everything(copied, two_updates()));
-  // Shared by the batch in the op's own way: one row.
+  // The op itself shares a mask over the batch if it has one row.
   auto shared = copied;
   shared.masks.key_bias = expanded.masks.key_bias.narrow(0, 0, 1);
   expect_same_bits(everything(shared, two_updates()), everything(copied, two_updates()));
@@ -194,7 +194,7 @@ TEST(PoolLayouts, BetaMayComeFromTheCpu) {
     auto options = two_updates();
     const auto expected = everything(in, options.beta(beta.to(test_device())));
     expect_same_bits(everything(in, options.beta(beta)), expected);
-    // Its gradient goes where it came from.
+    // The gradient of beta is on the device of beta.
     const auto leaf = beta.clone().requires_grad_(true);
     pool(in, options.beta(leaf)).output.sum().backward();
     EXPECT_TRUE(leaf.grad().is_cpu());
@@ -216,7 +216,7 @@ PoolInput input_of(const Sizes& s, bool ragged) {
   return in;
 }
 
-/// Same shapes, about the same numbers.
+/// The results must have the same shapes and about the same numbers.
 void expect_near(const std::vector<at::Tensor>& found, const std::vector<at::Tensor>& expected) {
   ASSERT_EQ(found.size(), expected.size());
   for (size_t i = 0; i < found.size(); ++i) {
@@ -238,7 +238,7 @@ TEST(PoolSizes, AnyOfThemMayBeZero) {
         const auto in = input_of(sizes, ragged);
         const auto options = [&] { return RetrieveOptions().fixed_steps(steps); };
         expect_near(everything(in, options()), everything(in, options().backend(Backend::composite)));
-        // What comes next finds the device sound.
+        // The next call must find the device in a sound state.
         EXPECT_EQ(at::ones({5}, at::device(test_device())).sum().item<float>(), 5.0f);
       }
     }
@@ -257,11 +257,9 @@ TEST(PoolSizes, ScoresOfNothingHaveTheirShape) {
   }
 }
 
-/// More than a grid's second and third extent hold.
+/// These are more bags than the second or third extent of a grid can hold.
 TEST(PoolSizes, ABatchHoldsMoreThan65535Bags) {
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-  GTEST_SKIP() << "65537 blocks take the host a minute";
-#endif
+  if (testing::kernels_run_on_host) GTEST_SKIP() << "65537 blocks take the host a minute";
   const int64_t bags = 65537;
   PoolInput in;
   in.instances = floats({bags, 1, 8}, 1);
@@ -272,7 +270,7 @@ TEST(PoolSizes, ABatchHoldsMoreThan65535Bags) {
   EXPECT_LT((r.output.view({bags, 8}) - in.instances.view({bags, 8})).abs().max().item<double>(), 1e-6);
 }
 
-/// Whatever calls backward: its products stay in float32.
+/// The products of the backward pass stay in float32, whatever the autocast mode of the caller is.
 TEST(PoolAutocast, LeavesTheBackwardPassAlone) {
   auto in = ragged_input();
   in.weight.requires_grad_(true);
@@ -290,7 +288,7 @@ TEST(PoolAutocast, LeavesTheBackwardPassAlone) {
 
 thread_local std::vector<std::string> values_read;
 
-/// Notes operations that a device would have to be waited for.
+/// Records the operations for which a program would have to wait for the device.
 class ReadingObserved {
  public:
   ReadingObserved() {

@@ -1,9 +1,7 @@
-// pool() against its composite in float64, and against retrieve() on projected patterns.
+// These tests compare pool() with its composite in float64, and with retrieve() on projected patterns.
 
 #include "support/device.h"
-#include "support/errors.h"
 #include "support/naive.h"
-#include <hopfield/core/bags.h>
 #include <hopfield/ops/pool.h>
 
 #include <ATen/ATen.h>
@@ -19,14 +17,14 @@
 namespace hopfield {
 namespace {
 
+using testing::absolute_errors;
 using testing::bitwise_equal;
-using testing::expect_error;
+using testing::finite_part;
 using ::testing::HasSubstr;
 using testing::max_difference;
 using testing::randn;
 using testing::runs_the_gpus_kernels;
 using testing::test_device;
-using testing::WrongCall;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -36,7 +34,7 @@ struct Sample {
   std::string name;
 };
 
-/// A random case: ragged and dense bags, ugly sizes, masks, norms, biases, means far from zero.
+/// Draws a random case: ragged or dense bags of odd sizes, with masks, norms and biases, and means far from zero.
 Sample draw(uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto pick = [&](std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; };
@@ -80,7 +78,7 @@ Sample draw(uint64_t seed) {
   return s;
 }
 
-/// In another precision and on a device; the offsets stay on the CPU.
+/// The same input in another precision and on a device. The offsets stay on the CPU.
 PoolInput placed(PoolInput input, at::ScalarType type, at::Device device) {
   for (auto* tensor : {&input.instances, &input.state, &input.weight, &input.bias}) {
     if (tensor->defined()) *tensor = tensor->to(device, type);
@@ -98,7 +96,7 @@ struct Results {
   std::vector<at::Tensor> outputs, gradients;
 };
 
-/// The reference, in float64, on the CPU.
+/// Calls pool() and its backward pass. Calls in float64 are the reference and run on the CPU.
 Results run(const Sample& sample, at::ScalarType type, Backend backend) {
   const auto device = type == at::kDouble ? at::Device(at::kCPU) : test_device();
   auto input = placed(sample.input, type, device);
@@ -137,15 +135,12 @@ Results run(const Sample& sample, at::ScalarType type, Backend backend) {
 /// Largest error relative to the largest number of the reference; infinity where not the same numbers are finite.
 double relative_error(const at::Tensor& found, const at::Tensor& reference) {
   if (!reference.defined() || reference.numel() == 0) return 0;
-  const auto finite = at::isfinite(reference);
-  if (!at::isfinite(found).eq(finite).all().item<bool>()) return kInfinity;
-  const auto zero = at::zeros_like(reference);
-  const auto difference = at::where(finite, found.to(at::kDouble) - reference, zero).abs().max().item<double>();
-  return difference / (1e-3 + at::where(finite, reference, zero).abs().max().item<double>());
+  const auto largest_error = absolute_errors(found, reference).max().item<double>();
+  return largest_error / (1e-3 + finite_part(reference).abs().max().item<double>());
 }
 
-/// Whether the kernels at hand do not serve a call. Those of the CPU serve all; the GPU's no masks of single scores and
-/// one stop rule.
+/// Whether the kernels at hand refuse a call. Those of the CPU serve all calls; the GPU's serve no masks of single
+/// scores and only the stop rule of single queries.
 bool is_refused(const Sample& sample) {
   const auto rule = sample.options.stop_rule();
   return runs_the_gpus_kernels() &&
@@ -153,11 +148,7 @@ bool is_refused(const Sample& sample) {
           (rule == StopRule::per_head && sample.options.update_steps_max().values()[0] != 0));
 }
 
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-constexpr uint64_t kGenerated = 2;
-#else
-constexpr uint64_t kGenerated = 10;
-#endif
+uint64_t number_of_tests() { return testing::kernels_run_on_host ? 2 : 10; }
 
 class GeneratedPools : public ::testing::TestWithParam<uint64_t> {};
 
@@ -186,7 +177,7 @@ TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
     if (is_refused(sample)) continue;
     const auto fused = errors(sample, Backend::fused);
     auto plain = errors(sample, Backend::composite);
-    // Results of few numbers have errors of chance: the plain error is the worst of some calls that differ in rounding.
+    // The errors of a few numbers depend on chance: the plain error is the worst of some calls that differ in rounding.
     for (uint64_t variation = 0; variation < 8 && !within_rule(fused, plain); ++variation) {
       auto other = sample;
       auto& y = other.input.instances;
@@ -198,7 +189,7 @@ TEST_P(GeneratedPools, StayWithinThreeTimesTheCompositesError) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, kGenerated));
+INSTANTIATE_TEST_SUITE_P(Pool, GeneratedPools, ::testing::Range<uint64_t>(0, number_of_tests()));
 
 Sample large_bags() {
   Sample s;
@@ -238,11 +229,11 @@ TEST(Pool, EqualsRetrievalFromProjectedPatterns) {
 TEST(Pool, SaysWhichFormServesACall) {
   auto in = large_bags().input;
   for (auto* tensor : {&in.instances, &in.state, &in.weight, &in.bias}) *tensor = tensor->to(at::kFloat);
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-  EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
-#else
-  EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");
-#endif
+  if (testing::kernels_run_on_host) {
+    EXPECT_THAT(describe_backend(in), HasSubstr("the GPU; bags of up to 5632 instances are read once"));
+  } else {
+    EXPECT_EQ(describe_backend(in), "the fused kernels of the CPU");
+  }
   EXPECT_THAT(describe_backend(in, RetrieveOptions().backend(Backend::composite)), HasSubstr("options ask"));
   in.instances = in.instances.to(at::kDouble);
   EXPECT_THROW(describe_backend(in), c10::Error);
@@ -318,7 +309,7 @@ TEST(Pool, HiddenInstancesMayHoldAnything) {
       const auto gradient = torch::autograd::grad({r.output.sum()}, {in.weight}, {}, true, differentiable)[0];
       EXPECT_TRUE(at::isfinite(gradient).all().item<bool>());
     }
-    // One that is seen spoils its own bag alone.
+    // An instance that is not hidden spoils only its own bag.
     spoilt.instances[1][0].fill_(std::numeric_limits<double>::quiet_NaN());
     const auto seen = pool(spoilt, options).output;
     EXPECT_LT((seen[0] - clean.output[0]).abs().max().item<double>(), 1e-6);
@@ -334,79 +325,6 @@ TEST(Pool, MasksMayBeSharedByBatchAndHeads) {
   for (const auto backend : {Backend::automatic, Backend::composite}) {
     const auto options = RetrieveOptions().fixed_steps(2).backend(backend);
     EXPECT_LT((pool(in, options).output - pool(expanded, options).output).abs().max().item<double>(), 1e-6);
-  }
-}
-
-TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
-  const auto sound = [] {
-    return PoolInput{at::zeros({1, 3, 2, 6}), at::zeros({2, 5, 4}), at::zeros({3, 6, 4}), at::zeros({3, 6})};
-  };
-  const auto call = [&](std::function<void(PoolInput&)> change, RetrieveOptions options = {}) {
-    auto input = sound();
-    change(input);
-    return std::function<void()>([=] { pool(input, options); });
-  };
-  using I = PoolInput;
-  for (const auto& wrong :
-       std::vector<WrongCall>{{"nothing", [] { pool({}); }, {"no instances"}},
-                              {"ragged without offsets",
-                               call([](I& i) {
-                                 i.instances = at::zeros({5, 4});
-                               }),
-                               {"instances", "[N, S, d_in]", "[5, 4]"}},
-                              {"dense with offsets",
-                               call([](I& i) {
-                                 i.offsets = at::tensor({0, 2, 5});
-                               }),
-                               {"instances", "[total, d_in]"}},
-                              {"integers",
-                               call([](I& i) {
-                                 i.instances = at::zeros({2, 5, 4}, at::kLong);
-                               }),
-                               {"instances", "floating-point", "Long"}},
-                              {"weight of another width",
-                               call([](I& i) {
-                                 i.weight = at::zeros({3, 6, 5});
-                               }),
-                               {"weight", "d_in = 4", "[3, 6, 5]"}},
-                              {"bias",
-                               call([](I& i) {
-                                 i.bias = at::zeros({3, 5});
-                               }),
-                               {"bias", "[3, 6]", "[3, 5]"}},
-                              {"state of other heads",
-                               call([](I& i) {
-                                 i.state = at::zeros({1, 2, 2, 6});
-                               }),
-                               {"state", "[1, 2, 2, 6]"}},
-                              {"state of another batch",
-                               call([](I& i) {
-                                 i.state = at::zeros({3, 3, 2, 6});
-                               }),
-                               {"state", "[3, 3, 2, 6]"}},
-                              {"types",
-                               call([](I& i) {
-                                 i.weight = at::zeros({3, 6, 4}, at::kDouble);
-                               }),
-                               {"weight", "Float", "Double"}},
-                              {"eps", call([](I& i) { i.normalize_eps = -1.0; }), {"normalize_eps", "-1"}},
-                              {"padding",
-                               call([](I& i) {
-                                 i.masks.padding_mask = at::zeros({2, 4}, at::kBool);
-                               }),
-                               {"padding_mask", "[2, 5]", "[2, 4]"}},
-                              {"offsets",
-                               call([](I& i) {
-                                 i.instances = at::zeros({5, 4});
-                                 i.offsets = at::tensor({0, 2, 4});
-                               }),
-                               {"offsets"}},
-                              {"energy", call([](I&) {}, RetrieveOptions().with_energy()), {"energy", "retrieve"}},
-                              {"why, with energy",
-                               [&] { why_not_fused(sound(), RetrieveOptions().with_energy()); },
-                               {"energy", "retrieve"}},
-                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
-    expect_error(wrong);
   }
 }
 

@@ -1,4 +1,4 @@
-// Queries of different numbers for each bag (state_offsets), against one call for each bag.
+// These tests compare calls with a different number of queries for each bag (state_offsets) with one call for each bag.
 
 #include "support/close.h"
 #include "support/errors.h"
@@ -6,7 +6,7 @@
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -103,7 +103,7 @@ TEST(RaggedQueries, FusedKernelsServeThemOnTheCpu) {
   EXPECT_THAT(why_not_fused(input, per_head).value_or(""), HasSubstr("per_head"));
 }
 
-/// The rule looks at all queries of a head, of which padding must not be one: here it would move for longer.
+/// The rule looks at all queries of a head. Padding must not count as one, which would move for longer here.
 TEST(RaggedQueries, PaddingDoesNotCountForARuleOfHeads) {
   auto input = sample(at::kDouble);
   const auto options =

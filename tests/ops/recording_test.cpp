@@ -1,9 +1,9 @@
-// Calls that are recorded and not run: on meta tensors here, as torch.compile and torch.export see them in
-// python_parity/test_recording.py.
+// These calls are recorded and not run. Here they get meta tensors; python_parity/test_recording.py has torch.compile
+// and torch.export.
 
 #include "support/errors.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/pool.h>
 
 #include <ATen/ATen.h>
@@ -35,7 +35,7 @@ std::vector<at::Tensor> results_of(const PoolResult& r) {
   return all;
 }
 
-/// The same sizes, types and strides: a recording is compiled for these.
+/// The results must have the same sizes, types and strides, as a recording is compiled for these.
 void expect_same_form(const std::vector<at::Tensor>& found, const std::vector<at::Tensor>& expected) {
   for (size_t i = 0; i < expected.size(); ++i) {
     SCOPED_TRACE(i);
@@ -170,7 +170,7 @@ class RecordedBackward {
     return results;
   }
 
-  /// Of one of the results, which is by default the output.
+  /// The gradient of one of the results, which is by default the output.
   std::vector<at::Tensor> gradients(const at::Tensor& gradient, const std::vector<int64_t>& wanted,
                                     size_t result = 0) const {
     c10::List<std::optional<at::Tensor>> incoming;
@@ -236,7 +236,7 @@ TEST(Recording, BackwardOpsShareNoMemoryWithWhatComesIn) {
       for (size_t j = 0; j < i; ++j) EXPECT_FALSE(found[i].is_alias_of(found[j])) << result << " " << i << " " << j;
     }
   }
-  // Nothing reaches a mask that is not there: no results, and none that fail.
+  // A mask that was not given has no gradient, and asking for it must not fail.
   EXPECT_TRUE(op.gradients(incoming, {}).empty());
 }
 

@@ -1,9 +1,9 @@
-// Which calls of retrieve() LibTorch's attention serves, and that it serves them like the composite.
+// These tests check which calls of retrieve() LibTorch's attention serves, and that it serves them like the composite.
 
 #include "ops/retrieve_attention.h"
 
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
@@ -135,13 +135,13 @@ double difference(const at::Tensor& found, const at::Tensor& reference) {
   return (found.to(at::kDouble) - reference.to(at::kDouble)).abs().max().item<double>();
 }
 
-/// Against the composite in float64, on the very numbers that the call has.
+/// Compares a call with the composite in float64 on the same numbers.
 void expect_like_composite(const RetrieveResult& found, const RetrieveInput& in, const RetrieveOptions& options) {
   const auto type = in.state.scalar_type();
   const auto by_composite = RetrieveOptions(options).backend(Backend::composite);
   const auto exact = retrieve(moved(in, in.state.device(), at::kDouble), by_composite);
   const auto plain = retrieve(in, by_composite);
-  // Weights are rounded to the type, which the composite does not do.
+  // LibTorch rounds the weights to the type of the patterns, which the composite does not.
   const double rounding = type == at::kHalf ? 2e-3 : 2e-2;
   EXPECT_LE(difference(found.output, exact.output), rounding + 2 * difference(plain.output, exact.output));
   EXPECT_LT(difference(found.logsumexp, exact.logsumexp), 1e-3);
@@ -160,7 +160,7 @@ void expect_like_composite(const RetrieveResult& found, const RetrieveInput& in,
 using FlashOutputs = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, c10::SymInt, c10::SymInt, at::Tensor,
                                 at::Tensor, at::Tensor>;
 
-/// The CPU plays the GPU's part: what the flash kernels give, and heads last in memory as they write it.
+/// The CPU plays the part of the GPU: it gives the results of the flash kernels, with the heads last in memory.
 FlashOutputs flash_by_plain_operations(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, double,
                                        bool, bool, std::optional<double> scale) {
   EXPECT_EQ(query.size(0), key.size(0));

@@ -1,4 +1,4 @@
-// Patterns whose elements 32 bits do not count. What lies at their far end must give the bits that it gives alone.
+// These patterns have more elements than 32 bits can count. Those at their end must give the bits that they give alone.
 
 #include "support/cuda_test.h"
 #include "support/naive.h"
@@ -15,7 +15,7 @@ using testing::randn;
 constexpr int64_t kWidth = 8, kBag = 300;
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-/// With gradient, as far as the kernels have one.
+/// Tests run with and without gradient, as far as the kernels have one.
 class RetrieveCudaLarge : public testing::CudaTest, public ::testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
@@ -66,7 +66,7 @@ void expect_same_bits(const std::vector<at::Tensor>& found, const std::vector<at
 
 at::Tensor all_of(const at::Tensor& gradient) { return gradient; }
 
-/// Ragged: the last bag begins beyond 2^31 elements.
+/// The last bag of these ragged patterns begins beyond 2^31 elements.
 TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31PatternElements) {
   HOPFIELD_NEEDS_MEMORY(24);
   const int64_t total = (int64_t{1} << 28) + kBag;
@@ -83,7 +83,8 @@ TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31PatternElements) {
   expect_same_bits(of_element(large, 1, GetParam(), last), of_element(alone, 0, GetParam(), all_of));
 }
 
-/// Dense: so many queries that states and outputs have more, and results in float32 four times the bytes.
+/// There are so many queries that states and outputs have more elements, too, and results in float32 four times the
+/// bytes.
 TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31QueryElements) {
   HOPFIELD_NEEDS_MEMORY(GetParam() ? 60 : 40);
   const int64_t batch = 4097, queries = int64_t{1} << 16;  // times 8 features
@@ -102,7 +103,7 @@ TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31QueryElements) {
   expect_same_bits(found, expected);
 }
 
-/// Masks and scores of single entries.
+/// Masks and scores have an entry for each query and key.
 TEST_P(RetrieveCudaLarge, MoreThanTwoToThe31Scores) {
   if (GetParam()) GTEST_SKIP() << "scores of the kernels have no gradient";
   HOPFIELD_NEEDS_MEMORY(28);

@@ -1,5 +1,7 @@
-// What a program with a GPU relies on besides numbers, of retrieve(): devices, streams, graphs, autocast, no waiting.
+// These tests check what a program with a GPU relies on besides numbers: devices, streams, graphs and autocast work
+// with retrieve(), and no call waits for the device.
 
+#include "support/cuda_graph.h"
 #include "support/cuda_test.h"
 #include "support/errors.h"
 #include "support/naive.h"
@@ -11,13 +13,11 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <functional>
-#include <memory>
-
 namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
+using testing::capture;
 using testing::expect_error;
 using testing::randn;
 
@@ -87,7 +87,7 @@ void expect_same_bits(const std::vector<at::Tensor>& found, const std::vector<at
   }
 }
 
-/// With gradient, as far as the kernels have one.
+/// Tests run with and without gradient, as far as the kernels have one.
 class RetrieveCuda : public testing::CudaTest, public ::testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
@@ -120,7 +120,7 @@ TEST_P(RetrieveCuda, RunsWhereItsTensorsLie) {
 
 // Streams.
 
-/// The patterns come late, on the same stream; memory that the call has given back is taken by others at once.
+/// The patterns are written late, on the same stream, and memory that the call has freed is used by others at once.
 TEST_P(RetrieveCuda, WorksOnTheCurrentStream) {
   for (const auto form : kForms) {
     SCOPED_TRACE(name_of(form));
@@ -147,7 +147,7 @@ TEST_P(RetrieveCuda, WorksOnTheCurrentStream) {
   }
 }
 
-/// LibTorch throws where one of its functions waits.
+/// In this debug mode LibTorch throws where one of its functions waits for the device.
 TEST_P(RetrieveCuda, NeverWaitsForTheDevice) {
   struct NoWaiting {
     NoWaiting() { c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR); }
@@ -182,23 +182,6 @@ TEST_P(RetrieveCuda, AttentionNeverWaitsForTheDevice) {
 
 // Graphs.
 
-/// A function's work as a graph, after it has run once: what is made lazily exists then.
-std::unique_ptr<at::cuda::CUDAGraph> capture(const std::function<void()>& work) {
-  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
-  work();
-  at::cuda::device_synchronize();
-  auto graph = std::make_unique<at::cuda::CUDAGraph>();
-  graph->capture_begin();
-  try {
-    work();
-  } catch (...) {
-    graph->capture_end();
-    throw;
-  }
-  graph->capture_end();
-  return graph;
-}
-
 void fill_anew(RetrieveInput& in, uint64_t seed) {
   const at::NoGradGuard no_grad;
   for (auto* leaf : leaves_of(in)) leaf->copy_(randn(leaf->sizes(), seed++));
@@ -208,7 +191,7 @@ void fill_anew(RetrieveInput& in, uint64_t seed) {
   if (in.offsets.defined()) in.offsets.copy_(at::tensor({int64_t{0}, int64_t{100}, int64_t{125}, int64_t{400}}));
 }
 
-/// What a graph gave is what the call gives with the same numbers.
+/// A replayed graph must give what the call gives with the same numbers.
 void expect_replays(RetrieveInput in, const RetrieveOptions& options) {
   std::vector<at::Tensor> results;
   const auto graph = capture([&] { results = everything(in, options); });
@@ -262,7 +245,7 @@ TEST_P(RetrieveCuda, ScoresAreCaptured) {
   }
 }
 
-/// What is refused leaves the capture sound.
+/// A call that is refused must not spoil the capture.
 TEST_P(RetrieveCuda, CaptureRefusesWhatWaitsOrIsDrawnOnce) {
   const auto in = input(Form::dense), ragged = input(Form::ragged);
   auto ragged_by_cpu = ragged;

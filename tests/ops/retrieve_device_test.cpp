@@ -1,8 +1,8 @@
-// retrieve() without gradient on the device at hand, against the composite in float64.
+// These tests compare retrieve() without gradient on the device at hand with the composite in float64.
 
 #include "support/device.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 
 #include <ATen/ATen.h>
 
@@ -38,18 +38,15 @@ RetrieveInput on_device(RetrieveInput input, at::ScalarType type) {
 /// Largest difference, relative to numbers above 1; infinity where not the same numbers are finite.
 double error(const at::Tensor& found, const at::Tensor& reference) {
   if (reference.numel() == 0) return found.sizes() == reference.sizes() ? 0 : kInfinity;
-  const auto a = found.to(at::kCPU, at::kDouble), b = reference.to(at::kCPU, at::kDouble);
-  const auto finite = at::isfinite(b);
-  if (!at::isfinite(a).eq(finite).all().item<bool>()) return kInfinity;
-  const auto zero = at::zeros_like(b);
-  return (at::where(finite, a - b, zero).abs() / at::where(finite, b, zero).abs().clamp_min(1)).max().item<double>();
+  const auto sizes = testing::finite_part(reference).abs().clamp_min(1);
+  return (testing::absolute_errors(found, reference) / sizes).max().item<double>();
 }
 
 void expect_like_composite(const RetrieveInput& input, RetrieveOptions options, const std::string& name) {
   const at::NoGradGuard no_grad;
   const auto reference = retrieve(on_device(input, at::kDouble), RetrieveOptions(options).backend(Backend::composite));
   for (const auto type : {at::kFloat, at::kBFloat16}) {
-    // What is rounded to bfloat16 on the way, here or in the CPU's kernels, and the inputs.
+    // Inputs are rounded to bfloat16, and so are some values on the way, here or in the CPU's kernels.
     const double tolerance = type == at::kFloat ? 3e-5 : 6e-2;
     const auto found = retrieve(on_device(input, type), options.backend(Backend::fused));
     for (const auto member : {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp,

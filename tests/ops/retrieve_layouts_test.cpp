@@ -1,5 +1,5 @@
-// retrieve() on the kernels of the device at hand: how patterns lie in memory, sizes of zero, many batch elements.
-// Gradients are asked for where the kernels have them.
+// These tests call retrieve() with patterns of any strides, sizes of zero and many batch elements, on the kernels of
+// the device at hand. They ask for gradients where the kernels have them.
 
 #include "support/device.h"
 #include "support/naive.h"
@@ -28,7 +28,7 @@ RetrieveOptions updates(int64_t steps) {
 constexpr at::Tensor RetrieveInput::*kPatterns[] = {&RetrieveInput::state, &RetrieveInput::stored,
                                                     &RetrieveInput::projection};
 
-/// The results that have a gradient, for later.
+/// The results that have a gradient.
 std::vector<at::Tensor> differentiable(const RetrieveResult& r) { return {r.output, r.state, r.logsumexp}; }
 
 /// Output, state, logsumexp, and if wanted the gradients of the patterns.
@@ -48,7 +48,7 @@ std::vector<at::Tensor> everything(RetrieveInput in, const RetrieveOptions& opti
   return all;
 }
 
-/// Why the kernels do not serve this with a gradient, or nothing.
+/// The reason why the kernels do not serve this call with a gradient, or nothing if they do.
 std::optional<std::string> why_no_gradient(RetrieveInput in, const RetrieveOptions& options) {
   in.state = in.state.detach().requires_grad_(true);
   return why_not_fused(in, options);
@@ -109,7 +109,7 @@ TEST_P(RetrieveLayouts, StridesMoveNoBit) {
   }
 }
 
-/// Patterns that the caller expanded, against the same ones repeated in memory.
+/// Patterns that the caller expanded must give the same as patterns that are repeated in memory.
 TEST_P(RetrieveLayouts, ExpandedPatterns) {
   const auto in = plain_input(at::kFloat);
   const auto expand = [](const at::Tensor& x, at::IntArrayRef by) {
@@ -128,7 +128,7 @@ TEST_P(RetrieveLayouts, ExpandedPatterns) {
   }
 }
 
-/// Patterns with dimensions of size 1, against the same ones repeated in memory.
+/// Patterns with dimensions of size 1 must give the same as patterns that are repeated in memory.
 TEST_P(RetrieveLayouts, SharedPatterns) {
   for (const auto& [batch, heads] : {std::pair{1, 2}, {3, 1}, {1, 1}}) {
     auto shared = plain_input(at::kFloat), repeated = shared;
@@ -189,7 +189,7 @@ TEST_P(RetrieveLayouts, SizesOfZero) {
   }
 }
 
-/// More than a grid is high. One set of patterns for each, where that does not take a host minutes.
+/// These are more batch elements than a grid is high. Each has its own patterns, unless the host would take minutes.
 TEST_P(RetrieveLayouts, ManyBatchElements) {
   constexpr int64_t kBatch = 65537;
   const bool slow = testing::runs_the_gpus_kernels() && !test_device().is_cuda();

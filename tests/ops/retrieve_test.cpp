@@ -1,5 +1,5 @@
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/core/bags.h>
 #include <hopfield/core/update.h>
 #include <hopfield/ops/retrieve.h>
@@ -154,7 +154,7 @@ TEST(Retrieve, StoredPatternComesBackAtLargeBeta) {
 }
 
 TEST(Retrieve, SharedPatternsAreNeverExpanded) {
-  // 2^40 numbers if they were.
+  // If the patterns were expanded, they would have 2^40 numbers.
   const auto state = at::zeros({1, 1, 1, 4}).expand({1 << 12, 1 << 10, 1, 4});
   const auto stored = randn({1, 1, 1 << 18, 4}, 1).to(at::kFloat);
   const auto r = retrieve(state.slice(0, 0, 2).slice(1, 0, 2), stored);

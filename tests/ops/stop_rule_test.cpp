@@ -1,5 +1,5 @@
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ TEST(PerQuery, FreezesEachStateByItself) {
   const auto expected = naive_retrieve(state, stored, stored, at::full({2}, 1.5, at::kDouble),
                                        at::zeros({3, 2, 4, 10}, at::kDouble), r.steps);
   EXPECT_LT(max_difference(r.state, expected.state), 1e-12);
-  // One step fewer is not enough for any of them.
+  // For none of the queries would one step fewer be enough.
   const auto before = naive_retrieve(state, stored, stored, at::full({2}, 1.5, at::kDouble),
                                      at::zeros({3, 2, 4, 10}, at::kDouble), r.steps - 1);
   const auto earlier = naive_retrieve(state, stored, stored, at::full({2}, 1.5, at::kDouble),

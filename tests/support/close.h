@@ -8,9 +8,9 @@
 
 namespace hopfield::testing {
 
-/// Results in float32 against those in float64: the same shape, finite in the same places, and there equal up to a
-/// thousandth of the largest number: several updates, and two derivatives, have multiplied roundings by then, and an
-/// option that is lost changes more. An undefined `reference` asks for nothing.
+/// Compares results in float32 with those in float64: they must have the same shape, be finite in the same places, and
+/// be equal there up to a thousandth of the largest number. Several updates and two derivatives have multiplied
+/// roundings by then, and an option that is lost changes more. An undefined `reference` asks for nothing.
 inline void expect_close(const at::Tensor& found, const at::Tensor& reference, const std::string& name) {
   if (!reference.defined()) return;
   ASSERT_TRUE(found.defined()) << name;
@@ -24,7 +24,7 @@ inline void expect_close(const at::Tensor& found, const at::Tensor& reference, c
       << name << ", whose largest number is " << largest;
 }
 
-/// The same for all that retrieve(), pool() and the layers have in common.
+/// Compares all results that retrieve(), pool() and the layers have in common.
 template <typename Result>
 void expect_close_results(const Result& found, const Result& reference) {
   ASSERT_TRUE(found.steps.cpu().equal(reference.steps.cpu())) << found.steps << reference.steps;

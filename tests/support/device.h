@@ -13,13 +13,11 @@ inline at::Device test_device() {
   return at::kCPU;
 }
 
-/// Whether the ops run the GPU's kernels: on a GPU, or in a program that has them on CPU tensors.
-inline bool runs_the_gpus_kernels() {
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-  return true;
-#else
-  return test_device().is_cuda();
-#endif
-}
+/// Set by a program in which the ops run the GPU's kernels on CPU tensors, by the runtime of
+/// tests/support/cuda_on_host. The host takes long for them, so that tests make fewer calls there.
+inline bool kernels_run_on_host = false;
+
+/// Whether the ops run the GPU's kernels: on a GPU, or on the host.
+inline bool runs_the_gpus_kernels() { return kernels_run_on_host || test_device().is_cuda(); }
 
 }  // namespace hopfield::testing

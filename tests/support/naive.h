@@ -4,7 +4,7 @@
 
 namespace hopfield::testing {
 
-/// What retrieve() must give, by loops over single numbers: float64 only, independent of the library.
+/// What retrieve() must give, computed by naive_query() in float64, independently of the library.
 struct NaiveResult {
   at::Tensor output, state, logsumexp, energy, association;
 };
@@ -21,7 +21,14 @@ NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, co
 /// Largest absolute difference; infinity where shapes differ or only one side is NaN. Equal infinities are equal.
 double max_difference(const at::Tensor& a, const at::Tensor& b);
 
-/// Same bytes: shape, dtype and every number, NaN included.
+/// The numbers in float64 on the CPU, with 0 for those that are not finite.
+at::Tensor finite_part(const at::Tensor& x);
+
+/// The absolute errors in float64 on the CPU, 0 where both numbers are not finite. All are infinite if the two tensors
+/// are not finite in the same places or have different sizes.
+at::Tensor absolute_errors(const at::Tensor& found, const at::Tensor& reference);
+
+/// Whether shape, dtype and the bytes of every number are the same, NaN included.
 bool bitwise_equal(const at::Tensor& a, const at::Tensor& b);
 
 at::Tensor randn(at::IntArrayRef shape, uint64_t seed);

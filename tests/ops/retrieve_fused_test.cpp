@@ -1,6 +1,7 @@
-// What the CPU's fused kernels promise beyond values: bits that depend on neither threads, batch nor memory layout.
+// These tests check what the CPU's fused kernels of retrieve() promise beyond values: the bits of a result depend on
+// neither threads nor batch nor memory layout, sizes may need 64 bits or be zero, and a refusal comes with its reason.
 
-#include "fused_case.h"
+#include "retrieve_fused_case.h"
 
 #include <ATen/Parallel.h>
 
@@ -114,7 +115,7 @@ TEST(Fused, GivesTheSameBitsForAnyMemoryLayout) {
   }
 }
 
-/// The same numbers with rows 4 GiB apart, in memory that is never touched between them.
+/// The same numbers with rows that are 4 GiB apart. The memory between them is never touched.
 class FarApart {
  public:
   explicit FarApart(const at::Tensor& rows) : size_(static_cast<size_t>(rows.size(2)) * kRow * sizeof(float)) {

@@ -1,6 +1,6 @@
-// The fused kernels' values, on the device at hand.
+// These tests check the values and gradients that the fused kernels of retrieve() give on the device at hand.
 
-#include "fused_case.h"
+#include "retrieve_fused_case.h"
 
 namespace hopfield {
 namespace {
@@ -8,6 +8,7 @@ namespace {
 using testing::bitwise_equal;
 using testing::compare;
 using testing::draw;
+using testing::kernels_run_on_host;
 using testing::Layout;
 using testing::make_case;
 using testing::MaskKind;
@@ -19,23 +20,21 @@ using testing::run;
 using testing::runs_the_gpus_kernels;
 using testing::test_device;
 
-#ifdef HOPFIELD_KERNELS_OF_THE_GPU
-constexpr uint64_t kTests = 1, kCasesInTest = 25;  // the host takes a second for each
-#else
-constexpr uint64_t kTests = 20, kCasesInTest = 100;
-#endif
+// The host takes a second for each case of the GPU's kernels.
+uint64_t number_of_tests() { return kernels_run_on_host ? 1 : 20; }
+uint64_t cases_in_test() { return kernels_run_on_host ? 25 : 100; }
 
 class Generated : public ::testing::TestWithParam<uint64_t> {};
 
 TEST_P(Generated, StayWithinTheErrorRule) {
-  for (uint64_t i = 0; i < kCasesInTest && !HasFailure(); ++i) {
-    const auto seed = GetParam() * kCasesInTest + i;
+  for (uint64_t i = 0; i < cases_in_test() && !HasFailure(); ++i) {
+    const auto seed = GetParam() * cases_in_test() + i;
     const auto narrow = runs_the_gpus_kernels() && seed % 2 == 0 ? at::kHalf : at::kBFloat16;
     compare(draw(seed), seed % 3 == 2 ? narrow : at::kFloat);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fused, Generated, ::testing::Range<uint64_t>(0, kTests));
+INSTANTIATE_TEST_SUITE_P(Fused, Generated, ::testing::Range<uint64_t>(0, number_of_tests()));
 
 TEST(FusedOnDevice, SurvivesExtremeBeta) {
   for (const double beta : {0.0, 1e-6, 8.0, 1e3, 1e6, -3.0}) {
@@ -44,7 +43,7 @@ TEST(FusedOnDevice, SurvivesExtremeBeta) {
   }
 }
 
-/// Rows of whole 16 bytes in 16 bits: what the hardware of some GPUs copies and multiplies by itself.
+/// These rows of 16-bit numbers fill whole units of 16 bytes, which the hardware of some GPUs copies by itself.
 TEST(FusedOnDevice, TakesRowsThatHardwareCopies) {
   for (const auto layout : {Layout::dense, Layout::batch_shared, Layout::heads_shared, Layout::all_shared}) {
     compare(plain_sample({2, 2, 70, 140, 16, 24}, layout, true, 2, 0.3, 3), at::kBFloat16);

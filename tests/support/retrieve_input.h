@@ -32,8 +32,9 @@ struct RetrieveShape {
   int64_t batch = 3, heads = 2, queries = 2, keys = 5, depth = 4, width = 3;
 };
 
-/// Ragged cases know no masks but key_bias: others give them none. With masks, query 0 of batch element 0 and all of
-/// the last batch element may attend to nothing. Without `own_projection` values are the stored patterns.
+/// Ragged cases have no masks but key_bias: with other kinds of masks they have none. With masks, query 0 of batch
+/// element 0 and all queries of the last batch element may attend to nothing. Without `own_projection` the stored
+/// patterns are the values.
 RetrieveCase make_case(Layout layout, MaskKind mask, bool own_projection, uint64_t seed, RetrieveShape shape = {});
 
 }  // namespace hopfield::testing

@@ -1,8 +1,10 @@
-// The kernels by themselves, without LibTorch: against loops in float64, and with many threads (the preset tsan).
+// These tests run the CPU's kernels without LibTorch: they compare them with loops in float64, and run them with many
+// threads, which the preset tsan watches.
+
+#include "support/naive_query.h"
 
 #include <gtest/gtest.h>
 #include <kernels/cpu/retrieve.h>
-#include <kernels/cpu/tile_ops.h>
 
 #include <atomic>
 #include <cmath>
@@ -101,7 +103,7 @@ struct Sizes {
   bool shared;
 };
 
-// One tile and many keys; many tiles; patterns shared by all; a few rows; sizes off every edge.
+// The cases are one tile with many keys, many tiles, patterns shared by all, few rows, and sizes off every edge.
 const Sizes kSizes[] = {{1, 1, 3, 9000, 16, 16, 2, false},
                         {2, 2, 70, 130, 20, 7, 2, false},
                         {5, 2, 40, 600, 16, 16, 1, true},
@@ -118,7 +120,7 @@ TEST(RetrieveKernels, GiveTheSameBitsWithEightThreadsAsWithOne) {
   }
 }
 
-/// The output by plain loops.
+/// The output by loops over single numbers.
 template <typename T>
 std::vector<T> plain_output(const DenseCall& call, const Sizes& s) {
   std::vector<T> output;
@@ -126,24 +128,12 @@ std::vector<T> plain_output(const DenseCall& call, const Sizes& s) {
     const auto set = s.shared ? 0 : row / s.queries;
     const float* keys = call.stored.data() + set * s.keys * s.depth;
     const float* values = call.values.data() + set * s.keys * s.width;
-    std::vector<T> state(call.state.begin() + row * s.depth, call.state.begin() + (row + 1) * s.depth);
-    for (int64_t step = 0; step <= s.steps; ++step) {
-      const bool last = step == s.steps;
-      std::vector<T> weights(static_cast<size_t>(s.keys)), next(static_cast<size_t>(last ? s.width : s.depth));
-      T sum = 0;
-      for (int64_t j = 0; j < s.keys; ++j) {
-        T score = 0;
-        for (int64_t k = 0; k < s.depth; ++k) score += T(0.5) * state[k] * keys[j * s.depth + k];
-        sum += weights[j] = std::exp(score);
-      }
-      for (int64_t j = 0; j < s.keys; ++j) {
-        for (size_t k = 0; k < next.size(); ++k) {
-          next[k] += weights[j] / sum * (last ? values[j * s.width + k] : keys[j * s.depth + k]);
-        }
-      }
-      state = next;
-    }
-    output.insert(output.end(), state.begin(), state.end());
+    const std::vector<T> state(call.state.begin() + row * s.depth, call.state.begin() + (row + 1) * s.depth);
+    const auto query = testing::naive_query<T>(
+        state, [&](int64_t j, int64_t k) { return T{keys[j * s.depth + k]}; },
+        [&](int64_t j, int64_t k) { return T{values[j * s.width + k]}; }, [](int64_t) { return T{0}; }, s.keys, s.width,
+        T{0.5}, s.steps);
+    output.insert(output.end(), query.output.begin(), query.output.end());
   }
   return output;
 }
@@ -163,28 +153,6 @@ TEST(RetrieveKernels, AreAsExactAsPlainLoops) {
     EXPECT_GT(plain_error, 0);
   }
 }
-
-/// Rows of scratch memory have room behind the last key, where anything may lie.
-TEST(TileOps, TheChangeOfAnAssociationIgnoresWhatLiesBehindTheLastKey) {
-  constexpr int64_t kRow = kPadding, kKeys = 3;
-  const auto sums_with = [](float behind) {
-    std::vector<float> scores(kRow, behind), change(kRow, behind), key_bias(kRow, behind), sums(4, 0.0f);
-    for (int64_t j = 0; j < kKeys; ++j) {
-      scores[j] = 0.3f * static_cast<float>(j);
-      change[j] = 0.1f * static_cast<float>(j * j);
-      key_bias[j] = 0.2f;
-    }
-    const float before = 1.1f, expected = 0.15f;
-    const ScoreTile tile{scores.data(), kRow, 1, kKeys, key_bias.data(), nullptr, 0};
-    tile_ops().association_change(tile, change.data(), &before, &expected, sums.data(), 1);
-    return sums;
-  };
-  const auto clean = sums_with(0.0f);
-  for (const float sum : clean) EXPECT_TRUE(std::isfinite(sum) && sum != 0.0f);
-  for (const float behind : {NAN, INFINITY, -INFINITY, 3e38f}) EXPECT_EQ(sums_with(behind), clean) << behind;
-}
-
-TEST(TileOps, NameTheirInstructionSet) { EXPECT_NE(tile_ops().target, nullptr); }
 
 }  // namespace
 }  // namespace hopfield::kernels

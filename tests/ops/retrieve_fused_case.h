@@ -1,12 +1,12 @@
 #pragma once
 
-// Retrievals by the fused kernels of the device at hand, held against the composite in float64. Error rule: at most
-// twice (gradients: three times) that of the composite in the same precision, plus the rounding of the result's own
-// size.
+// Compares retrievals by the fused kernels of the device at hand with the composite in float64. The error may be at
+// most twice (for gradients three times) that of the composite in the same precision, plus the rounding of a number of
+// the result's size.
 
 #include "support/device.h"
 #include "support/naive.h"
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 #include <hopfield/ops/retrieve.h>
 
 #include <ATen/ATen.h>
@@ -19,7 +19,7 @@
 
 namespace hopfield::testing {
 
-/// A call and what is drawn for it.
+/// A call, with the inputs and options that were drawn for it.
 struct Sample {
   RetrieveInput input;  // float64
   std::vector<int64_t> steps;
@@ -99,12 +99,8 @@ inline Results run(const Sample& sample, at::ScalarType type, Backend backend, b
 /// Largest and mean error, infinity where NaN or infinities are not in the same places.
 inline std::pair<double, double> errors(const at::Tensor& found, const at::Tensor& reference) {
   if (found.numel() == 0) return {0, 0};
-  const auto a = found.to(at::kDouble), b = reference;
-  const auto finite = at::isfinite(b);
-  if (!at::isfinite(a).eq(finite).all().item<bool>())
-    return {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
-  const auto difference = at::where(finite, a - b, at::zeros_like(b)).abs();
-  return {difference.max().item<double>(), difference.mean().item<double>()};
+  const auto all = absolute_errors(found, reference);
+  return {all.max().item<double>(), all.mean().item<double>()};
 }
 
 inline double rounding_of(const at::Tensor& reference, at::ScalarType type) {
@@ -143,7 +139,7 @@ inline Sample rounded_to(const Sample& sample, at::ScalarType type) {
   return result;
 }
 
-/// The same call with inputs moved by so much of themselves, and so are the gradients that come in.
+/// The same call with inputs and incoming gradients that differ by a random part of themselves, of size `amount`.
 inline Sample varied(const Sample& sample, double amount, uint64_t seed) {
   auto result = sample;
   const auto vary = [&](at::Tensor& tensor) {
@@ -175,8 +171,8 @@ inline std::string broken_rule(const std::vector<Errors>& fused, const std::vect
   return "";
 }
 
-/// Tensor cores round states and weights to 16 bits on the way, which the composite does not: what that may do is what
-/// the same rounding of the inputs does.
+/// Tensor cores round states and weights to 16 bits on the way, which the composite does not. This may have as much
+/// effect as the same rounding of the inputs.
 inline bool rounds_on_the_way(at::ScalarType type) {
   return runs_the_gpus_kernels() && (type == at::kBFloat16 || type == at::kHalf);
 }
@@ -206,7 +202,7 @@ inline void compare(const Sample& sample, at::ScalarType type) {
   const auto fused_errors = all_errors(fused, reference, type);
   auto plain_errors =
       rounds_on_the_way(type) ? errors_of_rounding(sample, reference, type, 0) : all_errors(plain, reference, type);
-  // A result of few numbers, or of equal ones, has an error of chance: the plain error is then the worst of some calls.
+  // The error of few numbers, or of equal ones, depends on chance: the plain error is then the worst of some calls.
   constexpr uint64_t kVariations = 16;
   for (uint64_t i = 1; i <= kVariations && !broken_rule(fused_errors, plain_errors).empty(); ++i) {
     const auto more = errors_of_rounding(sample, reference, type, i);
@@ -218,7 +214,7 @@ inline void compare(const Sample& sample, at::ScalarType type) {
   EXPECT_EQ(broken_rule(fused_errors, plain_errors), "") << sample.name << " " << type;
 }
 
-/// A random case: layouts, masks and options drawn, sizes small and ugly or around the edges of tiles.
+/// Draws a random case: layout, masks and options, and sizes that are small and odd or around the edges of tiles.
 inline Sample draw(uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto pick = [&](std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; };

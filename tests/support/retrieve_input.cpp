@@ -1,4 +1,4 @@
-#include "support/retrieve_case.h"
+#include "support/retrieve_input.h"
 
 #include "support/naive.h"
 #include <hopfield/core/bags.h>
