@@ -1,4 +1,5 @@
-#include "nn/association_internal.h"
+#include "nn/batch_forms.h"
+#include "nn/options_print.h"
 #include <hopfield/nn/hopfield_layer.h>
 
 #include <ATen/ATen.h>
@@ -7,6 +8,13 @@
 #include <ostream>
 
 namespace hopfield::nn {
+namespace {
+
+AssociationInput with_lookups(const HopfieldLayerImpl& layer, const at::Tensor& state) {
+  return {state, layer.lookup_weights, layer.target_weights.defined() ? layer.target_weights : layer.lookup_weights};
+}
+
+}  // namespace
 
 HopfieldLayerImpl::HopfieldLayerImpl(HopfieldLayerOptions given) : options(std::move(given)) { reset(); }
 
@@ -39,10 +47,6 @@ void HopfieldLayerImpl::reset_parameters() {
   if (target_weights.defined()) torch::nn::init::normal_(target_weights, 0.0, 0.02);
 }
 
-AssociationInput HopfieldLayerImpl::with_lookups(const at::Tensor& state) const {
-  return {state, lookup_weights, target_weights.defined() ? target_weights : lookup_weights};
-}
-
 at::Tensor HopfieldLayerImpl::forward(const at::Tensor& input, const at::Tensor& padding_mask,
                                       const at::Tensor& association_mask) {
   return associate(input, {padding_mask, association_mask}).output;
@@ -54,7 +58,7 @@ AssociationResult HopfieldLayerImpl::associate(const at::Tensor& state, const Ma
     const int64_t dimension = options.batch_first() ? 0 : 1;
     return without_batch(associate(state.unsqueeze(dimension), with_batch(masks), request), dimension);
   }
-  return hopfield->associate(with_lookups(state), masks, request);
+  return hopfield->associate(with_lookups(*this, state), masks, request);
 }
 
 void HopfieldLayerImpl::set_patterns(const at::Tensor& patterns, const at::Tensor& targets) {
@@ -92,7 +96,7 @@ at::Tensor HopfieldLayerImpl::get_projected_pattern_matrix(const at::Tensor& sta
   if (state.defined() && state.dim() == 2) {
     return get_projected_pattern_matrix(state.unsqueeze(options.batch_first() ? 0 : 1)).squeeze(0);
   }
-  return hopfield->get_projected_pattern_matrix(with_lookups(state));
+  return hopfield->get_projected_pattern_matrix(with_lookups(*this, state));
 }
 
 void HopfieldLayerImpl::pretty_print(std::ostream& stream) const {

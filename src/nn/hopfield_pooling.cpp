@@ -1,4 +1,5 @@
-#include "nn/association_internal.h"
+#include "nn/batch_forms.h"
+#include "nn/options_print.h"
 #include <hopfield/nn/hopfield_pooling.h>
 
 #include <ATen/ATen.h>
@@ -11,10 +12,14 @@ namespace {
 
 bool is_one_bag(const PoolingInput& input) { return input.stored.defined() && input.stored.dim() == 2; }
 
-/// A projection that is the stored patterns is left to be them: they need not be formed then.
+/// A projection that is the stored patterns is left out, so that it stays the same tensor as they.
 PoolingInput with_batch(const PoolingInput& bag, int64_t dimension) {
   const bool has_values = bag.projection.defined() && !bag.projection.is_same(bag.stored);
   return {bag.stored.unsqueeze(dimension), has_values ? bag.projection.unsqueeze(dimension) : at::Tensor()};
+}
+
+AssociationInput with_state(const HopfieldPoolingImpl& pool, const PoolingInput& input) {
+  return {pool.pooling_weights, input.stored, input.projection};
 }
 
 }  // namespace
@@ -44,15 +49,6 @@ void HopfieldPoolingImpl::reset_parameters() {
   torch::nn::init::normal_(pooling_weights, 0.0, 0.02);
 }
 
-AssociationInput HopfieldPoolingImpl::with_state(const PoolingInput& input) const {
-  return {pooling_weights, input.stored, input.projection.defined() ? input.projection : input.stored};
-}
-
-bool HopfieldPoolingImpl::absorbs(const AssociationInput& patterns, const AssociationRequest& request) const {
-  return patterns.stored.defined() && patterns.projection.is_same(patterns.stored) && !request.energy() &&
-         hopfield->association_core->absorbs(options.quantity(), patterns.stored);
-}
-
 at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tensor& padding_mask,
                                         const at::Tensor& association_mask) {
   return associate({input}, {padding_mask, association_mask}).output;
@@ -63,10 +59,7 @@ AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, cons
   if (is_one_bag(input)) {
     return without_batch(associate(with_batch(input, options.batch_first() ? 0 : 1), with_batch(masks), request), 0);
   }
-  const auto patterns = with_state(input);
-  auto result = absorbs(patterns, request)
-                    ? hopfield->associate_instances(patterns.stored, patterns.state, {}, masks, request)
-                    : hopfield->associate(patterns, masks, request);
+  auto result = hopfield->associate(with_state(*this, input), masks, request);
   result.output = (options.batch_first() ? result.output : result.output.transpose(0, 1)).flatten(1);
   return result;
 }
@@ -80,11 +73,9 @@ AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, cons
   TORCH_CHECK(bags.offsets.defined(),
               "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
               "padded bags go to forward()");
-  auto patterns = with_state({bags.values, projection});
+  auto patterns = with_state(*this, {bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
-  auto result = absorbs(patterns, request)
-                    ? hopfield->associate_instances(patterns.stored, patterns.state, bags.offsets, masks, request)
-                    : hopfield->associate_bags(patterns, {}, bags.offsets, masks, request);
+  auto result = hopfield->associate_bags(patterns, {}, bags.offsets, masks, request);
   result.output = result.output.flatten(1);
   return result;
 }
@@ -104,7 +95,7 @@ at::Tensor HopfieldPoolingImpl::get_projected_pattern_matrix(const PoolingInput&
   if (is_one_bag(input)) {
     return get_projected_pattern_matrix(with_batch(input, options.batch_first() ? 0 : 1)).squeeze(0);
   }
-  return hopfield->get_projected_pattern_matrix(with_state(input));
+  return hopfield->get_projected_pattern_matrix(with_state(*this, input));
 }
 
 void HopfieldPoolingImpl::pretty_print(std::ostream& stream) const {

@@ -1,4 +1,4 @@
-#include "nn/activation.h"
+#include "nn/feed_forward.h"
 #include <hopfield/nn/transformer.h>
 
 #include <ATen/ATen.h>
@@ -26,29 +26,6 @@ void print(std::ostream& stream, const FeedForwardSettings& s) {
 
 }  // namespace
 
-void FeedForward::reset(torch::nn::Module& owner, int64_t size, const FeedForwardSettings& settings,
-                        const char* function) {
-  TORCH_CHECK(settings.dim_feedforward > 0, function, ": expected dim_feedforward to be positive, got ",
-              settings.dim_feedforward);
-  TORCH_CHECK(settings.dropout >= 0 && settings.dropout <= 1, function,
-              ": expected dropout to be between 0 and 1, got ", settings.dropout);
-  activation_ = elementwise_function(settings.activation, function, "activation");
-  linear_residual_ = owner.register_module("linear_residual", torch::nn::Linear(size, settings.dim_feedforward));
-  dropout_residual_ = owner.register_module("dropout_residual", torch::nn::Dropout(settings.dropout));
-  linear_output_ = owner.register_module("linear_output", torch::nn::Linear(settings.dim_feedforward, size));
-  dropout_output_ = owner.register_module("dropout_output", torch::nn::Dropout(settings.dropout));
-}
-
-void FeedForward::reset_parameters() {
-  linear_residual_->reset_parameters();
-  linear_output_->reset_parameters();
-}
-
-at::Tensor FeedForward::forward(const at::Tensor& input) {
-  const auto inner = dropout_residual_->forward(activation_(linear_residual_->forward(input)));
-  return dropout_output_->forward(linear_output_->forward(inner));
-}
-
 HopfieldEncoderLayerImpl::HopfieldEncoderLayerImpl(HopfieldEncoderLayerOptions given) : options(std::move(given)) {
   reset();
 }
@@ -60,12 +37,12 @@ void HopfieldEncoderLayerImpl::reset() {
   dropout_hopfield_association = register_module("dropout_hopfield_association", torch::nn::Dropout(options.dropout()));
   norm_residual = register_module("norm_residual", layer_norm(size));
   norm_output = register_module("norm_output", layer_norm(size));
-  feedforward_.reset(*this, size, options.settings(), kFunction);
+  feedforward_ = std::make_shared<FeedForward>(*this, size, options.settings(), kFunction);
 }
 
 void HopfieldEncoderLayerImpl::reset_parameters() {
   hopfield_association->reset_parameters();
-  feedforward_.reset_parameters();
+  feedforward_->reset_parameters();
   norm_residual->reset_parameters();
   norm_output->reset_parameters();
 }
@@ -74,7 +51,7 @@ at::Tensor HopfieldEncoderLayerImpl::forward(const at::Tensor& src, const at::Te
                                              const at::Tensor& src_key_padding_mask) {
   const auto associated = hopfield_association->forward(src, src_key_padding_mask, src_mask);
   const auto x = norm_residual->forward(src + dropout_hopfield_association->forward(associated));
-  return norm_output->forward(x + feedforward_.forward(x));
+  return norm_output->forward(x + feedforward_->forward(x));
 }
 
 void HopfieldEncoderLayerImpl::pretty_print(std::ostream& stream) const {
@@ -102,13 +79,13 @@ void HopfieldDecoderLayerImpl::reset() {
   norm_residual_self = register_module("norm_residual_self", layer_norm(size));
   norm_residual_cross = register_module("norm_residual_cross", layer_norm(size));
   norm_output = register_module("norm_output", layer_norm(size));
-  feedforward_.reset(*this, size, options.settings(), kFunction);
+  feedforward_ = std::make_shared<FeedForward>(*this, size, options.settings(), kFunction);
 }
 
 void HopfieldDecoderLayerImpl::reset_parameters() {
   hopfield_association_self->reset_parameters();
   hopfield_association_cross->reset_parameters();
-  feedforward_.reset_parameters();
+  feedforward_->reset_parameters();
   for (auto* norm : {&norm_residual_self, &norm_residual_cross, &norm_output}) (*norm)->reset_parameters();
 }
 
@@ -121,7 +98,7 @@ at::Tensor HopfieldDecoderLayerImpl::forward(const at::Tensor& tgt, const at::Te
   const auto crossed =
       hopfield_association_cross->associate({x, memory}, {memory_key_padding_mask, memory_mask}).output;
   x = norm_residual_cross->forward(x + dropout_hopfield_association_cross->forward(crossed));
-  return norm_output->forward(x + feedforward_.forward(x));
+  return norm_output->forward(x + feedforward_->forward(x));
 }
 
 void HopfieldDecoderLayerImpl::pretty_print(std::ostream& stream) const {

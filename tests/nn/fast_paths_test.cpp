@@ -2,6 +2,7 @@
 // fused kernels in float32) against their slow path (every role projected by itself, LibTorch operations, float64),
 // with every option at values that are not its defaults.
 
+#include "nn/called_ops.h"
 #include "support/close.h"
 #include "support/naive.h"
 #include <hopfield/nn/hopfield_layer.h>
@@ -196,15 +197,15 @@ AssociationCore& core_of(Layer& layer) {
 
 /// Runs `call(layer, input, request)` on a layer and on its slow twin.
 template <typename Layer, typename Call>
-void compare_paths(Layer layer, const at::Tensor& input, const Call& call) {
+void compare_paths(Layer layer, const at::Tensor& input, const Call& call,
+                   bool with_energy = !std::is_same_v<Layer, HopfieldPooling>) {
   prepare(layer);
   auto twin = slow_twin(layer);
   core_of(twin)->settings.backend = Backend::composite;
   auto everything = AssociationRequest().with_association();
-  // Energies need a positive beta, and are not defined under dropout, nor for keys that are never formed.
-  if constexpr (!std::is_same_v<Layer, HopfieldPooling>) {
-    everything.with_energy(layer->options.dropout() == 0 && core_of(layer)->beta().min().template item<double>() > 0);
-  }
+  // Energies need a positive beta, and are not defined under dropout. Who asks for them gets the path that forms keys.
+  everything.with_energy(with_energy && layer->options.dropout() == 0 &&
+                         core_of(layer)->beta().min().template item<double>() > 0);
   compare(run(layer, input.to(at::kFloat), everything, call),
           run(twin, input.to(at::kFloat).to(at::kDouble), everything, call));
 }
@@ -243,6 +244,9 @@ Masks masks_for(const Layer& layer, const Masks& masks) {
 
 at::Tensor batch_form(const at::Tensor& input, bool batch_first) { return batch_first ? input : input.transpose(0, 1); }
 
+/// Whether a call in float32 takes the fast path.
+bool is_absorbed(const std::function<void()>& call) { return testing::called_ops(call).count("hopfield::pool") > 0; }
+
 TEST(FastPaths, AbsorbedPoolingOfPaddedBags) {
   bool was_absorbed = false;
   for (const auto& change : changes<HopfieldPoolingOptions>()) {
@@ -252,7 +256,7 @@ TEST(FastPaths, AbsorbedPoolingOfPaddedBags) {
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, change.name + ", " + name);
       HopfieldPooling layer(options);
       const auto input = batch_form(patterns({kBatch, kKeys, kSize}, 1), options.batch_first());
-      was_absorbed |= layer->hopfield->association_core->absorbs(1, input.to(at::kFloat));
+      was_absorbed |= is_absorbed([&] { layer->forward(input.to(at::kFloat)); });
       compare_paths(layer, input,
                     [&, masks = masks](HopfieldPooling& pool, const at::Tensor& x, const AssociationRequest& request) {
                       return pool->associate({x}, masks_for(pool, masks), request);
@@ -264,8 +268,8 @@ TEST(FastPaths, AbsorbedPoolingOfPaddedBags) {
 
 TEST(FastPaths, AbsorbedPoolingOfRaggedBags) {
   const auto offsets = at::tensor({int64_t{0}, int64_t{7}, int64_t{7}, kTotal});
-  ASSERT_TRUE(HopfieldPooling(base<HopfieldPoolingOptions>())
-                  ->hopfield->association_core->absorbs(2, at::zeros({kTotal, kSize})));
+  HopfieldPooling two(base<HopfieldPoolingOptions>().quantity(2));
+  ASSERT_TRUE(is_absorbed([&] { two->pool_bags({at::zeros({kTotal, kSize}), offsets, {}}); }));
   for (const auto& change : changes<HopfieldPoolingOptions>()) {
     for (const int64_t quantity : {1, 2}) {
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, c10::str(change.name, ", quantity ", quantity));
@@ -277,6 +281,58 @@ TEST(FastPaths, AbsorbedPoolingOfRaggedBags) {
                     });
     }
   }
+}
+
+/// One query, of each bag or of all, in front of the patterns, so that both get a gradient.
+TEST(FastPaths, AbsorbedQueriesOnPaddedPatterns) {
+  bool was_absorbed = false;
+  for (const auto& change : changes<HopfieldOptions>()) {
+    auto options = base<HopfieldOptions>();
+    change.apply(options);
+    const int64_t batch = options.batch_first() ? 0 : 1, rows = 1 - batch;
+    for (const bool shared : {false, true}) {
+      for (const auto& [name, masks] : all_masks(1, options.num_heads(), kKeys)) {
+        const ::testing::ScopedTrace trace(__FILE__, __LINE__, c10::str(change.name, ", ", name, ", shared ", shared));
+        const auto call = [&, masks = masks](Hopfield& layer, const at::Tensor& x, const AssociationRequest& request) {
+          const auto state = x.narrow(rows, 0, 1);
+          return layer->associate({shared ? state.narrow(batch, 1, 1) : state, x.slice(rows, 1)},
+                                  masks_for(layer, masks), request);
+        };
+        Hopfield layer(options);
+        const auto input = batch_form(patterns({kBatch, 1 + kKeys, kSize}, 8), options.batch_first());
+        was_absorbed |= is_absorbed([&] { call(layer, input.to(at::kFloat), {}); });
+        compare_paths(layer, input, call, /*with_energy=*/false);
+      }
+    }
+  }
+  EXPECT_TRUE(was_absorbed);
+}
+
+TEST(FastPaths, AbsorbedQueriesOnRaggedPatterns) {
+  const auto offsets = at::tensor({int64_t{0}, int64_t{7}, int64_t{7}, kTotal});
+  const auto some_bias = randn({kTotal}, 9).to(at::kFloat);
+  some_bias[3].fill_(-kInfinity);
+  bool was_absorbed = false;
+  for (const auto& change : changes<HopfieldOptions>()) {
+    auto options = base<HopfieldOptions>();
+    change.apply(options);
+    for (const auto& bias : {at::Tensor(), some_bias}) {
+      for (const bool shared : {false, true}) {
+        const ::testing::ScopedTrace trace(__FILE__, __LINE__,
+                                           c10::str(change.name, ", key bias ", bias.defined(), ", shared ", shared));
+        const auto call = [&, bias = bias](Hopfield& layer, const at::Tensor& x, const AssociationRequest& request) {
+          const auto state = x.slice(0, 0, kBatch).unsqueeze(1);  // [N, 1, size]
+          return layer->associate_bags({shared ? state.slice(0, 0, 1) : state, x.slice(0, kBatch)}, {}, offsets,
+                                       masks_for(layer, {{}, {}, bias}), request);
+        };
+        Hopfield layer(options);
+        const auto input = patterns({kBatch + kTotal, kSize}, 9);
+        was_absorbed |= is_absorbed([&] { call(layer, input.to(at::kFloat), {}); });
+        compare_paths(layer, input, call, /*with_energy=*/false);
+      }
+    }
+  }
+  EXPECT_TRUE(was_absorbed);
 }
 
 TEST(FastPaths, PatternsThatAttendToThemselves) {

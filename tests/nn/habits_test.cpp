@@ -11,6 +11,11 @@
 
 #include <sstream>
 
+// Programs see no macro of this library: the headers' own one is undefined behind them.
+#ifdef HOPFIELD_OPTION
+#error "hopfield/hopfield.h leaves HOPFIELD_OPTION defined"
+#endif
+
 namespace hopfield::nn {
 namespace {
 

@@ -1,16 +1,16 @@
 #pragma once
 
 #include <hopfield/nn/options.h>
-#include <hopfield/ops/pool.h>
+#include <hopfield/ops/retrieve.h>
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/linear.h>
-#include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
+#include <cstdint>
 #include <optional>
-#include <string>
-#include <vector>
+#include <ostream>
+#include <utility>
 
 namespace hopfield::nn {
 
@@ -42,16 +42,13 @@ class AssociationRequest {
   bool association_ = false;
 };
 
-/// Without a batch, results lack N. Of ragged queries they have [total_L, H] in place of [N, H, L].
-struct AssociationResult {
-  at::Tensor output;       ///< [N, L, output_size], or [L, N, output_size] if not batch_first
-  at::Tensor state;        ///< final states in association space [N, H, L, hidden_size]
-  at::Tensor logsumexp;    ///< of the final scores [N, H, L]
-  at::Tensor steps;        ///< updates made [N, H, L] int64
-  at::Tensor residual;     ///< what the stop rule compared last [N, H, L]
-  at::Tensor converged;    ///< [N, H, L] bool
-  at::Tensor energy;       ///< [N, H, L] with_energy()
-  at::Tensor scores;       ///< beta xi k, masked [N, H, L, S]; ragged [total, H, L] with_association()
+/// What retrieve() gives, with the layer's output in place of the op's. Without a batch, results lack N. Of ragged
+/// queries they have [total_L, H] in place of [N, H, L].
+struct AssociationResult : RetrieveResult {
+  // output: [N, L, output_size], or [L, N, output_size] if not batch_first; of ragged queries [total_L, output_size].
+  // state: final states in association space [N, H, L, hidden_size].
+  // logsumexp, steps, residual and converged: [N, H, L]. energy: the same with_energy().
+  // scores: beta xi k, masked [N, H, L, S]; ragged [total, H, L]; with_association().
   at::Tensor association;  ///< softmax of the scores, same shape, with_association()
 };
 
@@ -69,55 +66,15 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
-  /// Where bags begin among ragged patterns, [N + 1] integers; undefined: dense patterns.
-  struct Offsets {
-    at::Tensor state, stored;
-  };
-
-  /// Throws unless the patterns have the number of dimensions, the sizes and the dtype that the options ask for.
-  void check_patterns(const AssociationInput& patterns, const Offsets& offsets) const;
-
-  /// @param patterns  checked, normalised, batch first, or ragged [total, size]
-  AssociationResult forward(const AssociationInput& patterns, const Offsets& offsets, const Masks& masks,
-                            const AssociationRequest& request);
-
-  /// Whether `queries` few queries on raw instances are served by pool(), which never forms keys and values: by the
-  /// options' cost, the instances' type and device alone.
-  bool absorbs(int64_t queries, const at::Tensor& instances) const;
-
-  /// LayerNorms that have the same core, by their parameters: undefined where there are none.
-  struct InputNorms {
-    struct Affine {
-      at::Tensor weight, bias;
-    };
-    std::optional<double> eps;
-    Affine state, stored, projection;
-  };
-
-  /// What forward() gives for patterns {instances, state, instances}, where absorbs(). Instances come before their
-  /// norms, [N, S, size] or with `offsets` [total, size].
-  AssociationResult forward_absorbed(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                     const Masks& masks, const InputNorms& norms, const AssociationRequest& request);
-
-  /// Whether one product projects patterns that are stored, state and projection at once.
-  bool projects_together() const;
-  /// What forward() gives for {patterns, patterns, patterns} and the norms' affine parts, where projects_together().
-  /// Patterns come without those parts.
-  AssociationResult forward_together(const at::Tensor& patterns, const InputNorms& norms, const Masks& masks,
-                                     const AssociationRequest& request);
-
-  /// Projected values [N or 1, heads, S, pattern_size], appended patterns included.
-  at::Tensor projected_patterns(const at::Tensor& projection);
-
   /// CPU generator that draws the dropout masks' seeds; undefined: LibTorch's default one. A clone gets a copy of it.
   void set_generator(at::Generator generator) { generator_ = std::move(generator); }
   /// A copy, or undefined.
   at::Generator copy_generator() const { return generator_.defined() ? generator_.clone() : at::Generator(); }
 
-  /// Width of the patterns in association space; none when both state and stored are static: the data decide.
-  std::optional<int64_t> hidden_size() const { return sizes_.hidden; }
+  /// Width of the patterns in association space. An all_static() core has none: the patterns decide.
+  std::optional<int64_t> hidden_size() const;
   /// Whether the three static flags are set and nothing else touches the patterns.
-  bool all_static() const { return sizes_.all_static; }
+  bool all_static() const;
   /// 1 / sqrt(hidden_size), or the option, or the parameter: [] or [num_heads].
   at::Tensor beta() const;
 
@@ -130,49 +87,9 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   torch::nn::Linear out_proj{nullptr};
 
  private:
-  struct Sizes {
-    bool all_static = false;
-    bool fused_weights = false;              // one in_proj_weight instead of three
-    std::optional<int64_t> hidden, pattern;  // per head
-    int64_t state = 0, stored = 0, projection = 0, output = 0;
-  };
-  /// Weight and bias of one input projection; undefined weight: static.
-  struct Projection {
-    at::Tensor weight, bias;
-  };
+  // The op draws from the generator itself, not from a copy.
+  friend RetrieveOptions retrieve_options(const AssociationCoreImpl& core, const AssociationRequest& request);
 
-  /// Patterns in association space [N or 1, heads or 1, rows, width], ragged [total, heads or 1, width].
-  struct Projected {
-    at::Tensor state, stored, values;
-  };
-
-  static Sizes resolve(const AssociationSettings& settings);
-  void register_weights();
-  Projection state_projection() const;
-  Projection stored_projection() const;
-  Projection value_projection() const;
-  at::Tensor project(const at::Tensor& patterns, const Projection& projection) const;
-  at::Tensor project_state(const at::Tensor& state) const;
-  at::Tensor project_values(const at::Tensor& projection) const;
-  at::Tensor normalize(const at::Tensor& heads) const;
-  /// A ragged key bias [total] with zeros for the rows appended to each bag.
-  at::Tensor append_to_bias(const at::Tensor& key_bias, const std::vector<int64_t>& bag_sizes) const;
-  at::Tensor append(const at::Tensor& patterns, const at::Tensor& bias_row,
-                    const std::vector<int64_t>& bag_sizes) const;
-  int64_t appended_rows() const;
-  int64_t batch_size(const AssociationInput& patterns, const Offsets& offsets) const;
-  double default_beta() const;
-  RetrieveInput retrieve_input(const Projected& projected, const AssociationInput& patterns, const Offsets& offsets,
-                               const Masks& masks) const;
-  AssociationResult associate(const Projected& projected, const AssociationInput& patterns, const Offsets& offsets,
-                              const Masks& masks, const AssociationRequest& request);
-
-  /// From merged heads [N, L, heads * pattern_size] and what a retrieval gave; ragged scores, of `total` patterns, lose
-  /// the `appended` rows behind each bag.
-  AssociationResult finish(const at::Tensor& merged, const RetrieveResult& retrieved, const at::Tensor& offsets,
-                           int64_t total, int64_t appended);
-
-  Sizes sizes_;
   at::Generator generator_;
 };
 TORCH_MODULE(AssociationCore);

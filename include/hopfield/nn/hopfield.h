@@ -5,6 +5,7 @@
 #include <torch/nn/module.h>
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>
+#include <torch/nn/modules/normalization.h>
 
 #include <functional>
 
@@ -55,11 +56,6 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
                                    const at::Tensor& offsets, const Masks& masks = {},
                                    const AssociationRequest& request = {});
 
-  /// What associate() (with `offsets`: associate_bags()) gives for {instances, state, instances}, but without forming
-  /// keys and values, which pays for few queries. For AssociationCoreImpl::absorbs() only.
-  AssociationResult associate_instances(const at::Tensor& instances, const at::Tensor& state, const at::Tensor& offsets,
-                                        const Masks& masks, const AssociationRequest& request);
-
   /// Final association [N, num_heads, L, S], without gradient. Appended patterns widen it.
   at::Tensor get_association_matrix(const AssociationInput& input, const Masks& masks = {});
 
@@ -77,18 +73,8 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
 
  private:
-  AssociationInput batch_first(const AssociationInput& input) const;
-  AssociationInput normalize(const AssociationInput& input, const Masks& masks);
-  bool projects_together(const AssociationInput& input, const Masks& masks) const;
-  AssociationResult associate_with_itself(const at::Tensor& patterns, const Masks& masks,
-                                          const AssociationRequest& request);
-  at::Tensor activate(const at::Tensor& output) const { return activation_ ? activation_(output) : output; }
-
   std::function<at::Tensor(const at::Tensor&)> activation_;
 };
 TORCH_MODULE(Hopfield);
-
-/// The options of a layer in one line, for pretty_print.
-std::string describe(const AssociationSettings& settings);
 
 }  // namespace hopfield::nn

@@ -49,9 +49,6 @@ class HopfieldLayerImpl : public torch::nn::Cloneable<HopfieldLayerImpl> {
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
-
- private:
-  AssociationInput with_lookups(const at::Tensor& state) const;
 };
 TORCH_MODULE(HopfieldLayer);
 

@@ -3,6 +3,8 @@
 #include <hopfield/core/bags.h>
 #include <hopfield/nn/hopfield.h>
 
+#include <vector>
+
 namespace hopfield::nn {
 
 /// Stored patterns of a bag and, where they differ, what is read out. An undefined projection: the stored patterns.
@@ -72,11 +74,6 @@ class HopfieldPoolingImpl : public torch::nn::Cloneable<HopfieldPoolingImpl> {
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
-
- private:
-  AssociationInput with_state(const PoolingInput& input) const;
-  /// Whether keys and values need not be formed.
-  bool absorbs(const AssociationInput& patterns, const AssociationRequest& request) const;
 };
 TORCH_MODULE(HopfieldPooling);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <hopfield/ops/iteration.h>
+#include <hopfield/ops/option_macro.h>
 
 #include <cstdint>
 #include <optional>
@@ -186,3 +187,5 @@ class HopfieldLayerOptions : public AssociationOptions<HopfieldLayerOptions, Lay
 };
 
 }  // namespace hopfield::nn
+
+#undef HOPFIELD_OPTION

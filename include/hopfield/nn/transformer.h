@@ -1,8 +1,11 @@
 #pragma once
 
 #include <hopfield/nn/hopfield.h>
+#include <hopfield/ops/option_macro.h>
 
 #include <torch/nn/modules/dropout.h>
+
+#include <memory>
 
 namespace hopfield::nn {
 
@@ -49,18 +52,7 @@ class HopfieldDecoderLayerOptions : public FeedForwardOptions<HopfieldDecoderLay
   HopfieldOptions association_self_, association_cross_;
 };
 
-/// Linear, activation, dropout, linear: registered under hflayers' names in the layer that owns it.
-class FeedForward {
- public:
-  void reset(torch::nn::Module& owner, int64_t size, const FeedForwardSettings& settings, const char* function);
-  void reset_parameters();
-  at::Tensor forward(const at::Tensor& input);
-
- private:
-  torch::nn::Linear linear_residual_{nullptr}, linear_output_{nullptr};
-  torch::nn::Dropout dropout_residual_{nullptr}, dropout_output_{nullptr};
-  std::function<at::Tensor(const at::Tensor&)> activation_;
-};
+class FeedForward;
 
 /// Transformer encoder layer with a Hopfield association in place of self-attention.
 class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLayerImpl> {
@@ -87,7 +79,7 @@ class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLaye
   FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
 
  private:
-  FeedForward feedforward_;
+  std::shared_ptr<FeedForward> feedforward_;
 };
 TORCH_MODULE(HopfieldEncoderLayer);
 
@@ -117,8 +109,10 @@ class HopfieldDecoderLayerImpl : public torch::nn::Cloneable<HopfieldDecoderLaye
                            {4, torch::nn::AnyValue(at::Tensor())}, {5, torch::nn::AnyValue(at::Tensor())})
 
  private:
-  FeedForward feedforward_;
+  std::shared_ptr<FeedForward> feedforward_;
 };
 TORCH_MODULE(HopfieldDecoderLayer);
 
 }  // namespace hopfield::nn
+
+#undef HOPFIELD_OPTION

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <hopfield/ops/option_macro.h>
+
 #include <cstdint>
 #include <initializer_list>
 #include <string>
@@ -106,14 +108,6 @@ struct IterationSettings {
   Backend backend = Backend::automatic;
 };
 
-/// Defines the chained setter and the getter of one member of the options' settings.
-#define HOPFIELD_OPTION(name)                     \
-  Derived& name(decltype(Settings::name) value) { \
-    this->settings_.name = std::move(value);      \
-    return static_cast<Derived&>(*this);          \
-  }                                               \
-  const decltype(Settings::name)& name() const { return this->settings_.name; }
-
 /// Chained setters for IterationSettings, returning the derived options.
 template <typename Derived, typename Settings>
 class IterationOptions {
@@ -143,3 +137,5 @@ std::string to_string(const Gradient& gradient);
 std::string to_string(const Separation& separation);
 
 }  // namespace hopfield
+
+#undef HOPFIELD_OPTION

@@ -2,6 +2,7 @@
 
 #include <hopfield/core/masks.h>
 #include <hopfield/ops/iteration.h>
+#include <hopfield/ops/option_macro.h>
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -122,3 +123,5 @@ std::optional<std::string> why_not_fused(const RetrieveInput& input, const Retri
 void register_ops();
 
 }  // namespace hopfield
+
+#undef HOPFIELD_OPTION
