@@ -42,7 +42,7 @@ BagBatch MilModelImpl::embed(const BagBatch& bags) {
   return {torch::relu(embedding2->forward(drop_features(hidden))), bags.offsets, bags.labels};
 }
 
-/// torch::dropout cannot be told its generator.
+/// Dropout with the model's own generator, which torch::dropout does not accept.
 at::Tensor MilModelImpl::drop_features(const at::Tensor& values) const {
   if (!is_training() || options.embedding_dropout == 0) return values;
   const double kept = 1 - options.embedding_dropout;
@@ -96,7 +96,8 @@ TrainedModel TrainedModel::load(const std::string& path) {
     o.update_steps = description.at("update_steps");
     o.dropout = description.at("dropout");
     o.embedding_dropout = description.at("embedding_dropout");
-    // A description that promises more than the file holds must not decide how much memory is taken.
+    // Checked against the tensors in the file before the model is made: a wrong description must not make the program
+    // allocate large amounts of memory.
     const auto* weight = file.tensors.find(std::string(kModelPrefix) + "embedding1.weight");
     const auto* space = file.tensors.find(std::string(kModelPrefix) + "pooling.hopfield.association_core.in_proj_bias");
     const auto* mean = file.tensors.find("standardizer.mean");
