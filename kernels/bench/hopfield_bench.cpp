@@ -1,16 +1,16 @@
-// Times the layers and the op, side by side with LibTorch's attention if asked for.
+// Times the layers and the op hopfield::retrieve; with --peer sdpa also the same work by LibTorch's attention.
 //
 //   build/bench/bin/hopfield_bench --peer sdpa
 //   build/bench/bin/hopfield_bench pooling/1/100000/256/8/32/1/3/train/float32 --threads 2
 //   build/bench/bin/hopfield_bench --memory pooling/1/100000/256/8/32/1/3
 //
-// The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run.
+// The output ends with a table of medians in milliseconds, their ratio, and the speed of the machine in the same run.
 //
 //   build/cuda/bin/hopfield_bench --device cuda --seconds 300 --json gpu.json --table gpu.md
 //   build/bench/bin/hopfield_bench --device cpu --scale 0.001
 //
-// The first is the report on a GPU: all backends of LibTorch's attention, memory bandwidth, errors. The second makes
-// the same report on the CPU, on a thousandth of the data.
+// The first of these makes a report on a GPU: all backends of LibTorch's attention, memory bandwidth, errors. The
+// second makes the same report on the CPU with a thousandth of the data.
 
 #include "kernels/bench/case.h"
 #include "kernels/bench/device.h"
@@ -26,14 +26,15 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <chrono>
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <map>
 
 namespace hopfield::bench {
 namespace {
 
-/// Collects medians besides printing to the console.
+/// Prints to the console and collects the medians.
 class Medians : public benchmark::ConsoleReporter {
  public:
   void ReportRuns(const std::vector<Run>& runs) override {
@@ -45,14 +46,10 @@ class Medians : public benchmark::ConsoleReporter {
   std::map<std::string, double> milliseconds;
 };
 
-/// Seconds of the fastest of some calls.
+/// Seconds of the fastest of some calls on the CPU.
 double fastest(const std::function<void()>& work) {
-  double best = 1e30;
-  for (int i = 0; i < 8; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  }
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 8; ++i) best = std::min(best, seconds_per_call(at::kCPU, work, 1));
   return best;
 }
 
@@ -118,7 +115,7 @@ void add(const std::string& name, const Work& work) {
       ->UseRealTime();
 }
 
-/// The report's part of the program.
+/// Makes the report of --device cuda and --scale.
 int run_report(std::vector<Case> cases, const ReportOptions& options) {
   if (const auto reason = why_not_on(options.device)) {
     fmt::print(stderr, "hopfield_bench: --device cuda: {}\n", *reason);
@@ -193,7 +190,7 @@ int run(int argc, char** argv) {
     return run_report(cases,
                       {device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0), seconds, scale, json, table});
   }
-  std::ofstream file;  // opened first: a result that cannot be written should not cost the work that leads to it
+  std::ofstream file;  // opened before the work begins, so that no time is lost if it cannot be written
   if (!json.empty()) {
     file.open(json);
     if (!file) {
