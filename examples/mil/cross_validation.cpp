@@ -131,7 +131,7 @@ at::Tensor CrossValidation::scores_of(Training& training) {
   }
   if (!finish(training)) return {};
   const auto scores = training.run->test_scores();
-  check_finite(training, scores.isfinite().all().item<bool>(), "scores that are none");
+  check_finite(training, scores.isfinite().all().item<bool>(), "scores that are not finite");
   io::SafetensorsFile finished;
   finished.tensors.insert("scores", scores);
   keep(training.part, std::move(finished), true);

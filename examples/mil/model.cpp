@@ -83,7 +83,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
   const auto text = file.metadata.find(kOptionsKey);
   if (text == file.metadata.end()) {
     throw UsageError{"--model: expected a file written by --save-model, got '" + path +
-                     "', which describes no such model"};
+                     "', which has no description of a model"};
   }
   try {
     const auto description = nlohmann::json::parse(text->second);
@@ -106,7 +106,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
                     mean->sizes() == at::IntArrayRef({o.features}) && scale->sizes() == mean->sizes() && o.heads > 0 &&
                     o.hidden > 0 && o.heads < (1 << 20) && o.hidden < (1 << 20) &&
                     space->numel() == 3 * o.heads * o.hidden,
-                "expected tensors of the model that the file describes, got others");
+                "expected tensors of the model that the file describes, got other shapes or names");
     TrainedModel trained;
     trained.model = MilModel(o);
     io::TensorDict weights;

@@ -141,16 +141,18 @@ int run(int argc, char** argv) {
   app.add_option("cases", names,
                  "Cases, for example self/8/512/512/8/64/3/train/float32; /train/float32 may be left out");
   app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
-  app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
-  app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_option("--repetitions", repetitions, "Measurements of which the median is taken")->check(CLI::PositiveNumber);
+  app.add_option("--threads", threads, "Number of threads; 0: LibTorch's default")->check(CLI::NonNegativeNumber);
   app.add_option("--json", json, "File for the medians");
-  app.add_flag("--memory", memory, "Peaks of memory in place of times, for the library and for LibTorch's attention");
-  app.add_flag("--list", list, "Name the default cases");
-  app.add_option("--device", device, "cuda: a report on the GPU, against all backends of LibTorch's attention")
+  app.add_flag("--memory", memory,
+               "Measure peaks of memory in place of times, for the library and for LibTorch's attention");
+  app.add_flag("--list", list, "Print the names of the default cases");
+  app.add_option("--device", device, "cuda: make a report on the GPU, against all backends of LibTorch's attention")
       ->check(CLI::IsMember({"cpu", "cuda"}));
-  const auto* scaling = app.add_option("--scale", scale, "Of the report's data; makes the report on --device cpu, too")
-                            ->check(CLI::Range(1e-6, 1.0));
-  app.add_option("--seconds", seconds, "For the whole report; cases that find no time left are not run")
+  const auto* scaling =
+      app.add_option("--scale", scale, "Factor of the report's data; with --device cpu, too, makes a report")
+          ->check(CLI::Range(1e-6, 1.0));
+  app.add_option("--seconds", seconds, "Time for the whole report; cases for which none is left are not run")
       ->check(CLI::PositiveNumber);
   app.add_option("--table", table, "File for the report's table");
   app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));

@@ -113,7 +113,7 @@ bool CsvReader::next_row() {
     if (!next_filled_line()) return false;
     check_columns();
   }
-  if (rows_++ >= most_rows()) fail(0, "a file that nobody writes to", "more rows than its size allows");
+  if (rows_++ >= most_rows()) fail(0, "a file that does not change while it is read", "more rows than its size allows");
   return true;
 }
 
