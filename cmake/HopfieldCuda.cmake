@@ -1,4 +1,5 @@
-# Decides HOPFIELD_WITH_CUDA from HOPFIELD_CUDA, nvcc and the LibTorch at hand, and prepares a build with the CUDA kernels.
+# Sets HOPFIELD_WITH_CUDA, depending on HOPFIELD_CUDA, nvcc and the LibTorch that was found. If it is true, prepares the
+# build for the CUDA kernels.
 set(HOPFIELD_WITH_CUDA FALSE)
 if(HOPFIELD_CUDA)
   hopfield_torch_cuda_usable("${hopfield_torch_root}" hopfield_torch_cuda)
@@ -25,13 +26,13 @@ if(NOT HOPFIELD_WITH_CUDA)
   return()
 endif()
 
-# A find_package(Torch) of the project around this one has put flags of its own in the place of CMake's list of GPUs.
+# If an enclosing project has called find_package(Torch), that has replaced CMake's list of architectures by flags.
 if(CMAKE_CUDA_ARCHITECTURES STREQUAL "OFF")
   unset(CMAKE_CUDA_ARCHITECTURES)
   string(REGEX REPLACE "-gencode[= ][^ ]+" "" CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS}")
 endif()
-# Set before CMake takes nvcc's own default, which is older than the kernels need. Later GPUs than these compile the PTX of
-# 90: with that of 80 they would be without clusters and bulk copies.
+# This must be set before CMake takes the default of nvcc, an architecture that is too old for the kernels. GPUs later than
+# these compile the PTX of architecture 90; with that of 80 they would lack clusters and bulk copies.
 if(NOT CMAKE_CUDA_ARCHITECTURES OR CMAKE_CUDA_ARCHITECTURES MATCHES "(^|;)[5-7][0-9]")
   set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual")
 endif()

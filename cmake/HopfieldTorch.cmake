@@ -1,20 +1,23 @@
-# Finds LibTorch, and defines the target Hopfield::Torch: its headers and libraries. Installed with the package.
+# Finds LibTorch and defines the target Hopfield::Torch with its headers and libraries. This file is installed with the
+# package.
 #
-# The first of these is taken; a status line says which one, and why:
-#   1. the target `torch` that the project has already (it called find_package(Torch));
-#   2. what the user named, in the order of find_package: the variable Torch_DIR; Torch_ROOT, as a variable or in the
-#      environment; CMAKE_PREFIX_PATH; in the environment Torch_DIR, then CMAKE_PREFIX_PATH; Hopfield_ROOT. Each is the
-#      folder of TorchConfig.cmake, the folder share/cmake above it (torch.utils.cmake_prefix_path) or LibTorch's own
-#      folder; the variable Torch_DIR is the first of these. A Torch_DIR or Torch_ROOT without LibTorch is an error;
-#   3. what is there without being named, unless it is too old: the Python package torch (never imported) of the active
-#      environment (VIRTUAL_ENV, CONDA_PREFIX), of .venv beside these sources when they are built, of python3 in the PATH;
-#      at last CMake's default folders.
+# LibTorch is searched in the following order. The first one found is used, and a status line says which one and why:
+#   1. the target `torch`, if the project has called find_package(Torch) before;
+#   2. what the user named, in the order of find_package: the variable Torch_DIR; Torch_ROOT, as a variable and then in the
+#      environment; CMAKE_PREFIX_PATH; in the environment, Torch_DIR and then CMAKE_PREFIX_PATH; Hopfield_ROOT. Each may be
+#      the folder of TorchConfig.cmake, the folder share/cmake above it (torch.utils.cmake_prefix_path) or LibTorch's own
+#      folder; only the variable Torch_DIR must be the first of these. A Torch_DIR or Torch_ROOT without LibTorch is an
+#      error;
+#   3. installations that are recent enough: the Python package torch, which is never imported, of the active environment
+#      (VIRTUAL_ENV, CONDA_PREFIX), of .venv in this source tree if the library is built from it, and of python3 in the
+#      PATH; then CMake's default folders.
 #
-# LibTorch is linked directly: its own package file insists on nvcc, changes the caller's CUDA settings and defines
-# targets that only one directory sees.
+# LibTorch's own package file TorchConfig.cmake is not used: it requires nvcc, changes the caller's CUDA settings and
+# defines targets that are visible in one directory only. The libraries are linked directly instead.
 cmake_policy(VERSION 3.21...3.25)
 
-# The folder of TorchConfig.cmake that one of the given paths stands for, or an empty string.
+# hopfield_torch_config(result PATH..): the folder of TorchConfig.cmake that the first fitting path leads to, or an empty
+# string.
 function(hopfield_torch_config result)
   set(${result} "" PARENT_SCOPE)
   foreach(path IN LISTS ARGN)
@@ -29,7 +32,7 @@ function(hopfield_torch_config result)
   endforeach()
 endfunction()
 
-# The version of the LibTorch in a folder, or an empty string for one that is not complete or far too old.
+# The version of the LibTorch in a folder. It is an empty string if LibTorch is not complete, or too old for this header.
 function(hopfield_torch_version root result)
   set(version "")
   set(header "${root}/include/torch/headeronly/version.h")
@@ -40,8 +43,8 @@ function(hopfield_torch_version root result)
   set(${result} "${version}" PARENT_SCOPE)
 endfunction()
 
-# The folder of TorchConfig.cmake of a Python interpreter's torch, or an empty string. Started here, where no folder
-# `torch` of the caller's is in the way.
+# The folder of TorchConfig.cmake in the package torch of a Python interpreter, or an empty string. The interpreter is
+# started in the folder of this file, so that it does not find a folder `torch` of the caller's project.
 function(hopfield_torch_config_of_python python result)
   execute_process(
     COMMAND "${python}" -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
@@ -54,7 +57,7 @@ function(hopfield_torch_config_of_python python result)
   set(${result} "${config}" PARENT_SCOPE)
 endfunction()
 
-# Step 2: `config` and `origin`, or `error`, in the caller; none of them when the user named nothing.
+# Step 2 of the search. Sets `config` and `origin`, or `error`, in the caller; none of them if the user named nothing.
 function(hopfield_torch_named)
   foreach(source IN ITEMS Torch_DIR Torch_ROOT "environment Torch_ROOT" CMAKE_PREFIX_PATH "environment Torch_DIR"
                           "environment CMAKE_PREFIX_PATH" Hopfield_ROOT "environment Hopfield_ROOT")
@@ -86,7 +89,8 @@ function(hopfield_torch_named)
   endforeach()
 endfunction()
 
-# Step 3: `config` and `origin` in the caller, or neither. `older`: those passed over, in brackets.
+# Step 3 of the search. Sets `config` and `origin` in the caller if it finds LibTorch. Otherwise it sets `older` to a remark
+# for the error message, which names the installations that are too old.
 function(hopfield_torch_unnamed own_environment wanted)
   set(older "")
   foreach(source IN ITEMS VIRTUAL_ENV CONDA_PREFIX own python3 default)
@@ -127,11 +131,12 @@ function(hopfield_torch_unnamed own_environment wanted)
   set(older "${older}" PARENT_SCOPE)
 endfunction()
 
-# hopfield_locate_torch(own_environment wanted) sets in the caller, and defines no target,
-#   hopfield_torch_root     the folder that holds LibTorch's include/ and lib/
-#   hopfield_torch_origin   why this one
+# hopfield_locate_torch(own_environment wanted) searches for LibTorch. It defines no target, but sets in the caller
+#   hopfield_torch_root     the folder with LibTorch's include/ and lib/
+#   hopfield_torch_origin   how it was found
 #   HOPFIELD_TORCH_VERSION  its version, for example 2.11.0
-# or hopfield_torch_error, a sentence; that variable is empty otherwise. `wanted` is the version needed: 2.11.
+#   hopfield_torch_error    an error message, or an empty string
+# `wanted` is the version that is needed, 2.11.
 function(hopfield_locate_torch own_environment wanted)
   set(root "")
   set(config "")
@@ -176,7 +181,7 @@ include/torch/headeronly/version.h. Name another one with -DTorch_DIR=<folder of
   set(HOPFIELD_TORCH_VERSION "${version}" PARENT_SCOPE)
 endfunction()
 
-# Whether the CUDA half of LibTorch can be loaded here: a CPU-only installation leaves its dependencies out.
+# Whether LibTorch's CUDA library can be loaded here. An installation for the CPU lacks the libraries that it depends on.
 function(hopfield_torch_cuda_usable root result)
   set(${result} FALSE PARENT_SCOPE)
   if(NOT EXISTS "${root}/lib/libtorch_cuda.so")
@@ -188,7 +193,7 @@ function(hopfield_torch_cuda_usable root result)
   endif()
 endfunction()
 
-# Defines Hopfield::Torch for what hopfield_locate_torch found, for all directories of the project.
+# Defines the target Hopfield::Torch for the LibTorch that hopfield_locate_torch found, in all directories of the project.
 function(hopfield_define_torch)
   if(TARGET Hopfield::Torch)
     return()
@@ -209,7 +214,7 @@ function(hopfield_define_torch)
                              "${root}/include" "${root}/include/torch/csrc/api/include")
   hopfield_torch_cuda_usable("${root}" cuda)
   if(cuda)
-    # Nothing refers to the CUDA half by name: it registers its kernels when it is loaded.
+    # The linker would drop the CUDA library, since no symbol of it is used: it registers its kernels when it is loaded.
     target_link_options(Hopfield::Torch INTERFACE
                         "LINKER:--push-state,--no-as-needed,${root}/lib/libtorch_cuda.so,--pop-state")
   endif()

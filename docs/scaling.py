@@ -1,8 +1,8 @@
-"""Draws docs/pooling_scaling.svg: the time of pooling one bag is linear in its size.
+"""Draws docs/pooling_scaling.svg, which shows that the time for pooling one bag grows linearly with its size.
 
     python docs/scaling.py --bench build/bench/bin/hopfield_bench
 
-Needs matplotlib, and 6 GB of memory for the largest bag, of 10^6 instances.
+Needs matplotlib, and 6 GB of memory for the largest bag, which has 10^6 instances.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def measure(bench):
-    """Medians in milliseconds: {contender: one for each size}."""
+    """Median times in milliseconds: {contender: [one for each size]}."""
     names = [f"pooling/1/{size}/256/8/32/1/3/fwd/float32" for size in SIZES]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "medians.json"
@@ -33,7 +33,7 @@ def measure(bench):
 
 
 def draw(times, path):
-    # Text stays text, and the same numbers give the same file.
+    # fonttype: text is written as text; hashsalt: the same numbers give the same file.
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "hopfield", "font.family": "sans-serif", "font.size": 10})
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     styles = {"sdpa": ("#888888", "s", "attention, four calls"), "hopfield": ("#1f5fa8", "o", "HopfieldPooling")}

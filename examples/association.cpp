@@ -1,5 +1,5 @@
-// Relates two sets of different sizes and widths: five queries of width 6 with eight stored patterns of width 10, and
-// prints which query attends to which pattern.
+// Associates two sets of different sizes and widths: five queries of width 6 and eight stored patterns of width 10. A
+// layer is trained to find which pattern each query was made from, and its association matrix is printed.
 //
 //   build/cpu/bin/association
 //
@@ -17,7 +17,8 @@ namespace nn = hopfield::nn;
 
 int main() {
   torch::manual_seed(1);
-  // Query i is another view of pattern i: the layer learns to tell which belongs to which.
+  // Query i is a linear map of pattern i, always the same one. The layer has to learn which query belongs to which
+  // pattern.
   const auto view = torch::randn({10, 6});
   const auto make_pairs = [&] {
     const auto stored = torch::randn({32, 8, 10});

@@ -1,5 +1,5 @@
-// Moves the weights of a torch::nn::MultiheadAttention into a Hopfield layer: the same outputs without updates, and a
-// retrieval with more of them.
+// Copies the weights of a torch::nn::MultiheadAttention into Hopfield layers. Without updates a layer has the same
+// outputs; with updates they differ.
 //
 //   build/cpu/bin/attention_drop_in
 //
@@ -16,10 +16,10 @@
 
 namespace nn = hopfield::nn;
 
-/// An attention layer of width `size` that updates its queries `steps` times.
+/// A Hopfield layer of width `size` with the weights of the attention, which updates its queries `steps` times.
 nn::Hopfield from_attention(const torch::nn::MultiheadAttention& attention, int64_t size, int64_t heads,
                             int64_t steps) {
-  // Attention has no LayerNorms of its own; its scale 1 / sqrt(head size) is the default beta.
+  // MultiheadAttention has no LayerNorms. Its scale 1 / sqrt(head size) is the default beta.
   nn::Hopfield layer(nn::HopfieldOptions(size).num_heads(heads).normalize_inputs(false).fixed_steps(steps));
   torch::NoGradGuard no_grad;
   const auto& core = layer->association_core;
@@ -37,7 +37,7 @@ int main() {
   torch::nn::MultiheadAttention attention(torch::nn::MultiheadAttentionOptions(kSize, kHeads));
   attention->eval();
   const auto x = torch::randn({4, 20, kSize});  // [batch, length, size]
-  const auto turned = x.transpose(0, 1);        // torch's C++ attention wants the length first
+  const auto turned = x.transpose(0, 1);        // MultiheadAttention takes [length, batch, size]
   const auto expected = std::get<0>(attention->forward(turned, turned, turned)).transpose(0, 1);
 
   double of_zero_steps = 0;

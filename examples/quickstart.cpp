@@ -1,4 +1,4 @@
-// A Hopfield layer in a model, and the retrieval underneath it.
+// The first steps: a Hopfield layer in place of attention, pooling of a bag, retrieval of a stored pattern.
 //
 //   build/cpu/bin/quickstart
 //
@@ -6,6 +6,7 @@
 //   [2, 10, 64] -> [2, 10, 64]
 //   pooled: [2, 64]
 //   pattern 3 came back after 2 updates, off by 0.0000
+//   energy 23.89 before an update, 20.78 after it
 
 #include <hopfield/hopfield.h>
 
@@ -17,7 +18,7 @@ int main() {
   namespace nn = hopfield::nn;
   torch::manual_seed(0);
 
-  // In place of attention: 8 heads, three updates of the queries, then the read-out.
+  // In place of attention: 8 heads, at most three updates of the queries, then the read-out.
   nn::Hopfield layer(nn::HopfieldOptions(64).num_heads(8).scaling(0.25).update_steps_max(3));
   const auto x = torch::randn({2, 10, 64});
   const auto z = layer->forward(x);
@@ -33,4 +34,11 @@ int main() {
   const auto r = hopfield::retrieve(noisy, patterns, hopfield::RetrieveOptions().beta(8.0).until_converged());
   fmt::print("pattern 3 came back after {} updates, off by {:.4f}\n", r.steps.item<int64_t>(),
              (r.output - patterns[3]).abs().max().item<double>());
+
+  // The mathematics as pure functions: an update never raises the energy.
+  const auto beta = torch::tensor(8.0);
+  const auto next = hopfield::core::update(noisy, patterns, beta);
+  fmt::print("energy {:.2f} before an update, {:.2f} after it\n",
+             hopfield::core::energy(noisy, patterns, beta).item<double>(),
+             hopfield::core::energy(next, patterns, beta).item<double>());
 }

@@ -3,19 +3,19 @@
     python python_parity/bench_peers.py
     python python_parity/bench_peers.py pooling/1/100000/256/8/32/1/3/train --repetitions 9 --peers sdpa
 
-Needs the complete PyTorch (scripts/bootstrap.sh --full) and the built library; hflayers takes part where it can be
-imported. Cases are spelled as for hopfield_bench:
+Needs the complete PyTorch (scripts/bootstrap.sh --full) and the built library. hflayers is timed if it can be imported.
+Cases have the same names as in hopfield_bench:
 
     pooling/N/S/d_in/H/d/L/T        N bags of S instances, pooled by L queries
     ragged/N/S_max/d_in/H/d/L/T     the same for bags of 5 to S_max instances; padded for the peers
     layer/N/L/d_in/S/H/d/T          queries retrieve from S stored patterns that belong to the layer
     self/N/L/d_in/H/d/T             self-association
 
-each with /fwd or /train at its end, or without for both. All contenders compute the same layer: LayerNorms, projections,
-T updates and the read-out, output projection, of one set of weights. sdpa is T + 1 calls of
-scaled_dot_product_attention on patterns that are never expanded. Prints one table: medians of interleaved warm
-repetitions in milliseconds, ratios, and the peak of memory on top of weights and data, each measured in a process of its
-own after a small call.
+each with /fwd or /train at its end, or with neither for both. All contenders compute the same layer with the same weights:
+LayerNorms, projections, T updates, the read-out and the output projection. sdpa makes T + 1 calls of
+scaled_dot_product_attention on patterns that are never expanded. The program prints one table: median times in
+milliseconds of repetitions that the contenders make in turn, ratios, and the peak of memory beyond weights and data. The
+peak is measured in a process of its own after a small call.
 """
 
 import argparse
@@ -69,12 +69,12 @@ class Case:
         return self.kind in ("pooling", "ragged")
 
     def small(self):
-        """The same work on little data."""
+        """The same layer on little data."""
         return replace(self, batch=min(self.batch, 2), queries=min(self.queries, 8), keys=min(self.keys, 16))
 
 
 def parse_case(text):
-    """The cases that `text` stands for: both directions if it names none."""
+    """The cases that `text` stands for: forward and training if it names neither."""
     kind, *numbers = text.split("/")
     trains = (False, True)
     if numbers and numbers[-1] in ("fwd", "train"):
@@ -92,7 +92,7 @@ def parse_case(text):
 
 
 class Setup:
-    """Weights and data of a case, with the parameter names of this library and of hflayers."""
+    """Weights and data of a case. The weights have the parameter names that this library and hflayers share."""
 
     def __init__(self, case, perturbed=False):
         self.case = case
@@ -127,7 +127,7 @@ class Setup:
             self.input = torch.randn(c.batch, c.keys if c.pools else c.queries, c.width, requires_grad=c.train)
             self.values = self.input
         shape = (c.batch, c.queries * c.width) if c.pools else (c.batch, c.queries, c.width)
-        self.gradient = torch.randn(shape) if c.train else None  # as a loss would give it
+        self.gradient = torch.randn(shape) if c.train else None  # of the output
 
     def weight(self, name):
         return self.weights[name if self.case.kind == "self" else f"hopfield.{name}"]
@@ -141,12 +141,12 @@ class Setup:
                          self.weight("association_core.in_proj_bias").chunk(3)))
 
     def project(self, x, which, projection):
-        """[N, rows, d_in] as [N, H, rows, d]."""
+        """Normalises and projects [N, rows, d_in] to [N, H, rows, d]."""
         y = functional.linear(functional.layer_norm(x, (self.case.width,), *self.norm(which), NORM_EPS), *projection)
         return y.unflatten(-1, (self.case.heads, -1)).transpose(1, 2)
 
     def output(self, z):
-        """[N, H, L, d] through the output projection."""
+        """Merges the heads of [N, H, L, d] and applies the output projection."""
         merged = z.transpose(1, 2).flatten(2)
         out = functional.linear(merged, self.weight("association_core.out_proj.weight"),
                                 self.weight("association_core.out_proj.bias"))
@@ -164,7 +164,7 @@ class Setup:
 
 
 def absorb_norm(projection, norm):
-    """W (y gamma + delta) + b as one map of y, the normalised instance."""
+    """Weight and bias of the one linear map y -> W (y gamma + delta) + b, where y is the normalised instance."""
     (weight, bias), (gamma, delta) = projection, norm
     return weight * gamma, bias + weight @ delta
 
@@ -202,7 +202,7 @@ def sdpa_layer(s):
     mask = None if s.padding is None else ~s.padding[:, None, None]
     if c.pools:
         state = state.expand(c.batch, -1, -1, -1)
-    if c.kind == "layer":  # the batch as further queries, so that nothing is expanded
+    if c.kind == "layer":  # the samples become further queries of one sample, so that nothing is expanded
         state = state.transpose(0, 1).flatten(1, 2).unsqueeze(0)
     attend = lambda v: functional.scaled_dot_product_attention(state, keys, v, mask, scale=1 / math.sqrt(c.depth))
     for _ in range(c.steps):
@@ -214,10 +214,10 @@ def sdpa_layer(s):
 
 
 def original_layer(s):
-    """hflayers' own module with the weights of `s`, as a function without arguments."""
+    """The forward pass of the module of hflayers with the weights of `s`."""
     import hflayers
     c = s.case
-    # Exactly T updates: it refuses a threshold of 0.
+    # The threshold makes exactly T updates; hflayers refuses 0.
     options = dict(input_size=c.width, hidden_size=c.depth, num_heads=c.heads, update_steps_max=c.steps,
                    update_steps_eps=1e-30)
     if c.pools:
@@ -236,7 +236,7 @@ def original_layer(s):
     return forward
 
 
-# Each makes of a setup what is then called again and again.
+# Functions that prepare a setup and return the forward pass, which is called again and again.
 CONTENDERS = {
     "hopfield": lambda s: partial(hopfield_pool if s.case.pools else hopfield_layer, s),
     "sdpa": lambda s: partial(sdpa_layer, s),
@@ -245,7 +245,7 @@ CONTENDERS = {
 
 
 def check_agreement(case, names):
-    """Whoever computes something else must not be timed: on little data, with weights that all matter."""
+    """Checks on little data that all contenders compute the same. The weights are perturbed so that each one matters."""
     setup = Setup(replace(case.small(), train=False), perturbed=True)
     expected = setup.run(CONTENDERS["hopfield"](setup))
     for name in names[1:]:
@@ -256,7 +256,7 @@ def check_agreement(case, names):
 
 
 def medians(case, names, repetitions):
-    """Milliseconds of each contender, taken in turns."""
+    """Median times of the contenders in milliseconds. They are called in turn."""
     setup = Setup(case)
     forwards = {name: CONTENDERS[name](setup) for name in names}
     times = {name: [] for name in names}
@@ -275,15 +275,15 @@ def resident(field):
 
 
 def extra_memory(case, name):
-    """Bytes that one call takes at its peak beyond what is there before it."""
+    """The peak of memory during one call, in bytes beyond what was there before it."""
     small = Setup(case.small())
     small.run(CONTENDERS[name](small))
     setup = Setup(case)
     forward = CONTENDERS[name](setup)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but not given back would hide what is taken
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the call could reuse freed memory, which would not be counted
     before = resident("VmRSS")
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     setup.run(forward)
     return resident("VmHWM") - before
 
@@ -341,7 +341,7 @@ def parse_arguments():
         parser.error(f"argument --library: expected the built library, but there is no file {arguments.library}")
     if arguments.peers is None:
         arguments.peers = ["sdpa", "original"] if has_original() else ["sdpa"]
-    try:  # only now, so that a mistyped option is named before its value is taken for a case
+    try:  # after the options, so that the error message for a mistyped option names the option and not its value
         arguments.cases = [case for text in arguments.cases or DEFAULT_CASES for case in parse_case(text)]
     except ValueError as error:
         parser.error(str(error))
@@ -349,7 +349,7 @@ def parse_arguments():
 
 
 def print_table(rows, names):
-    """A case a row: milliseconds, how many times as many a peer takes, and memory in MB and in multiples of the input."""
+    """Prints a row for each case: milliseconds, the ratio of a peer's to ours, memory in MB and in multiples of the input."""
     columns = [f"{name}, ms" for name in names] + [f"{name}/ours" for name in names[1:]]
     columns += [f"{name}, MB (inputs)" for name in names]
     cells = [[f"{times[name]:.2f}" for name in names]

@@ -2,8 +2,8 @@
 
     python convert_checkpoint.py model.pt model.safetensors [--key state_dict]
 
-Needs torch and safetensors. Names stay as they are: those of the Python package hflayers are those of this library. Only
-tensors are unpickled.
+Needs torch and safetensors. Names are not changed, since the Python package hflayers uses the same names as this library.
+torch.load unpickles nothing but tensors and plain containers.
 """
 
 import argparse

@@ -47,7 +47,7 @@ PerHead<T> per_head(const c10::IValue& value) {
   return value.toScalar().to<T>();
 }
 
-/// Sets one Python argument. Returns false if these options have none of that name.
+/// Sets the option of the same name as a Python argument. Returns false if there is no such option.
 template <typename Options>
 bool set_option(Options& o, const std::string& name, const c10::IValue& value) {
   const bool none = value.isNone() || (value.isString() && value.toStringRef() == "none");
@@ -115,14 +115,14 @@ Options options_of(const GoldenCase& golden) {
   for (const auto& [name, value] : golden.config) {
     TORCH_CHECK(set_option(options, name, value), "expected an argument of ", golden.module, ", got '", name, "'");
   }
-  // Python's rule, and as many steps as it takes.
+  // The stop rule of hflayers, which does not limit the number of updates.
   return options.stop_rule(StopRule::per_head).update_steps_cap(100000);
 }
 
 double largest_error(const at::Tensor& ours, const at::Tensor& theirs) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   if (!theirs.defined()) return ours.defined() && ours.abs().sum().item<double>() != 0 ? infinity : 0;
-  // A gradient that autograd never needed is zero.
+  // A gradient that autograd has not computed counts as zero.
   if (!ours.defined()) return theirs.numel() == 0 ? 0 : theirs.abs().max().item<double>();
   if (ours.sizes() != theirs.sizes()) return infinity;
   if (ours.numel() == 0) return 0;
@@ -149,13 +149,13 @@ void load_parameters(Module& module, const GoldenCase& golden) {
   }
 }
 
-/// What the three modules' calls differ in.
+/// The results of a call, in a form that is the same for the three modules.
 struct Call {
   at::Tensor output;
   std::function<at::Tensor()> association_matrix, projected_pattern_matrix;
 };
 
-/// Python's tuple is (stored, state, projection).
+/// @param x  one input, or those of the Python package in its order: stored, state, projection
 Call call(nn::Hopfield& module, const std::vector<at::Tensor>& x, const Masks& masks) {
   const auto input = x.size() == 1 ? nn::AssociationInput{x[0], x[0]} : nn::AssociationInput{x.at(1), x.at(0), x.at(2)};
   const auto output = x.size() == 1 ? module->forward(x[0], masks.padding_mask, masks.association_mask)

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kTolerance = 1e-10;
 
-/// Whether the case agrees; prints its lines.
+/// Replays a case and prints its errors. Returns whether it agrees.
 bool run_case(const std::filesystem::path& file) {
   try {
     const auto golden = hopfield::parity::read_golden_case(file);

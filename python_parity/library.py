@@ -1,4 +1,4 @@
-"""Loads libhopfield.so for the tests: from HOPFIELD_LIBRARY, or from build/cpu/lib or build/cuda/lib."""
+"""Loads libhopfield.so for the tests: the file that HOPFIELD_LIBRARY names, or the one in build/cpu/lib or build/cuda/lib."""
 
 import os
 import pathlib

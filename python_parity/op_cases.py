@@ -1,4 +1,4 @@
-"""Calls of both ops in all their forms, for tests that want every input of every op."""
+"""Calls of both ops with dense and with ragged patterns, which together use every input of the ops."""
 
 from library import pool, retrieve, torch
 
@@ -23,7 +23,7 @@ class Case:
         return self.op(**{**self.tensors, **self.options, **options, **changed})
 
     def function_of(self, name, options):
-        """Everything that has a gradient, as one vector, as a function of one input."""
+        """The op as a function of one input; it returns all results that have a gradient, joined to one vector."""
 
         def function(value):
             results = self.call(options, **{name: value})
@@ -33,7 +33,7 @@ class Case:
 
 
 def all_cases():
-    """In float64."""
+    """All cases, in float64."""
     torch.manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, dtype=torch.float64)
     beta = torch.tensor([0.3, 0.5], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Runs tests of this folder by pytest, for CTest: run_tests.py test_op.py. Exits with 77 where PyTorch cannot be imported."""
+"""Runs tests of this folder with pytest, for CTest: run_tests.py test_op.py. The exit code is 77 if PyTorch cannot be imported."""
 
 import pathlib
 import sys

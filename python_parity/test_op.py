@@ -1,4 +1,4 @@
-"""The ops from Python: pytest python_parity (needs the complete PyTorch: scripts/bootstrap.sh --full)."""
+"""Tests of the ops from Python: pytest python_parity. Needs the complete PyTorch (scripts/bootstrap.sh --full)."""
 
 import pytest
 from library import pool, retrieve, torch
@@ -30,7 +30,7 @@ def test_gradcheck_first_and_second_order(patterns, steps):
     assert torch.autograd.gradgradcheck(outputs, (*patterns, beta))
 
 
-# Without updates the residual is NaN, which opcheck takes for unequal.
+# All with updates: without them the residual is NaN, which opcheck takes for unequal.
 @pytest.mark.parametrize("options", [{"update_steps_max": 2}, {"update_steps_max": 2, "update_steps_eps": 0.0},
                                      {"stop_rule": "per_head", "update_steps_max": 2}])
 def test_registration(patterns, options):
@@ -57,7 +57,7 @@ def bags():
 
 
 def pooled_plainly(instances, state, weight, bias, offsets, eps, beta, steps):
-    """The output, bag by bag, as the formula says."""
+    """The output by the formula, one bag after the other."""
     outputs = []
     for begin, end in zip(offsets[:-1], offsets[1:]):
         y = instances[begin:end]

@@ -1,4 +1,4 @@
-"""The README's lines for Python do what they say."""
+"""Runs the lines for Python in README.md."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The ops in recordings: torch.compile, torch.export, make_fx, dispatch modes. A call is one node, whatever its options."""
+"""Tests of recorded calls: torch.compile, torch.export, make_fx, dispatch modes. A call is one node, whatever its options."""
 
 import io
 

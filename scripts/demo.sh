@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a bare clone to a cross-validated HopfieldPooling on a multiple-instance benchmark. Further arguments go to
-# hopfield_mil: scripts/demo.sh --data musk1 --folds 5
+# Builds hopfield_mil in a fresh clone and cross-validates HopfieldPooling on a multiple-instance benchmark. Arguments are
+# passed on to hopfield_mil: scripts/demo.sh --data musk1 --folds 5
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

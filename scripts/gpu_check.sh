@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: builds for it, runs the GPU's tests, measures, repeats calls for their bits, and runs the tests
-# again under compute-sanitizer.
+# Checks the library on a machine with a GPU: builds for the GPU, runs its tests and the benchmark, repeats calls and
+# compares their bits, and runs some of the tests under compute-sanitizer.
 #
 #   scripts/gpu_check.sh [--seconds N] [FOLDER]   results go to FOLDER, build/gpu_check by default
-#   scripts/gpu_check.sh --pack                   before that, with network: fetches packages for a machine without
+#   scripts/gpu_check.sh --pack                   run before, with a network: fetches the packages that the check needs
 #
-# FOLDER gets gpu_check.json, gpu_check.md (a table for people), the benchmark's bench.json and bench.md, and log.txt. All
-# of it ends within N seconds (540): a part that finds no time left says so. A tool of compute-sanitizer has to catch a
-# planted fault first; one that does not proves nothing, and its part counts as not run.
+# FOLDER gets gpu_check.json, gpu_check.md (a readable table), the benchmark's bench.json and bench.md, and log.txt. The
+# check ends within N seconds (540); parts for which no time is left are reported. Each tool of compute-sanitizer must first
+# find a fault that was planted for it; if it does not, its part counts as not run.
 #
-# Needs nvcc, the complete PyTorch (the python3 in the path has it, or pass CMAKE_ARGS=-DTorch_DIR=..) and the Debian
-# packages that scripts/bootstrap.sh installs and libbenchmark-dev, or build/gpu_packages, which --pack fills. No network.
-# Ends with 0 if all parts passed, with 1 if one failed or was not run, with 2 if it could not begin.
+# Needs nvcc, the complete PyTorch (in the python3 of the path, or named by CMAKE_ARGS=-DTorch_DIR=..), and the Debian
+# packages that scripts/bootstrap.sh installs and libbenchmark-dev, or build/gpu_packages, which --pack fills. Needs no network.
+# The exit code is 0 if all parts passed, 1 if one failed or was not run, and 2 if the check could not begin.
 set -uo pipefail
 
 readonly build=build/gpu work=build/gpu_check_work packages=build/gpu_packages
@@ -47,7 +47,7 @@ done
 cd "$(dirname "$(realpath "$0")")/.." || exit 2
 readonly out=${out:-$PWD/build/gpu_check} budget
 
-# The packages to build with, and the shared libraries that two of them are linked from.
+# Downloads the development packages that the build needs, and the shared libraries of two of them.
 pack() {
   { rm -rf "$packages" && mkdir -p "$packages"; } 2>/dev/null || complain "expected a folder that can be written, got '$packages'"
   (cd "$packages" && apt-get download -qq -o APT::Sandbox::User=root libgtest-dev libgmock-dev libhwy-dev libhwy1 \
@@ -61,7 +61,7 @@ system_has_packages() {
     "${CXX:-c++}" -E -x c++ - >/dev/null 2>&1
 }
 
-# Unpacks the packages, without installing them, where CMake then looks first.
+# Unpacks the packages without installing them, into a folder where CMake looks first.
 unpack() {
   local package parts prefix=$PWD/$work/packages
   mkdir -p "$prefix"
@@ -86,12 +86,12 @@ has_torch() {
   return 1
 }
 
-# Names all that is missing, a sentence each, before any time is spent.
+# Checks that everything needed is there. Prints a sentence for each thing that is missing, and then exits.
 begin() {
   local program complete=yes
   lack() { say "$1" && complete=no; }
   device=$(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader 2>/dev/null) || device=
-  device=${device%%$'\n'*} # the first one is that of the tests
+  device=${device%%$'\n'*} # the tests use the first GPU
   if [[ -z $device ]]; then
     lack "expected a GPU that nvidia-smi finds, found none; run this on a machine with one"
   fi
@@ -116,7 +116,7 @@ begin() {
   command -v compute-sanitizer >/dev/null ||
     say "expected compute-sanitizer in the path or in /usr/local/cuda/bin, found none; its parts will not be run"
   : >"$work/parts.tsv"
-  # What an earlier check left would pass for today's.
+  # Files of an earlier check must not be taken for results of this one.
   rm -f "$out"/gpu_check.{json,md} "$out"/bench.{json,md} "${programs[@]/#/$build/bin/}"
   echo "-- $device"
 }
@@ -132,11 +132,11 @@ readonly device
 commit=$(git describe --always --dirty 2>/dev/null)
 
 child='' interrupted='' all_passed=yes
-# Stops the command at hand; parts that follow are not run, and the report is written as ever.
+# On a signal, stops the running command. The parts that follow are not run, but the report is still written.
 trap 'interrupted=yes; if [[ -n $child ]]; then kill "$child" 2>/dev/null; fi' INT TERM HUP
 
-# note NAME RESULT SECONDS [REMARK]: says how a part ended (passed, FAILED, no time left, not run) and reports all known so
-# far: a check that is cut short leaves what it found.
+# note NAME RESULT SECONDS [REMARK]: records how a part ended (passed, FAILED, no time left, not run) and writes the report
+# anew, so that a check that is cut short leaves the results it has.
 note() {
   local remark=${4:-}
   remark=${remark//[$'\t\n\r']/ }
@@ -149,11 +149,11 @@ note() {
 }
 
 limit=0 status=0 taken=0 why=''
-# limited LOG SECONDS COMMAND..: runs a command for so long, or as long as there is time; sets limit, status and taken.
-# False where there is no time, which `why` then says.
+# limited LOG SECONDS COMMAND..: runs a command for at most that long, or for the time that is left; sets limit, status and
+# taken. If there is no time left, returns false and sets `why`.
 limited() {
   local log=$work/$1.log name=$1 begin=$SECONDS
-  limit=$((budget - SECONDS - 5)) # for stopping it and for the report
+  limit=$((budget - SECONDS - 5)) # 5 seconds for stopping the command and for the report
   limit=$(($2 < limit ? $2 : limit))
   shift 2
   why='' taken=0
@@ -163,20 +163,20 @@ limited() {
   child=$!
   wait "$child"
   status=$?
-  # The trap ends `wait` early. What was told to stop is given the time to.
+  # The trap ends `wait` early. Wait again until the command has stopped.
   if [[ -n $interrupted ]]; then wait "$child"; fi
   child='' taken=$((SECONDS - begin))
   { echo "=== $name: $*" && tail -c 500000 "$log" && echo; } >>"$out/log.txt"
 }
 
-# Sets `why` to what keeps a command that has run from having passed.
+# judge LOG: sets `why` to the reason why a command that was run has not passed; empty if it has.
 judge() {
   local log=$work/$1.log
   if [[ -n $interrupted ]]; then why=interrupted; elif ((status == 124 || status == 137)); then
     why="stopped after $limit s"
   elif ((status != 0)); then
     why="it ended with $status"
-  # GoogleTest calls both a success.
+  # GoogleTest counts the following two as success.
   elif grep -q 'there is no CUDA device' "$log"; then
     why='it found no CUDA device'
   elif grep -q '^\[  PASSED  \] 0 tests' "$log"; then
@@ -184,19 +184,19 @@ judge() {
   fi
 }
 
-# What a part found, in its own words: how many tests, how many errors.
+# Prints the summary lines of a part's log: the numbers of tests and errors.
 words_of() {
   sed -nE -e 's/^\[  (PASSED|FAILED)  \] ([0-9]+ tests?)[.,].*/\2 \L\1/p' -e 's/^\[  SKIPPED \] ([0-9]+ tests?),.*/\1 skipped/p' \
     -e 's/^=* *([A-Z]+ SUMMARY: )/\1/p' "$work/$1.log" | paste -sd , | sed 's/,/, /g'
 }
 
-# unrun NAME SECONDS: notes a part that was not run, for the reason in `why`.
+# unrun NAME SECONDS: records a part that was not run, for the reason in `why`.
 unrun() {
   if [[ -n $interrupted ]]; then why=interrupted; fi
   if [[ $why == 'no time left' ]]; then note "$1" "$why" "$2"; else note "$1" "not run" "$2" "$why"; fi
 }
 
-# part NAME SECONDS COMMAND..
+# part NAME SECONDS COMMAND..: runs a command as a part of the check and records the result.
 part() {
   local name=$1
   shift
@@ -214,7 +214,7 @@ part() {
   return 1
 }
 
-# program NAME SECONDS PROGRAM ARGUMENT..: a part that is a program of the build.
+# program NAME SECONDS PROGRAM ARGUMENT..: runs a program of the build as a part of the check.
 program() {
   local name=$1 seconds=$2 program=$build/bin/$3
   shift 3
@@ -226,8 +226,8 @@ program() {
   fi
 }
 
-# Runs a tool of compute-sanitizer on a correct program and on one with a fault planted for it, which it has to name in these
-# words. Sets `why` if it proves nothing here.
+# try_tool TOOL FAULT WORDS: runs a tool of compute-sanitizer on a correct program and on one with a planted fault. The tool
+# must accept the first and report the second in these words; otherwise sets `why`.
 try_tool() {
   local tool=$1 fault=$2 words=$3 program said
   why=''
@@ -245,16 +245,16 @@ try_tool() {
     return
   fi
   limited "$tool-$fault" 40 "${run[@]}" "$fault" || return
-  # What the tool ends with depends on whether the program noticed the fault, too.
+  # The exit code is not always 9: it depends on whether the program itself noticed the fault.
   if ((status == 0)) || ! grep -qE "$words" "$work/$tool-$fault.log"; then
     why="the tool does not catch the planted fault $fault"
   fi
 }
 
-# sanitizer TOOL FAULT WORDS
+# sanitizer TOOL FAULT WORDS: tries a tool, then runs some tests under it, as one part of the check.
 sanitizer() {
   local tool=$1 begin=$SECONDS
-  # Small cases: the sanitizers take a hundred times as long.
+  # Small cases only, because the sanitizers make the tests a hundred times slower.
   local small='*RaggedBagsOfUglySizes*:*ExcludedInstances*:*GradientsWithDropout*:*MoreRows*:*ClustersOf*:*CudaRetrieve.Masks*'
   try_tool "$@"
   if [[ -n $why ]]; then
@@ -276,9 +276,9 @@ sanitizer() {
   fi
 }
 
-# Another compiler's warnings are no reason not to check.
+# Warnings are not errors here: another compiler may have more of them.
 configure=(cmake --preset cuda -B "$build" -DHOPFIELD_EXAMPLES=OFF -DHOPFIELD_WERROR=OFF)
-case $device in # no others than the GPU at hand: half the time
+case $device in # builds for this GPU only, which halves the time
   *", 9.0") configure+=(-DCMAKE_CUDA_ARCHITECTURES=90a-real) ;;
   *", 8."*) configure+=(-DCMAKE_CUDA_ARCHITECTURES=80-real) ;;
 esac
@@ -294,12 +294,12 @@ else
   unrun build 0
 fi
 
-# The most telling first.
+# The most informative parts come first.
 program cuda_test 90 cuda_test --gtest_filter='-*Warpgroup*'
-# In a process of its own: until it has passed once, it may take the device's context down with it.
+# In a process of its own: a kernel that has never passed may make the device's context unusable for later tests.
 if [[ $device == *", 9.0" ]]; then program retrieve_warpgroup 60 cuda_test --gtest_filter='*Warpgroup*'; fi
 program ops_test 120 ops_test --gtest_filter='*Pool*:*Capture*:*OnDevice*:*RetrieveCuda*:*RetrieveLayouts*:*RetrieveAttention*:*Generated.*/0:*Generated.*/1'
-# Half of what is left, for the sanitizers are to have their share.
+# The benchmark gets half of the remaining time, so that some is left for the sanitizers.
 seconds=$(((budget - SECONDS) / 2))
 seconds=$((seconds < 150 ? seconds : 150))
 program hopfield_bench $((seconds + 20)) hopfield_bench --device cuda --json "$out/bench.json" --table "$out/bench.md" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""gpu_report.py PARTS DEVICE COMMIT FOLDER: what gpu_check.sh knows so far, as gpu_check.json and gpu_check.md in FOLDER.
+"""Writes the results of gpu_check.sh so far to gpu_check.json and gpu_check.md: gpu_report.py PARTS DEVICE COMMIT FOLDER
 
-PARTS has a line for each part: name, result, seconds and a remark, between tabs. DEVICE is the GPU's name, driver and
-compute capability, between commas. The benchmark's bench.json and bench.md are taken from FOLDER if they are there.
+PARTS is a file with a line for each part: name, result, seconds and a remark, separated by tabs. DEVICE is the GPU's name,
+driver and compute capability, separated by commas. If FOLDER has the benchmark's bench.json and bench.md, they are included.
 """
 import datetime
 import json
@@ -14,7 +14,7 @@ def read_benchmark(file):
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):
-        return None  # not measured, or stopped on its way
+        return None  # the benchmark was not run, or it was stopped while it wrote the file
 
 
 def main():

@@ -26,7 +26,7 @@ std::vector<const CLI::App*> commands_of(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App*) { return true; });
 }
 
-/// The command whose options follow: the first argument may name one.
+/// The command that the first argument names, or the program itself if it names none.
 const CLI::App& command_of(const CLI::App& app, const Arguments& arguments) {
   for (const auto* command : commands_of(app)) {
     if (!arguments.empty() && arguments[0] == command->get_name()) return *command;
@@ -60,8 +60,8 @@ const CLI::App& command_of(const CLI::App& app, const Arguments& arguments) {
                    quote(word) + (hint.empty() ? kSeeHelp : hint)};
 }
 
-/// Checks the form of all arguments and returns them as pairs of option and value, so that values may begin with '-'
-/// or be empty.
+/// Checks the form of all arguments and returns them with each value behind its option. Splitting happens here and not
+/// in CLI11, so that values may begin with '-' or be empty.
 Arguments split_options(const CLI::App& app, const Arguments& arguments) {
   const auto& command = command_of(app, arguments);
   Arguments result;
@@ -120,7 +120,7 @@ bool CommandLine::parse(int argc, char** argv) {
     }
   }
   auto options = split_options(app_, arguments);
-  std::reverse(options.begin(), options.end());  // the order in which CLI11 takes a vector
+  std::reverse(options.begin(), options.end());  // CLI11 takes a vector in reverse order
   try {
     app_.parse(std::move(options));
   } catch (const CLI::RequiredError& error) {

@@ -6,17 +6,18 @@
 
 namespace hopfield::examples {
 
-/// A program's options and commands. Where an option is given twice, the last one counts. The help ends with the exit
-/// codes, and mistyped names are answered with the one that was meant.
+/// The options and commands of a program. Where an option is given twice, the last one counts. The help ends with the
+/// exit codes, and the error message for a mistyped name suggests the one that was probably meant.
 class CommandLine {
  public:
-  /// @param version  what --version prints
+  /// @param version  the line that --version prints
   CommandLine(const std::string& program, const std::string& description, std::string version);
 
   CLI::App& app() { return app_; }
   CLI::App& add_command(const std::string& name, const std::string& description);
 
-  /// False after --help or --version, whose text has been printed then. @throws UsageError
+  /// Reads the command line into the variables of the options. Returns false after --help or --version, whose text it
+  /// prints. @throws UsageError if the call is wrong
   bool parse(int argc, char** argv);
 
  private:

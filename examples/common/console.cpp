@@ -37,7 +37,7 @@ void print_error(const std::string& line) {
 }
 
 void open_missing_streams() {
-  // Read-only for the outputs as well: what is printed there must fail.
+  // Read-only for the output streams as well, so that printing to them fails and is noticed.
   while (true) {
     const int descriptor = ::open("/dev/null", O_RDONLY);
     if (descriptor > 2) ::close(descriptor);

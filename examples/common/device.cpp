@@ -15,9 +15,9 @@ namespace {
 
 constexpr auto kExpected = "cpu, cuda or cuda:N";
 
-/// The number of a CUDA device, -1 for another text. "cuda" alone is the first one.
+/// The number of a CUDA device: 2 for "cuda:2", 0 for "cuda", -1 for any other text.
 int64_t cuda_index(const std::string& device) {
-  constexpr size_t kBegin = 5;  // behind "cuda:"
+  constexpr size_t kBegin = 5;  // length of "cuda:"
   if (device == "cuda") return 0;
   int64_t index = -1;
   const auto* end = device.data() + device.size();

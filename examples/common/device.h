@@ -6,10 +6,10 @@
 
 namespace hopfield::examples {
 
-/// --device: cpu, cuda or cuda:N.
+/// Adds the option --device: cpu, cuda or cuda:N.
 CLI::Option* add_device(CLI::App& app, std::string& device);
 
-/// @throws UsageError unless --device names a device that is there
+/// @throws UsageError unless `device`, the value of --device, names a device that is present
 void check_device(const std::string& device);
 
 }  // namespace hopfield::examples

@@ -6,11 +6,12 @@
 
 namespace hopfield::examples {
 
-/// Tells contents apart: FNV-1a of 64 bits. A single changed byte always changes it; it is no defence against forgery.
+/// A hash that shows whether contents have changed: 64-bit FNV-1a. Changing a single byte always changes it. It does
+/// not protect against deliberate forgery.
 class Digest {
  public:
   void add(const void* bytes, size_t count);
-  /// The length goes in as well, so that texts in a row keep their borders.
+  /// Adds the length of the text, too, so that "ab", "c" and "a", "bc" give different digests.
   void add(const std::string& text);
   /// @throws UsageError if the file cannot be read
   void add_file(const std::string& path);

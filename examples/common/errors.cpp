@@ -16,8 +16,8 @@ std::string plain_message(const std::exception& error) {
   if (no_memory || text.find("can't allocate memory") != std::string::npos) {
     return "there is not enough memory; choose smaller sizes, a smaller --batch or fewer --threads";
   }
-  text = text.substr(0, text.find("\nCUDA"));  // advice for debugging kernels
-  constexpr size_t kMostBytes = 4000;          // std::regex recurses over the text
+  text = text.substr(0, text.find("\nCUDA"));  // what follows is advice for debugging kernels
+  constexpr size_t kMostBytes = 4000;          // std::regex recurses over the text and could overflow the stack
   text = text.substr(0, kMostBytes);
   static const std::regex place(R"(\[(enforce fail at|json\.exception)[^\]]*\] *(\S+ [=<>!]+ \S+\. *)?)");
   static const std::regex name(R"(\b(hopfield|c10|at|torch|std)(::[A-Za-z_]\w*)+(\(\))?(: )?)");

@@ -15,7 +15,7 @@
 namespace hopfield::examples {
 namespace {
 
-/// Whether the path still names the open file: its last owner deletes it.
+/// Whether the path still leads to the open file. Another process may have deleted it when it released its lock.
 bool is_still(const std::string& path, int descriptor) {
   struct stat here {
   }, there{};

@@ -4,11 +4,12 @@
 
 namespace hopfield::examples {
 
-/// Keeps other processes of this kind from a file while this one uses it, by a lock on "<file>.lock" beside it. The
-/// system releases the lock of a process that has ended, however it ended. File systems without locks are let pass.
+/// Keeps other processes that use this class from a file, by a lock on "<file>.lock" beside it. The system releases the
+/// lock when the process ends, however it ends. On file systems without locks, nothing is locked.
 class FileLock {
  public:
-  /// @throws UsageError if another process has the lock, or if there is no place for it
+  /// @param option  begins the error message
+  /// @throws UsageError if another process has the lock, or if the lock file cannot be created
   FileLock(const std::string& option, const std::string& path);
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;

@@ -11,7 +11,7 @@
 namespace hopfield::examples {
 namespace {
 
-/// The whole text as a number, whatever the locale, or nothing.
+/// Reads the whole text as a number, independently of the locale. Nothing if it is not one.
 template <typename Number>
 std::optional<Number> parse_number(std::string text) {
   if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.erase(0, 1);
@@ -26,7 +26,7 @@ std::optional<Number> parse_number(std::string text) {
   throw UsageError{name + ": expected " + expected + ", got " + (got.empty() ? "an empty text" : quote(got))};
 }
 
-/// `set` is given what stands behind the option and tells whether it is what was expected.
+/// Adds an option. `set` stores its value and returns whether the value is valid.
 CLI::Option* add_option(CLI::App& app, const std::string& name, const std::string& expected,
                         const std::string& description, const std::function<bool(const std::string&)>& set) {
   const auto read = [name, expected, set](const CLI::results_t& values) {
@@ -56,7 +56,7 @@ std::string to_text(const Interval& interval) {
   return fmt::format("a number from {} to {}", interval.least, interval.most);
 }
 
-/// `Value` is double or optional.
+/// `Value` is double or std::optional<double>.
 template <typename Value>
 CLI::Option* add_real(CLI::App& app, const std::string& name, Value& value, const Interval& interval,
                       const std::string& description) {

@@ -9,31 +9,33 @@
 
 namespace hopfield::examples {
 
-/// Options that refuse what they do not expect in one sentence: option, what was expected, what came. The value that
-/// the variable has here is the default.
+// Options whose error messages name the option, what was expected and what came. The value that the variable has when
+// its option is added is the default.
 
-/// Decimal digits, with '-' where `least` is negative. Leading zeros mean nothing.
+/// Adds an option for a decimal number from `least` to `most`. Leading zeros are allowed.
 CLI::Option* add_whole_number(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
                               const std::string& description);
 
-/// All of 64 bits.
+/// Adds an option for a random seed: any number of 64 bits without sign.
 CLI::Option* add_seed(CLI::App& app, const std::string& name, uint64_t& value, const std::string& description);
 
-/// Numbers from `least` to `most`, or above `least`. Infinity and NaN are never meant.
+/// The finite numbers from `least` to `most`.
 struct Interval {
   double least = -std::numeric_limits<double>::max(), most = std::numeric_limits<double>::max();
-  bool without_least = false;
+  bool without_least = false;  ///< whether `least` itself is excluded
 };
 constexpr Interval kAboveZero{0, std::numeric_limits<double>::max(), true}, kProbability{0, 1};
 
+/// Adds an option for a number in an interval.
 CLI::Option* add_number(CLI::App& app, const std::string& name, double& value, const Interval& interval,
                         const std::string& description);
 CLI::Option* add_number(CLI::App& app, const std::string& name, std::optional<double>& value, const Interval& interval,
                         const std::string& description);
 
-/// Anything but an empty text. @param expected  for messages: "a device's name"
+/// Adds an option for any text that is not empty. @param expected  what it is, for error messages: "a device's name"
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value, const std::string& expected,
                       const std::string& description);
+/// Adds an option for the path of a file.
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description);
 
 }  // namespace hopfield::examples

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 std::string system_message(int code) { return std::generic_category().message(code); }
 
-/// Where writing the file ends up: links followed, folders spelled in one way.
+/// The path to which a file is written: absolute, with links followed and without "..".
 fs::path place_of(const std::string& path) {
   std::error_code error;
   const auto place = fs::weakly_canonical(fs::absolute(path), error);
@@ -34,7 +34,8 @@ bool is_same_file(const std::string& a, const std::string& b) {
   return place_of(a) == place_of(b) || fs::equivalent(a, b, error);
 }
 
-/// Files are written under another name first and then moved, so it is the folder that has to take them.
+/// Checks that files can be created in a folder. Results are written under another name first and then renamed, so it
+/// is not enough that the file itself can be written.
 void check_folder(const NamedFile& file, const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) refuse(file, "a file in an existing folder", "; make the folder first");

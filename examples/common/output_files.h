@@ -6,21 +6,22 @@
 
 namespace hopfield::examples {
 
-/// A file with the option that named it; an empty path was not given.
+/// The path of a file and the option that names it. The path is empty if the option was not given.
 struct NamedFile {
   std::string option, path;
 };
 
-/// Results should not be lost after the work because they cannot be written: refuses outputs that are no regular files,
-/// whose folder takes no file, or that are another output or an input. Nothing is left behind. @throws UsageError
+/// Checks before a long run that its results can be written. Nothing is left behind.
+/// @throws UsageError if an output is not a regular file, if no file can be created in its folder, or if it is the same
+///         file as another output or an input
 void check_outputs(const std::vector<NamedFile>& outputs, const std::vector<NamedFile>& inputs);
 
-/// Writes results one after the other. One that fails does not keep the others from being written.
+/// Writes result files one after the other. If one cannot be written, the others still are.
 class OutputFiles {
  public:
-  /// Calls `write` with the path, unless that is empty.
+  /// Calls `write` with the path, unless the path is empty.
   void write(const NamedFile& file, const std::function<void(const std::string& path)>& write);
-  /// Adds a failure that came up elsewhere, unless it is empty.
+  /// Adds the error message of something that failed elsewhere, unless it is empty.
   void add_failure(const std::string& option, const std::string& failure);
 
   const std::vector<std::string>& written() const { return written_; }

@@ -14,7 +14,7 @@
 namespace hopfield::examples {
 namespace {
 
-/// A terminal that moves its cursor back and erases lines.
+/// Whether standard error is a terminal that can move its cursor back and erase lines.
 bool is_capable_terminal() {
   const char* kind = std::getenv("TERM");
   return isatty(STDERR_FILENO) == 1 && (kind == nullptr || std::string_view(kind) != "dumb");
@@ -38,7 +38,7 @@ std::string progress_text(int64_t done, int64_t total, const std::string& unit, 
   const auto count = fmt::format("{}/{}", done, total);
   const auto left = done == 0 ? "" : fmt::format(" {:.0f} s left", seconds / done * (total - done));
   for (const auto& text : {count + " " + unit + left, count + " " + unit, count}) {
-    const auto room = columns - static_cast<int64_t>(text.size()) - 3;  // beside the brackets and a blank
+    const auto room = columns - static_cast<int64_t>(text.size()) - 3;  // two brackets and a blank
     if (room < kLeastBar) continue;
     const auto width = std::min(room, kMostBar);
     const auto filled = total > 0 ? std::min(done, total) * width / total : width;
@@ -80,7 +80,7 @@ void Progress::warn(const std::string& text) {
 void Progress::draw() {
   if (!has_bar_) return;
   drawn_at_ = watch_.seconds();
-  // The last column stays free: some terminals go on to the next line when it is filled.
+  // The last column stays free, because some terminals begin a new line when it is filled.
   print_unfinished("\r" + progress_text(done_, total_, unit_, drawn_at_, columns_of_terminal() - 1) + "\033[K");
 }
 

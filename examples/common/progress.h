@@ -7,7 +7,7 @@
 
 namespace hopfield::examples {
 
-/// Seconds since it was made.
+/// Measures the seconds since its construction.
 class Stopwatch {
  public:
   double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
@@ -17,8 +17,8 @@ class Stopwatch {
   Clock::time_point begin_ = Clock::now();
 };
 
-/// A bar that fills on a terminal of any width, and nothing elsewhere; lines in between stay readable on both. Any
-/// thread may call.
+/// A progress bar on standard error, if that is a terminal. Lines printed by line() and warn() stay readable above it.
+/// Any thread may call.
 class Progress {
  public:
   /// @param unit  what is counted: "epochs"
@@ -26,9 +26,9 @@ class Progress {
   ~Progress();
 
   void advance(int64_t count = 1);
-  /// A line on standard output, above the bar; nothing if quiet.
+  /// Prints a line on standard output, above the bar; nothing if quiet.
   void line(const std::string& text);
-  /// A line on standard error, above the bar.
+  /// Prints a line on standard error, above the bar.
   void warn(const std::string& text);
 
  private:
@@ -43,7 +43,8 @@ class Progress {
   double drawn_at_ = 0;
 };
 
-/// "[####    ] 10/20 epochs 3 s left" in `columns` at most: the time, the bar and the unit go where they do not fit.
+/// "[####    ] 10/20 epochs 3 s left" in at most `columns` columns. Where that is too long, the remaining time is left
+/// out, then the unit, then the bar.
 std::string progress_text(int64_t done, int64_t total, const std::string& unit, double seconds, int64_t columns);
 
 }  // namespace hopfield::examples

@@ -31,7 +31,7 @@ std::string prefix_of(int64_t part) { return "part." + std::to_string(part) + ".
 
 /// Splits "part.3.rest" into 3 and "rest".
 std::pair<int64_t, std::string> split_name(const std::string& name, const std::string& path) {
-  constexpr size_t kBegin = 5;  // behind "part."
+  constexpr size_t kBegin = 5;  // length of "part."
   int64_t part = -1;
   const auto dot = name.find('.', kBegin);
   const bool fits = name.rfind("part.", 0) == 0 && dot != std::string::npos &&
@@ -41,7 +41,7 @@ std::pair<int64_t, std::string> split_name(const std::string& name, const std::s
   return {part, name.substr(dot + 1)};
 }
 
-/// Which options differ, for a sentence.
+/// The options in which two descriptions of runs differ, as the end of a sentence.
 std::string difference(const std::string& ours, const std::string& theirs) {
   const auto here = nlohmann::ordered_json::parse(ours);
   const auto there = nlohmann::ordered_json::parse(theirs, nullptr, /*allow_exceptions=*/false);
@@ -56,7 +56,7 @@ std::string difference(const std::string& ours, const std::string& theirs) {
   return text.empty() ? "one that describes more than this run" : text;
 }
 
-/// Of names, types, shapes and bytes, and of the metadata other than the digest itself.
+/// The digest of all names, types, shapes and bytes of tensors, and of the metadata other than the digest itself.
 std::string digest_of(const io::TensorDict& tensors, const io::Metadata& metadata) {
   Digest digest;
   std::map<std::string, at::Tensor> sorted;
@@ -80,7 +80,7 @@ std::string value_of(const io::Metadata& metadata, const char* key) {
   return found == metadata.end() ? "" : found->second;
 }
 
-/// The file's own account of itself, before anything in it is believed.
+/// Checks program, version and digest of a checkpoint before its content is used.
 void check_file(const io::SafetensorsFile& file, const std::string& program, const std::string& path) {
   const auto written_by = value_of(file.metadata, kProgramKey), version = value_of(file.metadata, kVersionKey);
   if (written_by.empty()) refuse(path, "a file that --checkpoint of this version of " + program + " did not write");

@@ -14,34 +14,40 @@
 
 namespace hopfield::examples {
 
+/// The values of the options --checkpoint, --resume and --overwrite.
 struct CheckpointOptions {
-  std::string path;  ///< empty: nothing is ever written
+  std::string path;  ///< if empty, nothing is written
   bool resume = false, overwrite = false;
 };
 
-/// --checkpoint, --resume and --overwrite.
+/// Adds the options --checkpoint, --resume and --overwrite.
 void add_checkpoint_options(CLI::App& app, CheckpointOptions& options);
 
-/// The state of a whole run in one safetensors file: a run has numbered parts, such as the folds of a cross-validation,
-/// and each keeps what it needs to go on. A digest over everything finds damage; a lock keeps other processes away.
+/// Keeps the state of a whole run in one safetensors file. A run has numbered parts, such as the folds of a
+/// cross-validation, and the state of each part is what it needs to go on. A digest of the whole content shows damage,
+/// and a lock keeps other processes from the file.
 class RunCheckpoint {
  public:
-  /// Takes the file for this process. @throws UsageError if another one uses it, if it should be replaced only when
-  /// that is said, or if the options contradict each other.
+  /// Locks the file for this process.
+  /// @throws UsageError if another process uses the file, if it exists and neither --resume nor --overwrite is given,
+  /// or
+  ///         if the options contradict each other
   RunCheckpoint(std::string program, CheckpointOptions options);
 
-  /// Must come before anything below. With --resume, reads the file.
-  /// @param description  what makes this run what it is: a JSON object in which users find their options
-  /// @throws UsageError if it is not a whole checkpoint of this run; what differs is said.
+  /// With --resume, reads the file. Call it before the functions below.
+  /// @param description  identifies the run: a JSON object with its options, by which users recognise them
+  /// @throws UsageError if the file is not a complete checkpoint of this run; the message says which options differ
   void begin(const std::string& description);
-  /// What was kept of a part, or nothing. It stays until that part's next update(). Any thread may call.
+  /// The state of a part, or nullptr if there is none. It is valid until the next update() of that part. Any thread may
+  /// call.
   const io::SafetensorsFile* find(int64_t part);
 
-  /// Keeps a part's newest state, and writes the file if it is time: soon at first, and then every few seconds. Any
-  /// thread may call. A file that cannot be written is no reason to end the run: it is tried again.
-  /// @return what went wrong, when it is news
+  /// Keeps the newest state of a part, and writes the file if the last write was some seconds ago. The first write
+  /// comes after two seconds, or earlier if a part is finished. A write that fails is tried again in a later call. Any
+  /// thread may call.
+  /// @return the error message of a failed write, unless the write before failed with the same; otherwise empty
   std::string update(int64_t part, io::SafetensorsFile state, bool is_finished);
-  /// Writes the file. @return what went wrong, or nothing
+  /// Writes the file. @return the error message if that fails, or an empty string
   std::string write();
 
   bool enabled() const { return !options_.path.empty(); }

@@ -16,7 +16,7 @@ extern "C" void on_signal(int) { caught = true; }
 void catch_signals() {
   for (const auto number : {SIGINT, SIGTERM, SIGHUP}) {
     struct sigaction previous {};
-    // Ignored by whoever started the program, as nohup does: that stays.
+    // If the program was started with the signal ignored, as by nohup, it stays ignored.
     if (::sigaction(number, nullptr, &previous) == 0 && previous.sa_handler == SIG_IGN) continue;
     struct sigaction action {};
     action.sa_handler = on_signal;

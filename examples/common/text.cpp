@@ -9,7 +9,8 @@
 namespace hopfield::examples {
 namespace {
 
-/// Letters to insert, delete, replace or swap with their neighbour (Levenshtein's distance with transpositions).
+/// The edit distance of two texts: how many letters to insert, delete, replace or swap with their neighbour
+/// (Levenshtein's distance with transpositions).
 size_t distance(const std::string& a, const std::string& b) {
   std::vector<size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   std::iota(last.begin(), last.end(), 0);
@@ -26,7 +27,7 @@ size_t distance(const std::string& a, const std::string& b) {
   return last[b.size()];
 }
 
-/// Without leading dashes, in lower case, with '-' for '_'.
+/// The text without leading dashes, in lower case, and with '-' in place of '_'.
 std::string bare(const std::string& text) {
   auto result = text.substr(std::min(text.find_first_not_of('-'), text.size()));
   for (auto& letter : result)
@@ -39,7 +40,7 @@ std::string bare(const std::string& text) {
 std::string shown(const std::string& text) {
   constexpr size_t kShown = 200;
   auto end = std::min(text.size(), kShown);
-  // Not in the middle of a UTF-8 character.
+  // Do not cut in the middle of a UTF-8 character.
   while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
   auto result = valid_utf8(text.substr(0, end));
   std::replace_if(

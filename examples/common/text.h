@@ -5,20 +5,23 @@
 
 namespace hopfield::examples {
 
-/// A user's text for a message: on one line, shortened, and in quotes.
+/// A user's text as messages show it: on one line, and shortened if it is long.
 std::string shown(const std::string& text);
+/// The same in quotes.
 std::string quote(const std::string& text);
 
-/// The text with every byte that is not UTF-8 replaced, for JSON.
+/// The text with every byte that is not valid UTF-8 replaced, as JSON needs it.
 std::string valid_utf8(const std::string& text);
 
-/// "a, b, c"
+/// The texts with commas between them: "a, b, c".
 std::string joined(const std::vector<std::string>& texts);
 
-/// The one of `known` that `text` may have been meant as, or nothing. Letter case, and '_' for '-', count little.
+/// The text among `known` that is most similar to `text`, or an empty string if none is. Upper and lower case count as
+/// the same, and so do '_' and '-'.
 std::string closest(const std::string& text, const std::vector<std::string>& known);
 
-/// "; did you mean --epochs?", or nothing.
+/// The end of an error message that suggests the closest() text, such as "; did you mean --epochs?". Empty if there is
+/// none.
 std::string suggestion(const std::string& text, const std::vector<std::string>& known);
 
 }  // namespace hopfield::examples

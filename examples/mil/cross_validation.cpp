@@ -18,9 +18,9 @@
 namespace hopfield::mil {
 namespace {
 
-/// Calls `make(i)` for all i below `count` in their order, one at a time, and what it returns on `threads` threads.
-/// Nested parallelism is off: results must not depend on the number of threads. The first exception sets `stopping`,
-/// ends the work and is thrown on.
+/// Does `count` pieces of work on `threads` threads. `make(i)` returns the function that does piece i; it is called for
+/// one i after the other, never at the same time. Within a piece LibTorch uses one thread only, so that the results do
+/// not depend on `threads`. The first exception sets `stopping`, ends the work and is thrown again.
 template <typename Make>
 void for_each_in_parallel(int64_t count, int64_t threads, std::atomic<bool>& stopping, const Make& make) {
   int64_t next = 0;
@@ -45,17 +45,17 @@ void for_each_in_parallel(int64_t count, int64_t threads, std::atomic<bool>& sto
   std::vector<std::thread> workers;
   try {
     for (int64_t i = 0; i < std::min(count, threads); ++i) workers.emplace_back(loop);
-  } catch (const std::system_error&) {  // the system gives no more threads: the ones there do the work
-    if (workers.empty()) throw;
+  } catch (const std::system_error&) {
+    if (workers.empty()) throw;  // otherwise the threads that the system did start do all the work
   }
   for (auto& worker : workers) worker.join();
   if (failure) std::rethrow_exception(failure);
 }
 
-/// One of the trainings of a run.
+/// One training of a run: of a fold, or of the model to save.
 struct Training {
-  int64_t part;      ///< of the checkpoint
-  std::string name;  ///< for messages
+  int64_t part;      ///< its part of the checkpoint
+  std::string name;  ///< its name in messages
   std::unique_ptr<FoldRun> run;
 };
 
@@ -65,17 +65,20 @@ class CrossValidation {
                   examples::Progress& progress)
       : table_(table), options_(options), checkpoint_(checkpoint), progress_(progress) {}
 
-  /// Nothing if it was interrupted.
+  /// Trains and tests all folds. Nothing if the run was interrupted.
   std::optional<std::vector<FoldResult>> test_folds();
+  /// Trains a model on all bags. Nothing if the run was interrupted.
   std::optional<TrainedModel> train_on_everything();
 
  private:
-  /// Draws the weights from LibTorch's default generator: call it in the order of the parts, whatever was kept of them.
+  /// Makes a training and restores its state from the checkpoint if it has one. The initial weights are drawn from
+  /// LibTorch's default generator, so this must be called for all parts in their order, finished ones included.
   Training make_training(int64_t part, const std::string& name, const data::Fold& fold);
-  /// Whether the training came to its end.
+  /// Trains until all epochs are done. False if the run was interrupted before.
   bool finish(Training& training);
   void check_finite(const Training& training, bool is_finite, const std::string& got) const;
-  /// Scores that the checkpoint kept of a finished fold, or those of the fold trained now; undefined if interrupted.
+  /// The scores of the test bags: those in the checkpoint if the fold was finished before, otherwise those of the model
+  /// that is trained now. Undefined if the run was interrupted.
   at::Tensor scores_of(Training& training);
   void keep(int64_t part, io::SafetensorsFile state, bool is_finished);
   FoldResult make_result(int64_t repeat, int64_t fold, const std::vector<int64_t>& bags, at::Tensor scores) const;
@@ -128,7 +131,7 @@ at::Tensor CrossValidation::scores_of(Training& training) {
   }
   if (!finish(training)) return {};
   const auto scores = training.run->test_scores();
-  check_finite(training, scores.isfinite().all().item<bool>(), "scores that are none");
+  check_finite(training, scores.isfinite().all().item<bool>(), "scores that are not finite");
   io::SafetensorsFile finished;
   finished.tensors.insert("scores", scores);
   keep(training.part, std::move(finished), true);

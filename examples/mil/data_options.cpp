@@ -33,7 +33,7 @@ std::string check_positive(const std::string& text) {
   return text.empty() ? "expected a label, got an empty text" : "";
 }
 
-/// "NA, ?" are two marks. Blanks around cells do not count, so they do not count here.
+/// Splits the value of --missing: "NA, ?" are two marks. Blanks around a mark are removed, as they are around cells.
 std::vector<std::string> split_marks(const std::string& text) {
   std::vector<std::string> marks;
   for (size_t begin = 0; begin <= text.size();) {
@@ -54,7 +54,7 @@ data::CsvOptions csv_options(const DataOptions& options) {
   return csv;
 }
 
-/// The library's sentences name its own options, which are called alike here.
+/// Replaces the names of the library's options in an error message: CsvOptions::positive is --positive here.
 std::string with_our_options(std::string message) {
   const std::string option = "CsvOptions::";
   for (size_t at = 0; (at = message.find(option, at)) != std::string::npos;) message.replace(at, option.size(), "--");
@@ -69,7 +69,7 @@ data::MilTable read(const std::string& path, const data::CsvOptions& options) {
   }
 }
 
-/// "'benign', 'malignant' and 3 more"
+/// The labels of a table in words: "'benign', 'malignant' and 3 more".
 std::string name_labels(const data::MilTable& table) {
   constexpr size_t kNamed = 4;
   const std::set<std::string> labels(table.label_texts.begin(), table.label_texts.end());
@@ -81,7 +81,7 @@ std::string name_labels(const data::MilTable& table) {
   return examples::joined(quoted) + (others > 0 ? fmt::format(" and {} more", others) : "");
 }
 
-/// Two classes can be told apart; one or more than two cannot.
+/// @throws UsageError unless the labels are of exactly two classes
 void check_classes(const data::MilTable& table, const std::string& path, const DataOptions& options) {
   const auto labels = table.labels();
   const std::set<double> classes(labels.data_ptr<double>(), labels.data_ptr<double>() + labels.numel());
@@ -96,6 +96,7 @@ void check_classes(const data::MilTable& table, const std::string& path, const D
                                classes.size() > 2 ? "; --positive LABEL takes one of them against all others" : "")};
 }
 
+/// The number of missing values, and of features that have no value at all.
 struct Missing {
   int64_t values = 0, empty_features = 0;
 };
@@ -120,7 +121,7 @@ void add_data_options(CLI::App& app, DataOptions& options) {
       ->check(CLI::Validator(check_header, ""));
   app.add_option("--delimiter", options.delimiter, "Character between cells: ',', ';', tab, ...; auto finds it")
       ->check(CLI::Validator(check_delimiter, ""));
-  // Not straight into the options: CLI11 takes an empty text for none.
+  // By a function and not straight into the variable, because CLI11 would treat an empty text as no value.
   const auto set_missing = [&options](const std::string& text) { options.missing = text; };
   app.add_option_function<std::string>(
          "--missing", set_missing,

@@ -9,7 +9,7 @@
 namespace hopfield::mil {
 namespace {
 
-/// Neighbouring seeds and indices give unrelated generators.
+/// A seed made of two numbers, such that neighbouring numbers give unrelated generators (SplitMix64).
 uint64_t mix(uint64_t seed, uint64_t index) {
   auto z = seed + 0x9E3779B97F4A7C15u * (index + 1);
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -85,7 +85,8 @@ io::SafetensorsFile FoldRun::snapshot() const {
 }
 
 void FoldRun::restore(const io::SafetensorsFile& file, const std::string& source) {
-  // The file holds that generator as well, but the runs that are still to be made draw their weights from it.
+  // The file has the state of the default generator, too, but runs that are made later draw their weights from it: its
+  // state must not change.
   auto default_generator = at::detail::getDefaultCPUGenerator();
   const auto state = default_generator.get_state();
   epoch_ = io::restore_checkpoint(file, source, *model_, optimizer_, {{"fold", generator_}}).epoch;

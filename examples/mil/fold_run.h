@@ -10,23 +10,25 @@
 
 namespace hopfield::mil {
 
-/// One model's training on one split. Owns everything that decides how it goes on: two runs with the same beginning end
-/// alike, whatever runs beside them.
+/// Trains one model on one split. It owns everything that its results depend on, also the random generator, so runs in
+/// other threads do not influence it.
 class FoldRun {
  public:
-  /// Draws the weights from LibTorch's default generator: create runs one after the other. `index` tells runs of one
-  /// seed apart. An empty test part: no scores.
+  /// Draws the initial weights from LibTorch's default generator, so runs must be created one after the other.
+  /// @param fold   its test part may be empty; there are no test scores then
+  /// @param index  makes the generators of runs with the same seed different
   FoldRun(const std::vector<Bag>& bags, data::Fold fold, const TrainOptions& options, int64_t index);
 
   bool finished() const { return epoch_ == options_.epochs; }
   int64_t epoch() const { return epoch_; }
-  /// Returns the mean of the loss over the training steps.
+  /// Trains for one epoch and returns the mean loss of its steps.
   double train_epoch();
   /// Logits of the test bags, in the order of fold().test.
   at::Tensor test_scores();
   TrainedModel trained_model();
 
-  /// The run between two epochs, and back; LibTorch's default generator is left as it is.
+  /// Saves the state of the run between two epochs, and restores it. LibTorch's default generator stays as it is.
+  /// @param source  names the file in error messages
   /// @throws c10::Error if `file` is of another run
   io::SafetensorsFile snapshot() const;
   void restore(const io::SafetensorsFile& file, const std::string& source);
@@ -34,7 +36,7 @@ class FoldRun {
   const data::Fold& fold() const { return fold_; }
 
  private:
-  /// Standardised bags on the device; made by the thread that first needs them.
+  /// Standardised bags. They are made when they are first needed, by the thread that needs them.
   struct Prepared {
     data::Standardizer standardizer;
     std::vector<Bag> train, test;

@@ -41,7 +41,7 @@ void check_sizes(const data::MilTable& table, const TrainOptions& o) {
     throw UsageError{fmt::format("--folds: expected at most {} folds, the number of bags of the rarer class, got {}",
                                  rarer, o.folds)};
   }
-  // Training keeps four numbers for each weight: its value, its gradient and two moments.
+  // Training keeps four numbers for each weight (its value, its gradient and two moments): 4 GiB with this limit.
   constexpr double kMostWeights = 1 << 28;
   const auto embedding = static_cast<double>(o.embedding), space = static_cast<double>(o.heads * o.hidden);
   const auto weights = embedding * (static_cast<double>(table.features) + embedding + 4 * space);

@@ -42,7 +42,7 @@ BagBatch MilModelImpl::embed(const BagBatch& bags) {
   return {torch::relu(embedding2->forward(drop_features(hidden))), bags.offsets, bags.labels};
 }
 
-/// torch::dropout cannot be told its generator.
+/// Dropout with the model's own generator, which torch::dropout does not accept.
 at::Tensor MilModelImpl::drop_features(const at::Tensor& values) const {
   if (!is_training() || options.embedding_dropout == 0) return values;
   const double kept = 1 - options.embedding_dropout;
@@ -83,7 +83,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
   const auto text = file.metadata.find(kOptionsKey);
   if (text == file.metadata.end()) {
     throw UsageError{"--model: expected a file written by --save-model, got '" + path +
-                     "', which describes no such model"};
+                     "', which has no description of a model"};
   }
   try {
     const auto description = nlohmann::json::parse(text->second);
@@ -96,7 +96,8 @@ TrainedModel TrainedModel::load(const std::string& path) {
     o.update_steps = description.at("update_steps");
     o.dropout = description.at("dropout");
     o.embedding_dropout = description.at("embedding_dropout");
-    // A description that promises more than the file holds must not decide how much memory is taken.
+    // Checked against the tensors in the file before the model is made: a wrong description must not make the program
+    // allocate large amounts of memory.
     const auto* weight = file.tensors.find(std::string(kModelPrefix) + "embedding1.weight");
     const auto* space = file.tensors.find(std::string(kModelPrefix) + "pooling.hopfield.association_core.in_proj_bias");
     const auto* mean = file.tensors.find("standardizer.mean");
@@ -105,7 +106,7 @@ TrainedModel TrainedModel::load(const std::string& path) {
                     mean->sizes() == at::IntArrayRef({o.features}) && scale->sizes() == mean->sizes() && o.heads > 0 &&
                     o.hidden > 0 && o.heads < (1 << 20) && o.hidden < (1 << 20) &&
                     space->numel() == 3 * o.heads * o.hidden,
-                "expected tensors of the model that the file describes, got others");
+                "expected tensors of the model that the file describes, got other shapes or names");
     TrainedModel trained;
     trained.model = MilModel(o);
     io::TensorDict weights;

@@ -9,7 +9,7 @@
 
 namespace hopfield::mil {
 
-/// What a model is made of, without what it was trained with.
+/// The options of a model, without those of its training.
 struct ModelOptions {
   int64_t features = 0, embedding = 64, heads = 8, hidden = 32;
   double beta = 0;
@@ -19,16 +19,16 @@ struct ModelOptions {
 
 ModelOptions model_options(const TrainOptions& options, int64_t features);
 
-/// Instances through two ReLU layers, pooled by a trained state pattern, and one number for the bag: the logit of its
-/// positive class.
+/// Passes each instance through two ReLU layers, pools the bag with HopfieldPooling and returns one number for it: the
+/// logit of the positive class.
 class MilModelImpl : public torch::nn::Module {
  public:
   explicit MilModelImpl(const ModelOptions& options);
 
-  at::Tensor forward(const BagBatch& bags);
-  /// CPU generator of all dropout; undefined: LibTorch's default one.
+  at::Tensor forward(const BagBatch& bags);  ///< [bags]
+  /// Sets the CPU generator of all dropout. Undefined: LibTorch's default generator.
   void set_generator(const at::Generator& generator);
-  /// Weight of each instance in its bag, mean over the heads. [total]
+  /// The weight of each instance in its bag, averaged over the heads. [total]
   at::Tensor instance_weights(const BagBatch& bags);
 
   ModelOptions options;
@@ -43,13 +43,13 @@ class MilModelImpl : public torch::nn::Module {
 };
 TORCH_MODULE(MilModel);
 
-/// A model and the scaling of its inputs, as they are kept in a file.
+/// A trained model and the standardizer of its inputs, which are saved in one file.
 struct TrainedModel {
   MilModel model{nullptr};
   data::Standardizer standardizer;
 
   void save(const std::string& path) const;
-  /// @throws UsageError if it is not such a file.
+  /// @throws UsageError if the file was not written by save()
   static TrainedModel load(const std::string& path);
 };
 

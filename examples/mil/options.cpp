@@ -46,28 +46,30 @@ void add_model_options(CLI::App& app, TrainOptions& o) {
   add_number(app, "--beta", o.beta, {}, "Inverse temperature; default 1 / sqrt(hidden)");
   add_whole_number(app, "--update-steps", o.update_steps, -1, 1000000,
                    "Updates of the state before the read-out; -1: until converged");
-  add_number(app, "--dropout", o.dropout, kProbability, "Of the association");
+  add_number(app, "--dropout", o.dropout, kProbability, "Dropout of the association");
   add_number(app, "--embedding-dropout", o.embedding_dropout, kProbability,
-             "Of the features below each of the two ReLU layers");
+             "Dropout of the inputs of each of the two ReLU layers");
 }
 
 void add_train_options(CLI::App& app, TrainOptions& o) {
   add_data(app, o.data, std::string("Benchmark (") + kBenchmarks + ") or CSV file: bag label, bag id, features");
   add_data_options(app, o.csv);
   add_whole_number(app, "--folds", o.folds, 2, kMostTrainings, "Folds of the cross-validation, stratified by label");
-  add_whole_number(app, "--repeats", o.repeats, 1, kMostTrainings, "Repetitions with other folds");
-  examples::add_seed(app, "--seed", o.seed, "Of folds, weights, order and dropout");
+  add_whole_number(app, "--repeats", o.repeats, 1, kMostTrainings,
+                   "Number of cross-validations, each with other folds");
+  examples::add_seed(app, "--seed", o.seed, "Seed of the folds, the weights, the order of the bags and dropout");
   add_whole_number(app, "--epochs", o.epochs, 1, 1000000, "Passes over the training bags");
   add_number(app, "--lr", o.lr, examples::kAboveZero, "Learning rate of AdamW");
-  add_number(app, "--lr-decay", o.lr_decay, kProbability, "Factor of the learning rate after each epoch");
-  add_whole_number(app, "--batch", o.batch, 1, 1000000, "Bags in a training step");
+  add_number(app, "--lr-decay", o.lr_decay, kProbability, "Factor by which the learning rate changes after each epoch");
+  add_whole_number(app, "--batch", o.batch, 1, 1000000, "Bags in each training step");
   add_model_options(app, o);
   add_number(app, "--bag-dropout", o.bag_dropout, kProbability,
              "Probability of leaving an instance out of its bag in training");
-  add_whole_number(app, "--threads", o.threads, 0, 1024, "Folds trained at a time; 0: one for each core");
+  add_whole_number(app, "--threads", o.threads, 0, 1024,
+                   "Folds that are trained at the same time; 0: one for each core");
   examples::add_device(app, o.device);
   examples::add_checkpoint_options(app, o.checkpoint);
-  add_file(app, "--save-model", o.save_model, "Train on all bags afterwards and keep the model in this file");
+  add_file(app, "--save-model", o.save_model, "Afterwards train on all bags and save the model to this file");
   add_file(app, "--json", o.json, "File for the results");
   add_file(app, "--scores", o.scores, "CSV file for the score of every bag when it was in the test part");
   app.add_flag("--quiet", o.quiet, "Print the result only");

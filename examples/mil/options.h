@@ -13,11 +13,11 @@ namespace hopfield::mil {
 using examples::reading;
 using examples::UsageError;
 
-/// What `hopfield_mil` was asked to do: cross-validate, and perhaps train a model to keep.
+/// The options of `hopfield_mil`: cross-validation, and training of a model to save.
 struct TrainOptions {
   std::string data;
   DataOptions csv;
-  std::string command;  // the whole call
+  std::string command;  // the whole command line
   int64_t folds = 10, repeats = 1;
   uint64_t seed = 0;
   int64_t epochs = 40, batch = 4;
@@ -35,7 +35,7 @@ struct TrainOptions {
   int64_t trainings() const { return folds * repeats + (save_model.empty() ? 0 : 1); }
 };
 
-/// What `hopfield_mil predict` was asked to do.
+/// The options of `hopfield_mil predict`.
 struct PredictOptions {
   std::string model, data, scores;
   DataOptions csv;
@@ -44,18 +44,20 @@ struct PredictOptions {
   bool quiet = false;
 };
 
+/// What the command line asks for: `predict` if it is set, otherwise `train`.
 struct Request {
   TrainOptions train;
   std::optional<PredictOptions> predict;
 };
 
-/// Empty after --help and --version, whose text has been printed. @throws UsageError
+/// Reads the command line. Returns nothing after --help and --version, whose text it prints.
+/// @throws UsageError if the call is wrong
 std::optional<Request> parse_command_line(int argc, char** argv);
 
-/// The file of a benchmark's name, or the path itself. @throws UsageError if there is no such file.
+/// The path of a benchmark's file, or the path itself if it was given. @throws UsageError if there is no such file
 std::string resolve_data(const std::string& name_or_path);
 
-/// What to call the data in reports: a path without folders and ending.
+/// The name of the data in reports: the path without folders and ending.
 std::string data_title(const std::string& name_or_path);
 
 }  // namespace hopfield::mil

@@ -15,7 +15,7 @@
 namespace hopfield::mil {
 namespace {
 
-/// "4 (0.61), 0 (0.22)": positions within the bag and their share of the association.
+/// The instances with the largest weights, as positions within the bag with their weights: "4 (0.61), 0 (0.22)".
 std::string name_instances(const at::Tensor& weights, int64_t top) {
   const auto count = std::min(top, weights.size(0));
   const auto [values, positions] = weights.topk(count);
@@ -26,7 +26,7 @@ std::string name_instances(const at::Tensor& weights, int64_t top) {
   return text;
 }
 
-/// How well the scores agree with the labels of the file, where there are such. The higher label is the positive one.
+/// How well the scores agree with the labels of the file, if it has labels. The higher label is the positive one.
 std::string agreement(const data::MilTable& table, const std::vector<double>& logits) {
   const auto labels = table.labels();
   const auto labelled = labels.isnan().logical_not().nonzero().squeeze(1);

@@ -14,12 +14,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// Mean and standard deviation of the folds' values. The deviation has the divisor n, not n - 1.
 struct Summary {
   double mean = 0, deviation = 0;
   std::vector<double> values;
 };
 
-/// Deviation over the folds, of the n values, not n - 1.
 Summary summarize(const std::vector<FoldResult>& results, double FoldResult::*quantity) {
   Summary summary;
   for (const auto& result : results) summary.values.push_back(result.*quantity);
@@ -69,7 +69,7 @@ Json table_json(const data::MilTable& table, const std::string& title) {
 
 Json to_json(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
 
-/// Bytes of a path or label that are no UTF-8 are replaced.
+/// JSON as text. Bytes of paths and labels that are not UTF-8 are replaced.
 std::string to_text(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }

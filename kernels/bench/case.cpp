@@ -9,8 +9,8 @@ namespace hopfield::bench {
 namespace {
 
 struct Kind {
-  size_t sizes;                 // how many
-  std::vector<size_t> of_data;  // those that do not change the layer
+  size_t sizes;                 // the number of sizes in the name of a case
+  std::vector<size_t> of_data;  // positions of those sizes that belong to the data and not to the layer
 };
 
 const std::map<std::string, Kind> kKinds{{"pooling", {7, {0, 1}}},     {"ragged", {7, {0, 1}}},
@@ -37,7 +37,7 @@ std::string Case::name() const {
 
 double Case::operations() const {
   if (!is_op()) return 0;
-  double product = 2;  // multiplications and additions
+  double product = 2;  // one multiplication and one addition
   for (const size_t i : {0, 1, 2, 3, 4}) product *= static_cast<double>(sizes[i]);
   return (train ? 7 : 2) * product * static_cast<double>(steps() + 1);
 }
@@ -105,16 +105,16 @@ Case scaled(Case which, double scale) {
   const bool bags = which.kind == "pooling" || which.kind == "ragged";
   const bool one = bags && which.sizes[0] == 1;
   auto& size = which.sizes[one ? 1 : 0];
-  const int64_t least = one ? 16 : 2;  // several bags stay several, and a bag is worth a product
+  const int64_t least = one ? 16 : 2;  // at least two bags, or a bag of at least 16 instances
   size = std::min(size, std::max(least, static_cast<int64_t>(std::llround(static_cast<double>(size) * scale))));
   return which;
 }
 
 Case shortened(Case which) {
   constexpr int64_t kFewDense = 4, kFewRagged = 16;
-  // Streamed by the GPU, with more parts than are merged at once, and an end that is no whole part.
+  // The GPU streams bags of this size. They have more parts than are merged at once, and their last part is not full.
   constexpr int64_t kLong = 50'000;
-  // Whose association matrices fit into memory in float64, with an end that is no whole tile.
+  // Association matrices of this size fit into memory in float64. The last tile of rows is not full.
   constexpr int64_t kRows = 1100;
   const bool ragged = which.kind == "ragged";
   which.sizes[0] = std::min(which.sizes[0], ragged ? kFewRagged : kFewDense);

@@ -16,7 +16,7 @@ namespace {
 using at::SDPBackend;
 using at::Tensor;
 
-/// Holds scaled_dot_product_attention to one backend for as long as it lives.
+/// Restricts scaled_dot_product_attention to one backend during its lifetime.
 class OnlyBackend {
  public:
   explicit OnlyBackend(SDPBackend backend) {
@@ -39,7 +39,7 @@ class OnlyBackend {
   }
 };
 
-/// Why a peer is not run although it would not complain.
+/// Why a backend is not timed although it would not refuse the case; empty if it is timed.
 std::string known_fault(SDPBackend backend, const Setup& setup) {
   constexpr int64_t kMostMasked = 65536;
   if (backend == SDPBackend::efficient_attention && setup.padding.defined() && setup.keys > kMostMasked) {
@@ -48,9 +48,9 @@ std::string known_fault(SDPBackend backend, const Setup& setup) {
   return "";
 }
 
-/// The bytes that are counted: each pass over a bag reads it, that is T + 1 times, or once where the bag stays on chip;
-/// backward reads it T + 1 times too, and once more where it writes the gradient. What is small beside the instances
-/// (queries, weights, means, masks) is not counted.
+/// The bytes of instances that a call of the library reads and writes. The forward pass reads a bag T + 1 times, or
+/// once if the bag stays on chip. The backward pass also reads it T + 1 times, reads it once more for the gradient of
+/// the instances, and writes that gradient. Everything small is left out: queries, weights, means, masks.
 int64_t count_bytes(const Setup& s, int64_t most_on_chip) {
   const auto sizes = s.bags.offsets.defined() ? bag_sizes(s.bags.offsets, s.bags.values.size(0))
                                               : std::vector<int64_t>(static_cast<size_t>(s.batch), s.keys);
@@ -76,7 +76,7 @@ std::string form_of(const Setup& s) {
   return describe_backend(input, RetrieveOptions().fixed_steps(s.steps));
 }
 
-/// The op runs on the kernels or not at all.
+/// The op is timed on the fused kernels only: if they do not serve a case, it fails.
 Backend backend_of(const Case& which) { return which.is_op() ? Backend::fused : Backend::automatic; }
 
 std::string refusal_of(const Setup& s) {
@@ -86,7 +86,7 @@ std::string refusal_of(const Setup& s) {
   return reason ? "refused: " + *reason : "";
 }
 
-/// The number in describe_backend()'s "bags of up to N instances are read once"; -1: there is none.
+/// The number N in "bags of up to N instances are read once", a part of describe_backend()'s text; -1 if there is none.
 int64_t most_on_chip(const std::string& form) {
   const std::string before = "bags of up to ";
   const auto at = form.find(before);
@@ -97,7 +97,7 @@ int64_t most_on_chip(const std::string& form) {
 
 Contest::Contest(const Case& which, int64_t cache_bytes)
     : setup_(std::make_shared<Setup>(which, backend_of(which))), form_(form_of(*setup_)) {
-  // Several times the cache, or lines of the first inputs would still be there when their turn comes again.
+  // Together the inputs are several times as large as the cache, so that none is still there when its turn comes again.
   constexpr int64_t kTimes = 4, kMost = 16;
   const auto bytes = std::max<int64_t>(setup_->input_bytes(), 1);
   setup_->add_inputs(std::clamp<int64_t>((kTimes * cache_bytes + bytes - 1) / bytes, 1, kMost) - 1);
@@ -137,7 +137,7 @@ int64_t Contest::bytes_moved() const { return setup_->pooling ? count_bytes(*set
 
 namespace {
 
-/// What a forward pass gives: the output and, in training, the gradient of the input's rows and of the op's patterns.
+/// The results of a call: the output and, in training, the gradients of the input's rows and of the op's patterns.
 std::vector<Tensor> results_of(Setup& s, Tensor (*forward)(Setup&)) {
   std::vector<Tensor> results{s.run([&] { return forward(s); })};
   if (!s.which.train) return results;
@@ -158,7 +158,7 @@ double largest_error(const std::vector<Tensor>& got, const std::vector<Tensor>& 
   return largest;
 }
 
-/// Weights and data of `from`, in the type of `to`.
+/// Copies weights and data, converted to the type of `to`.
 void copy(const Setup& from, Setup& to) {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < from.parameters.size(); ++i) to.parameters[i].copy_(from.parameters[i]);
@@ -171,9 +171,10 @@ void copy(const Setup& from, Setup& to) {
   if (from.gradient.defined()) to.gradient = from.gradient.to(to.which.dtype);
 }
 
-/// Fresh weights weigh all patterns nearly alike, and so do fresh queries: one update less would go unnoticed. With
-/// three times as large weights, or twice as large queries, it makes an error of a tenth or more. Larger keys would
-/// make the updates chaotic, and rounding as large an error.
+/// Makes the associations less uniform. With fresh weights or queries all patterns get nearly the same weight, so that
+/// a missing update would hardly change the result. With weights three times as large, or queries twice as large, a
+/// missing update changes it by a tenth or more. (Larger keys instead would make the updates chaotic, and rounding
+/// errors as large as that.)
 void sharpen(Setup& s) {
   const at::NoGradGuard no_grad;
   if (s.core) s.core->association_core->in_proj_weight.mul_(3);

@@ -10,28 +10,29 @@ namespace hopfield::bench {
 
 struct Setup;
 
-/// Who works on a case.
+/// One implementation that is timed on a case.
 struct Contender {
-  std::string name;  ///< "hopfield", or the backend that scaled_dot_product_attention is held to
+  std::string name;  ///< "hopfield", or the only backend that scaled_dot_product_attention may use
   std::function<void()> run;
-  std::string refusal;  ///< why it is not to be run; empty: it is
+  std::string refusal;  ///< why it cannot be run; empty if it can
 };
 
-/// A case that the library and LibTorch's attention work on in turn, on the same weights and inputs.
+/// A case that the library and LibTorch's attention compute in turn, with the same weights and inputs.
 class Contest {
  public:
-  /// @param cache_bytes  of the device. Each call takes another input, of so many that they do not stay in there.
+  /// @param cache_bytes  size of the device's cache. Successive calls get different inputs, enough of them that they do
+  ///                     not stay in the cache.
   Contest(const Case& which, int64_t cache_bytes);
 
-  std::vector<Contender>
-      contenders;  ///< the library first; a refusal of its own is why its kernels do not serve the op
+  /// The library comes first. If it has a refusal, that says why its kernels do not serve the op.
+  std::vector<Contender> contenders;
   void drop_gradients();
   int64_t input_count() const;
   bool inputs_exceed_cache() const { return inputs_exceed_cache_; }
 
-  /// How the library pools, in a sentence; empty where it does not.
+  /// How the library pools, in a sentence. Empty if the case is not a pooling.
   std::string form() const { return form_; }
-  /// Bytes of instances that a call of the library cannot do without moving; 0 where it does not pool.
+  /// The bytes of instances that a call of the library has to read and write. 0 if the case is not a pooling.
   int64_t bytes_moved() const;
 
  private:
@@ -42,12 +43,14 @@ class Contest {
   bool inputs_exceed_cache_ = false;
 };
 
-/// Largest error, as a share of the largest number: of the output and, in training, of the input's gradient.
+/// Largest errors relative to the largest number of a result, over the output and, in training, the gradients of
+/// inputs.
 struct Errors {
-  double hopfield, math;  ///< of the library, and of LibTorch's attention by plain operations
+  double hopfield;  ///< of the library
+  double math;      ///< of LibTorch's attention with its math backend, which uses plain operations
 };
 
-/// Against LibTorch operations in float64 on the same data and weights, which are larger than fresh ones.
+/// Compares both with LibTorch operations in float64 on the same data and weights, which are larger than fresh ones.
 Errors largest_errors(const Case& which);
 
 /// The first line of what an exception says.

@@ -19,8 +19,8 @@
 namespace hopfield::bench {
 namespace {
 
-/// A function of the CUDA driver, which is there wherever a GPU is. Called through the dynamic linker, so that no build
-/// needs CUDA's headers.
+/// Calls a function of the CUDA driver, if there is a driver. It is looked up at run time, so that the build does not
+/// need CUDA's headers. False if there is no such function or if it fails.
 template <typename... Arguments>
 bool call_driver(const char* name, Arguments... arguments) {
   static auto* const driver = dlopen("libcuda.so.1", RTLD_NOW);
@@ -39,11 +39,7 @@ std::string driver_version() {
   return version;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-/// Keeps the device busy for some 20 milliseconds, in few launches.
+/// Keeps the device busy for about 20 milliseconds with few launches.
 class Filler {
  public:
   explicit Filler(at::Device device)
@@ -91,7 +87,7 @@ DeviceDescription describe_device(at::Device device) {
   words.runtime = fmt::format("CUDA {}.{}", runtime / 1000, runtime % 1000 / 10);
   words.driver = driver_version();
   words.name = "GPU";
-  // The numbering follows CUDA_VISIBLE_DEVICES, as LibTorch's does.
+  // Like LibTorch, the driver numbers the devices that CUDA_VISIBLE_DEVICES names.
   int handle = 0, cache = 0;
   std::array<char, 256> name{};
   if (!call_driver("cuDeviceGet", &handle, static_cast<int>(at::accelerator::getDeviceIndex()))) return words;
@@ -99,6 +95,10 @@ DeviceDescription describe_device(at::Device device) {
   constexpr int kL2CacheSize = 38;  // CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
   if (call_driver("cuDeviceGetAttribute", &cache, kL2CacheSize, handle)) words.cache_bytes = cache;
   return words;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 void synchronize(at::Device device) {
@@ -117,7 +117,7 @@ std::optional<double> device_seconds_per_call(at::Device device, const std::func
   if (device.is_cpu()) return std::nullopt;
   static auto& filler = *new Filler(device);  // never destroyed: by then the device's own state may be gone
   const auto stream = at::accelerator::getCurrentStream(at::accelerator::getDeviceIndex());
-  // The default flag is that of events without a time.
+  // The default flag of an event would switch off its timing.
   c10::Event begin(device.type(), c10::EventFlag::BACKEND_DEFAULT), end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
   synchronize(device);
   filler.enqueue();

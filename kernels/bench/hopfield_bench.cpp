@@ -1,16 +1,16 @@
-// Times the layers and the op, side by side with LibTorch's attention if asked for.
+// Times the layers and the op hopfield::retrieve; with --peer sdpa also the same work by LibTorch's attention.
 //
 //   build/bench/bin/hopfield_bench --peer sdpa
 //   build/bench/bin/hopfield_bench pooling/1/100000/256/8/32/1/3/train/float32 --threads 2
 //   build/bench/bin/hopfield_bench --memory pooling/1/100000/256/8/32/1/3
 //
-// The last lines are a table of medians in milliseconds with the ratio, and the machine's own rates of the same run.
+// The output ends with a table of medians in milliseconds, their ratio, and the speed of the machine in the same run.
 //
 //   build/cuda/bin/hopfield_bench --device cuda --seconds 300 --json gpu.json --table gpu.md
 //   build/bench/bin/hopfield_bench --device cpu --scale 0.001
 //
-// The first is the report on a GPU: all backends of LibTorch's attention, memory bandwidth, errors. The second makes
-// the same report on the CPU, on a thousandth of the data.
+// The first of these makes a report on a GPU: all backends of LibTorch's attention, memory bandwidth, errors. The
+// second makes the same report on the CPU with a thousandth of the data.
 
 #include "kernels/bench/case.h"
 #include "kernels/bench/device.h"
@@ -26,14 +26,15 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <chrono>
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <map>
 
 namespace hopfield::bench {
 namespace {
 
-/// Collects medians besides printing to the console.
+/// Prints to the console and collects the medians.
 class Medians : public benchmark::ConsoleReporter {
  public:
   void ReportRuns(const std::vector<Run>& runs) override {
@@ -45,14 +46,10 @@ class Medians : public benchmark::ConsoleReporter {
   std::map<std::string, double> milliseconds;
 };
 
-/// Seconds of the fastest of some calls.
+/// Seconds of the fastest of some calls on the CPU.
 double fastest(const std::function<void()>& work) {
-  double best = 1e30;
-  for (int i = 0; i < 8; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  }
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 8; ++i) best = std::min(best, seconds_per_call(at::kCPU, work, 1));
   return best;
 }
 
@@ -118,7 +115,7 @@ void add(const std::string& name, const Work& work) {
       ->UseRealTime();
 }
 
-/// The report's part of the program.
+/// Makes the report of --device cuda and --scale.
 int run_report(std::vector<Case> cases, const ReportOptions& options) {
   if (const auto reason = why_not_on(options.device)) {
     fmt::print(stderr, "hopfield_bench: --device cuda: {}\n", *reason);
@@ -144,16 +141,18 @@ int run(int argc, char** argv) {
   app.add_option("cases", names,
                  "Cases, for example self/8/512/512/8/64/3/train/float32; /train/float32 may be left out");
   app.add_option("--peer", peer, "Time the same work by LibTorch's attention too")->check(CLI::IsMember({"sdpa"}));
-  app.add_option("--repetitions", repetitions, "Medians are of so many")->check(CLI::PositiveNumber);
-  app.add_option("--threads", threads, "0: as LibTorch chooses")->check(CLI::NonNegativeNumber);
+  app.add_option("--repetitions", repetitions, "Measurements of which the median is taken")->check(CLI::PositiveNumber);
+  app.add_option("--threads", threads, "Number of threads; 0: LibTorch's default")->check(CLI::NonNegativeNumber);
   app.add_option("--json", json, "File for the medians");
-  app.add_flag("--memory", memory, "Peaks of memory in place of times, for the library and for LibTorch's attention");
-  app.add_flag("--list", list, "Name the default cases");
-  app.add_option("--device", device, "cuda: a report on the GPU, against all backends of LibTorch's attention")
+  app.add_flag("--memory", memory,
+               "Measure peaks of memory in place of times, for the library and for LibTorch's attention");
+  app.add_flag("--list", list, "Print the names of the default cases");
+  app.add_option("--device", device, "cuda: make a report on the GPU, against all backends of LibTorch's attention")
       ->check(CLI::IsMember({"cpu", "cuda"}));
-  const auto* scaling = app.add_option("--scale", scale, "Of the report's data; makes the report on --device cpu, too")
-                            ->check(CLI::Range(1e-6, 1.0));
-  app.add_option("--seconds", seconds, "For the whole report; cases that find no time left are not run")
+  const auto* scaling =
+      app.add_option("--scale", scale, "Factor of the report's data; with --device cpu, too, makes a report")
+          ->check(CLI::Range(1e-6, 1.0));
+  app.add_option("--seconds", seconds, "Time for the whole report; cases for which none is left are not run")
       ->check(CLI::PositiveNumber);
   app.add_option("--table", table, "File for the report's table");
   app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
@@ -193,7 +192,7 @@ int run(int argc, char** argv) {
     return run_report(cases,
                       {device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0), seconds, scale, json, table});
   }
-  std::ofstream file;  // opened first: a result that cannot be written should not cost the work that leads to it
+  std::ofstream file;  // opened before the work begins, so that no time is lost if it cannot be written
   if (!json.empty()) {
     file.open(json);
     if (!file) {

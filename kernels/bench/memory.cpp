@@ -14,7 +14,7 @@
 namespace hopfield::bench {
 namespace {
 
-/// A line "name:  value kB" of /proc/self/status, in bytes.
+/// The value of a line "name:  value kB" of /proc/self/status, in bytes.
 int64_t resident_bytes(const std::string& name) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -23,7 +23,7 @@ int64_t resident_bytes(const std::string& name) {
   throw std::runtime_error("expected " + name + " in /proc/self/status: memory is measured on Linux only");
 }
 
-/// Lets VmHWM, the peak of resident memory, begin anew.
+/// Resets VmHWM, the peak of resident memory.
 void reset_peak() {
   std::ofstream file("/proc/self/clear_refs");
   file << "5" << std::flush;
@@ -37,10 +37,10 @@ Work work_of(const Case& which, const std::string& contender) {
 }  // namespace
 
 void print_extra_memory(const Case& which, const std::string& contender) {
-  // Threads, code and tables of the libraries are not the run's.
+  // A small call first, so that threads, code and tables of the libraries are not counted.
   work_of(small(which), contender).run();
   const auto work = work_of(which, contender);
-  malloc_trim(0);  // what was freed but not given back would hide what is taken
+  malloc_trim(0);  // otherwise the call could reuse memory that was freed but not returned, which would not be counted
   const auto before = resident_bytes("VmRSS");
   reset_peak();
   work.run();

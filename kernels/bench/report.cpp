@@ -26,8 +26,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::array<const char*, 4> kPeers{"flash", "efficient", "math", "cudnn"};
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -41,12 +39,12 @@ std::string today() {
   return text.data();
 }
 
-/// Keeps what LibTorch warns of while a backend turns a case down: there it says why.
+/// Collects LibTorch's warnings: while a backend of attention refuses a case, they say why.
 class Reasons : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override {
     const auto& text = warning.msg();
-    // Headings, and that the other backends are switched off.
+    // Leaves out headings and the remarks that the other backends are switched off.
     for (const auto* noise : {"kernel not used because", "has been runtime disabled"}) {
       if (text.find(noise) != std::string::npos) return;
     }
@@ -58,9 +56,9 @@ class Reasons : public c10::WarningHandler {
   std::string text_;
 };
 
-/// A contender's times of one case.
+/// The measurements of one contender on one case.
 struct Times {
-  int64_t calls = 1;  ///< of a sample
+  int64_t calls = 1;  ///< calls in each sample
   std::vector<double> seconds, device_seconds;
   std::optional<int64_t> peak_bytes;
 
@@ -75,9 +73,9 @@ struct Times {
   }
 };
 
-/// Calls a contender until it has what it keeps, and decides how many calls make a sample. Notes a refusal.
+/// Warms a contender up, decides how many calls make a sample, and measures its memory. Records a refusal.
 Times warm_up(at::Device device, Contest& contest, Contender& contender) {
-  constexpr double kSampleSeconds = 0.03;  // beside which waiting for the device does not count
+  constexpr double kSampleSeconds = 0.03;  // long compared with waiting for the device
   Times times;
   if (!contender.refusal.empty()) return times;
   Reasons reasons;
@@ -97,13 +95,13 @@ Times warm_up(at::Device device, Contest& contest, Contender& contender) {
 }
 
 void take_sample(at::Device device, const Contender& contender, Times& times) {
-  constexpr int64_t kQueued = 5;  // of a training step's launches so many calls fit into a stream's queue
+  constexpr int64_t kQueued = 5;  // the launches of so many training steps fit into the queue of a stream
   times.seconds.push_back(seconds_per_call(device, contender.run, times.calls));
   const auto on_device = device_seconds_per_call(device, contender.run, std::min(times.calls, kQueued));
   if (on_device) times.device_seconds.push_back(*on_device);
 }
 
-/// What contenders say of a case that they worked on in turn until the time was over.
+/// Times the contenders of a case in turn until the time is over, and writes the results to `entry`.
 void race(const Case& which, Contest& contest, Json& entry, double seconds, double& preparation) {
   constexpr int kLeastRounds = 3, kMostRounds = 21;
   const auto begin = Clock::now();
@@ -112,7 +110,7 @@ void race(const Case& which, Contest& contest, Json& entry, double seconds, doub
   preparation += seconds_since(begin);
   for (int round = 0; round < kMostRounds && (round < kLeastRounds || seconds_since(begin) < seconds); ++round) {
     for (size_t i = 0; i < times.size(); ++i) {
-      const auto turn = (i + static_cast<size_t>(round)) % times.size();  // nobody always comes after the same one
+      const auto turn = (i + static_cast<size_t>(round)) % times.size();  // another contender begins in each round
       auto& contender = contest.contenders[turn];
       if (!contender.refusal.empty()) continue;
       try {
@@ -131,14 +129,14 @@ void race(const Case& which, Contest& contest, Json& entry, double seconds, doub
   }
 }
 
-/// The number at a place of JSON, or nothing.
+/// The number that a JSON pointer leads to. Nothing if there is none.
 std::optional<double> number(const Json& json, const std::string& pointer) {
   const Json::json_pointer place(pointer);
   if (!json.contains(place) || !json[place].is_number()) return std::nullopt;
   return json[place].get<double>();
 }
 
-/// How the library compares with the fastest peer and with copies, and what it computes in a second.
+/// Compares the library with the fastest peer and with the speed of copies, and computes its operations per second.
 void conclude(Json& entry, double copy_rate) {
   const auto ours = number(entry, "/hopfield/median_ms");
   double fastest = std::numeric_limits<double>::infinity();
@@ -172,7 +170,7 @@ void check_errors(const Case& which, Json& entry) {
   release_memory(which.device);
 }
 
-/// All that is found out about a case in about so many seconds.
+/// Measures a case in about `seconds`. `preparation` becomes the time that passed before the first sample.
 Json measure(const Case& which, int64_t cache_bytes, double copy_rate, double seconds, double& preparation) {
   Json entry{{"name", which.name()}, {"status", "measured"}};
   const auto begin = Clock::now();
@@ -198,7 +196,7 @@ Json measure(const Case& which, int64_t cache_bytes, double copy_rate, double se
   return entry;
 }
 
-/// T updates in times of none, where both have been measured.
+/// Adds the ratio of the time with T updates to the time without, where both were measured.
 void compare_with_no_steps(const std::vector<Case>& cases, Json& entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
     auto plain = cases[i];
@@ -214,7 +212,8 @@ void compare_with_no_steps(const std::vector<Case>& cases, Json& entries) {
   }
 }
 
-/// The rate of the op's backward pass alone, in rates of forward, where training and forward have been measured.
+/// Adds the operations per second of the op's backward pass relative to those of its forward pass, where both training
+/// and forward were measured.
 void compare_backward(const std::vector<Case>& cases, Json& entries) {
   for (size_t i = 0; i < entries.size(); ++i) {
     if (!cases[i].is_op() || !cases[i].train) continue;
@@ -271,7 +270,7 @@ std::string table_of(const Json& json) {
   return text;
 }
 
-/// What the table has no room for.
+/// Prints the details of a case that are not in the table.
 void print_remarks(const Json& entry) {
   fmt::print("\n{}: {}\n", entry["name"].get<std::string>(), entry["status"].get<std::string>());
   if (entry["status"] == "no time left") return;
@@ -324,9 +323,9 @@ int report(const std::vector<Case>& cases, const ReportOptions& options) {
   const auto begin = Clock::now();
   const auto device = describe_device(options.device);
   auto json = describe_run(options, device);
-  write_files(options, json);  // a result that cannot be written should not cost the work that leads to it
+  write_files(options, json);  // before the work begins, so that no time is lost if they cannot be written
   const auto copy_rate = json["copy_bytes_per_second"].get<double>();
-  double longest_preparation = 0;  // of a case so far; a case is not begun where less than that is left
+  double longest_preparation = 0;  // of all cases so far; a case is not begun if less time than that is left
   for (size_t i = 0; i < cases.size(); ++i) {
     const double left = options.seconds - seconds_since(begin);
     double preparation = 0;

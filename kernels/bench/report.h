@@ -6,13 +6,14 @@ namespace hopfield::bench {
 
 struct ReportOptions {
   at::Device device = at::kCPU;
-  double seconds = 0;       ///< for the whole run
-  double scale = 1;         ///< that the cases have been scaled by
-  std::string json, table;  ///< files, or empty
+  double seconds = 0;       ///< time for the whole run
+  double scale = 1;         ///< the factor by which the data of the cases was scaled
+  std::string json, table;  ///< paths of the result files; not written if empty
 };
 
-/// Measures the cases against all backends of LibTorch's attention, prints what it finds and writes it to the files,
-/// anew after each case. Returns the program's exit code: 0 if the library ran in all cases that there was time for.
+/// Times the cases with this library and with all backends of LibTorch's attention. Prints the results and, after each
+/// case, writes them to the files. Returns the exit code of the program: 0 if the library ran in all cases that there
+/// was time for.
 /// @throws std::runtime_error if a file cannot be written
 int report(const std::vector<Case>& cases, const ReportOptions& options);
 

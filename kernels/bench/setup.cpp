@@ -36,7 +36,7 @@ Setup::Setup(const Case& c, Backend chosen) : which(c), backend(chosen) {
   const auto data = torch::TensorOptions().dtype(c.dtype).device(c.device).requires_grad(c.train);
   if (c.is_op()) {
     const bool shared = c.kind == "shared";
-    // Where LibTorch's attention takes the batch as further queries, they lie one after the other.
+    // attend_to_shared() gives LibTorch's attention the batch as further queries. In this layout that needs no copy.
     const auto numbers = shared
                              ? torch::randn({heads, batch, queries, depth}, data.requires_grad(false)).transpose(0, 1)
                              : torch::randn({batch, heads, queries, depth}, data.requires_grad(false));
@@ -107,7 +107,7 @@ Tensor Setup::run(const std::function<Tensor()>& forward) {
   drop_gradients();
   const auto output = forward();
   if (!gradient.defined()) gradient = at::randn_like(output.detach());
-  output.backward(gradient.reshape(output.sizes()));  // contenders may cut the same numbers into other dimensions
+  output.backward(gradient.reshape(output.sizes()));  // outputs of contenders may differ in their dimensions
   return output.detach();
 }
 
@@ -136,7 +136,7 @@ Tensor library_forward(Setup& s) {
 
 namespace {
 
-/// [N, L, H * d] as [N, H, L, d].
+/// [N, L, H * d] to [N, H, L, d].
 Tensor split_heads(const Tensor& x, int64_t heads) { return x.unflatten(-1, {heads, -1}).transpose(1, 2); }
 
 /// T updates and the read-out by attention.
@@ -149,7 +149,8 @@ Tensor attend(Tensor state, const Tensor& keys, const Tensor& values, const Tens
   return attention(values);
 }
 
-/// Of queries whose keys and values the batch shares: the batch as further queries, where that is a view.
+/// attend() for keys and values that the batch shares. The samples of the batch become further queries of one sample,
+/// so that keys and values are not expanded.
 Tensor attend_to_shared(const Setup& s, double scale) {
   const auto state = s.input.transpose(0, 1).flatten(1, 2).unsqueeze(0);
   return attend(state, s.stored, s.values, {}, scale, s.steps).squeeze(0).unflatten(1, {s.batch, -1}).transpose(0, 1);
@@ -171,7 +172,8 @@ Tensor sdpa_forward(Setup& s) {
   const auto values = at::linear(s.core->norm_pattern_projection->forward(stored), weights[2], biases[2]);
   auto q = split_heads(queries, s.heads);
   if (s.pooling) q = q.expand({s.batch, -1, -1, -1});
-  if (s.layer) q = split_heads(queries.flatten(0, 1).unsqueeze(0), s.heads);  // the batch as further queries
+  // The stored patterns are shared by the batch: its samples become further queries, as in attend_to_shared().
+  if (s.layer) q = split_heads(queries.flatten(0, 1).unsqueeze(0), s.heads);
   const auto mask = s.padding.defined() ? s.padding.bitwise_not().unsqueeze(1).unsqueeze(1) : Tensor();
   const auto z = attend(q, split_heads(keys, s.heads), split_heads(values, s.heads), mask, scale, s.steps);
   const auto merged = z.transpose(1, 2).flatten(2);

@@ -8,20 +8,21 @@
 
 namespace hopfield::bench {
 
-/// A case's module and data, the same for whoever works on it.
+/// The module and the data of a case, which all contenders share.
 struct Setup {
   explicit Setup(const Case& c, Backend backend = Backend::automatic);
 
-  /// Runs `forward`, and in training also its backward from a gradient as a loss would give it. Returns the output.
+  /// Runs `forward` and, in training, the backward pass from a fixed random gradient of the output. Returns the output.
   at::Tensor run(const std::function<at::Tensor()>& forward);
   void drop_gradients();
 
-  /// More inputs like the first; next() takes the following one, after the last the first.
+  /// Draws more inputs of the same shape.
   void add_inputs(int64_t count);
+  /// Makes the next input the current one; the first one follows the last.
   void next();
   int64_t input_count() const { return static_cast<int64_t>(inputs.size()); }
 
-  /// The input without padding.
+  /// The current input without padding.
   const at::Tensor& instances() const { return bags.values.defined() ? bags.values : input; }
   int64_t input_bytes() const;
 
@@ -32,9 +33,11 @@ struct Setup {
   nn::HopfieldLayer layer{nullptr};
   nn::Hopfield self{nullptr}, core{nullptr};
   std::vector<at::Tensor> parameters;
-  at::Tensor input, padding, gradient;  ///< input: padded where bags are ragged
-  at::Tensor stored, values;            ///< the op's
-  BagBatch bags;                        ///< ragged ones
+  at::Tensor input;           ///< the current input; ragged bags are padded in it
+  at::Tensor padding;         ///< its padding mask, if bags are ragged
+  at::Tensor gradient;        ///< of the output
+  at::Tensor stored, values;  ///< keys and values, if the case is the op
+  BagBatch bags;              ///< the current input, if bags are ragged
 
  private:
   struct Input {
@@ -48,14 +51,14 @@ struct Setup {
   size_t turn = 0;
 };
 
-/// The op's call on the present input.
+/// The arguments of the op for the current input.
 RetrieveInput op_input(const Setup& s);
 RetrieveOptions op_options(const Setup& s);
 
+/// The forward pass by this library.
 at::Tensor library_forward(Setup& s);
 
-/// LayerNorms, projections, and T + 1 calls of scaled_dot_product_attention on patterns that are never expanded; ragged
-/// bags are padded.
+/// The forward pass by LibTorch; see sdpa_work().
 at::Tensor sdpa_forward(Setup& s);
 
 }  // namespace hopfield::bench

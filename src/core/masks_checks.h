@@ -4,7 +4,8 @@
 
 namespace hopfield::detail {
 
-/// Throws if the masks are causal, which nothing serves yet. `function` begins the message.
+/// @param function  begins the error message
+/// @throws c10::Error if the masks are causal: no backend supports that yet.
 void check_not_causal(const char* function, const Masks& masks);
 
 }  // namespace hopfield::detail

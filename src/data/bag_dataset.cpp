@@ -21,7 +21,7 @@ Bag drop_instances(const Bag& bag, double p, at::Generator generator) {
               bag.instances.defined() ? c10::str(bag.instances.sizes()) : std::string("an undefined tensor"));
   if (bag.instances.size(0) == 0) return bag;
   const auto draws = at::rand({bag.instances.size(0)}, generator, at::kDouble);
-  const auto kept = draws.ge(p).logical_or_(draws.eq(draws.max()));  // the highest draw is the one that always stays
+  const auto kept = draws.ge(p).logical_or_(draws.eq(draws.max()));  // the instance with the highest draw always stays
   return {bag.instances.index_select(0, kept.nonzero().squeeze(1).to(bag.instances.device())), bag.label};
 }
 

@@ -32,7 +32,7 @@ at::Tensor random_bits(at::IntArrayRef shape, at::Generator& generator) {
   return at::randint(2, shape, generator, at::kLong);
 }
 
-/// Unique, none all zeros. [signals, bits]
+/// Draws the signals, which are unique and never all zeros. [signals, bits]
 at::Tensor draw_signals(const BitPatternOptions& options) {
   auto generator = detail::generator_with(options.seed_signals());
   auto signals = random_bits({options.num_signals(), options.num_bits()}, generator);
@@ -45,7 +45,7 @@ at::Tensor draw_signals(const BitPatternOptions& options) {
   }
 }
 
-/// Patterns that are neither all zeros nor a signal. [bags, instances, bits]
+/// Draws patterns that are neither all zeros nor equal to a signal. [bags, instances, bits]
 at::Tensor draw_background(const BitPatternOptions& options, const at::Tensor& signals, at::Generator& generator) {
   auto patterns = random_bits({options.num_bags(), options.num_instances(), options.num_bits()}, generator);
   for (;;) {
@@ -57,7 +57,8 @@ at::Tensor draw_background(const BitPatternOptions& options, const at::Tensor& s
   }
 }
 
-/// Draws in the order of the Python package, which decides the set that a seed stands for.
+/// Replaces `count` instances of a bag by signals. The random numbers are drawn in the order of the Python package, so
+/// that the same seed gives the same set.
 void implant(at::Tensor bag, const at::Tensor& signals, int64_t count, at::Generator& generator) {
   const auto draw = [&](int64_t bound) { return at::randint(bound, {1}, generator, at::kLong).item<int64_t>(); };
   std::vector<int64_t> taken;

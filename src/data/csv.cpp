@@ -14,7 +14,7 @@
 namespace hopfield::data {
 namespace {
 
-/// Sorts rows into bags while they come in.
+/// Assigns the rows of a file to bags while they are read.
 class BagIndex {
  public:
   /// Position of the bag with this id, a new bag if there is none yet.
@@ -30,7 +30,8 @@ class BagIndex {
   }
   const std::string& label_text(size_t bag) const { return table_.label_texts[bag]; }
 
-  /// Labels that differ in their spelling only are equal: 1 and 1.0, or two that are missing.
+  /// Whether a bag has this label. Two spellings of a number, such as 1 and 1.0, are the same label, and so are two
+  /// missing ones.
   bool has_label(size_t bag, const detail::CsvReader::Label& label) const {
     if (label_text(bag) == label.text) return true;
     const auto value = table_.bags[bag].label;
@@ -46,7 +47,7 @@ class BagIndex {
     ++sizes_[bag];
   }
 
-  /// @param rows  of the file [rows or more, features]
+  /// @param rows  the features of all rows of the file, perhaps followed by unused ones: [rows or more, features]
   MilTable table(const at::Tensor& rows) {
     const auto values = by_bag(rows.narrow(0, 0, rows_));
     int64_t begin = 0;
@@ -58,13 +59,13 @@ class BagIndex {
   }
 
  private:
-  /// Consecutive rows of one bag.
+  /// Consecutive rows of the file that belong to one bag.
   struct Run {
     size_t bag;
     int64_t begin, end;
   };
 
-  /// Rows in the order of the bags. Files whose bags are in one piece, all the usual ones, cost no copy.
+  /// The rows in the order of the bags. If the file has each bag in one piece, as most files do, nothing is copied.
   at::Tensor by_bag(const at::Tensor& rows) {
     const auto earlier = [](const Run& a, const Run& b) { return a.bag < b.bag; };
     if (std::is_sorted(runs_.begin(), runs_.end(), earlier)) return rows;
@@ -90,7 +91,7 @@ void read_features(detail::CsvReader& reader, at::Tensor& rows, int64_t row) {
   for (int64_t i = 0; i < features; ++i) out[i] = reader.feature();
 }
 
-/// Room for all rows of the file. Pages that stay unused are never touched, so they are not in memory.
+/// A tensor with space for all rows of the file. Pages that no row is written to take no physical memory.
 at::Tensor room_for_rows(const detail::CsvReader& reader) {
   return at::empty({reader.most_rows(), reader.features()}, at::kFloat);
 }

@@ -30,7 +30,7 @@ constexpr Format kFormats[] = {
     {0, "\xD0\xCF\x11\xE0"sv, "a spreadsheet; export it as CSV"},
 };
 
-/// Outside quotes. A tab next to a comma or semicolon is a blank.
+/// Counts a delimiter outside quotes. A tab that follows a comma or a semicolon counts as a blank.
 int64_t count_delimiters(std::string_view line, char delimiter) {
   int64_t count = 0;
   bool quoted = false;
@@ -52,7 +52,7 @@ std::string_view foreign_format(std::string_view begin) {
       return format.words;
     }
   }
-  // ASCII in UTF-16 without a byte order mark.
+  // ASCII text in UTF-16 without a byte order mark has a zero in every second byte.
   const auto is_zero = [&](size_t i) { return begin[i] == 0; };
   if (begin.size() >= 4 && ((is_zero(0) && is_zero(2)) != (is_zero(1) && is_zero(3)))) return kUtf16;
   return {};
@@ -61,7 +61,8 @@ std::string_view foreign_format(std::string_view begin) {
 char find_delimiter(std::string_view first, std::string_view second, int64_t least_columns) {
   char best = ',';
   std::pair<bool, int64_t> merit{false, 0};
-  for (const char delimiter : {';', '\t', ','}) {  // decimal commas may be as many as delimiters, but not more
+  // The comma comes last: there may be as many decimal commas as delimiters, and then the delimiter wins.
+  for (const char delimiter : {';', '\t', ','}) {
     const auto count = count_delimiters(first, delimiter);
     const bool fits = count + 1 >= least_columns && (second.empty() || count_delimiters(second, delimiter) == count);
     if (count == 0 || std::pair(fits, count) <= merit) continue;

@@ -5,14 +5,16 @@
 
 namespace hopfield::data::detail {
 
-/// What a file that begins so is, if it is no UTF-8 text, and what to do about it; empty otherwise.
+/// If the first bytes of a file show that it is not UTF-8 text: what it is and what to do about it, for an error
+/// message. Empty otherwise.
 std::string_view foreign_format(std::string_view begin);
 
-/// The character between the cells of two first lines: semicolon, tab or comma. It stands in both equally often, and
-/// often enough for `least_columns`, if there is such a character.
+/// Guesses the character between the cells from the first two lines: a semicolon, a tab or a comma. One that occurs
+/// equally often in both lines, and often enough for `least_columns`, is preferred.
 char find_delimiter(std::string_view first, std::string_view second, int64_t least_columns);
 
-/// Whether cells can be separated by this character: a tab, a blank or a sign that numbers and quotes do not need.
+/// Whether cells can be separated by this character: a tab, a blank or a sign that is used neither by numbers nor for
+/// quotes.
 bool is_delimiter(char character);
 
 }  // namespace hopfield::data::detail

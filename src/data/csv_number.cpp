@@ -12,12 +12,14 @@
 namespace hopfield::data::detail {
 namespace {
 
-/// Whether a number that no double holds is below 1, not above: std::from_chars reports both alike.
+/// Whether a number outside the range of a double is too small, not too large: std::from_chars reports the same error
+/// for both.
 bool is_below_one(std::string_view number) {
   const auto mantissa = number.substr(0, number.find_first_of("eE"));
   const auto point = std::min(mantissa.find('.'), mantissa.size());
   const auto digit = mantissa.find_first_of("123456789");
-  const auto places = static_cast<int64_t>(point) - static_cast<int64_t>(digit);  // above 0: digits before the point
+  // Positive: the number of digits before the point, from the first one that is not 0.
+  const auto places = static_cast<int64_t>(point) - static_cast<int64_t>(digit);
   int64_t exponent = 0;
   if (mantissa.size() < number.size()) {
     auto text = number.substr(mantissa.size() + 1);

@@ -17,7 +17,9 @@
 namespace hopfield::data::detail {
 namespace {
 
-constexpr int64_t kLeastNamedByNumbers = 3;  // fewer cells count up from 0 by chance
+/// Features that count up from 0 or 1 are taken for names of columns. With fewer features than these, they might be
+/// data.
+constexpr int64_t kLeastNamedByNumbers = 3;
 
 bool contains(const std::vector<std::string>& texts, std::string_view text) {
   return std::find(texts.begin(), texts.end(), text) != texts.end();
@@ -100,9 +102,10 @@ void CsvReader::choose_columns() {
 }
 
 int64_t CsvReader::most_rows() const {
-  // All cells but the label hold at least a character, unless empty ones are values that are missing.
+  // Each cell is followed by a delimiter or a line break. All cells but the label hold at least one character, too,
+  // unless empty cells are missing values.
   const auto least_size = options_.missing().empty() ? 2 * columns_ - 1 : columns_;
-  return (size_ + 1) / least_size + 1;  // one more, so that a row of empty cells is told what it lacks
+  return (size_ + 1) / least_size + 1;  // one more, so that a row of empty cells is read and refused for its cells
 }
 
 bool CsvReader::next_row() {
@@ -110,7 +113,7 @@ bool CsvReader::next_row() {
     if (!next_filled_line()) return false;
     check_columns();
   }
-  if (rows_++ >= most_rows()) fail(0, "a file that nobody writes to", "more rows than its size allows");
+  if (rows_++ >= most_rows()) fail(0, "a file that does not change while it is read", "more rows than its size allows");
   return true;
 }
 
@@ -151,7 +154,7 @@ void CsvReader::check_columns() {
        c10::str(cells, open_end ? "; the line ends with a delimiter" : ""));
 }
 
-/// Takes the cells of the line until `visit` returns false, then goes back to the line's begin.
+/// Calls `visit` with the cells of the line until it returns false, then goes back to the beginning of the line.
 template <typename Visit>
 void CsvReader::look_ahead(const Visit& visit) {
   const auto rest = rest_;
@@ -170,7 +173,7 @@ int64_t CsvReader::count_cells() {
   return cells;
 }
 
-/// Empty where the line has fewer cells.
+/// The cell in a column of the current line; empty if the line has fewer cells.
 std::string CsvReader::cell_at(int64_t column) {
   std::string result;
   look_ahead([&](std::string_view text) {
@@ -188,7 +191,8 @@ bool CsvReader::first_row_is_header() {
   return !options_.positive() || (label != *options_.positive() && !label_occurs_again(label));
 }
 
-/// Where there is no label, names show by being no numbers, or by being the numbers of the columns.
+/// Whether the first row of a file without labels is a header: if no feature is a number or missing, or if the features
+/// count up from 0 or 1.
 bool CsvReader::first_row_names_features() {
   bool any_value = false;
   double first = 0;
@@ -253,7 +257,7 @@ std::string_view CsvReader::quoted_cell() {
 }
 
 std::string_view CsvReader::unescaped(std::string_view text) {
-  unescaped_.reserve(line_.size());  // never more, so that earlier cells of the line stay where they are
+  unescaped_.reserve(line_.size());  // enough for all cells of the line: views of earlier cells must stay valid
   const auto begin = unescaped_.size();
   for (size_t i = 0; i < text.size(); ++i) {
     unescaped_ += text[i];
@@ -277,7 +281,8 @@ bool CsvReader::is_positive(std::string_view text) const {
          number == positive;
 }
 
-/// Whether a cell is not the name of a column: a number, if perhaps a wrong one, or the mark of a missing value.
+/// Whether a cell holds data and not the name of a column: a number, even a malformed one, or the mark of a missing
+/// value.
 bool CsvReader::is_value(std::string_view text) const {
   double number;
   return parse_number(text, number) != Number::not_a_number || has_decimal_comma(text) || is_usual_mark(text) ||
@@ -320,7 +325,7 @@ void CsvReader::fail_number(std::string_view text) const {
   fail(column_, is_finite ? "a number" : "a finite number", shown(text) + advice(text));
 }
 
-/// What may help where a cell is no number, or nothing.
+/// Advice for the error message about a cell that is not a number. Empty if there is none.
 std::string CsvReader::advice(std::string_view text) const {
   if (has_decimal_comma(text)) return "; write numbers with a decimal point";
   if (column_ == label_column_) {

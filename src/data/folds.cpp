@@ -12,7 +12,7 @@
 namespace hopfield::data {
 namespace {
 
-/// Members of each class.
+/// The members of each class, by its label.
 using Classes = std::map<double, std::vector<int64_t>>;
 
 Classes classes_of(const std::vector<double>& labels, int64_t folds) {
@@ -28,7 +28,8 @@ Classes classes_of(const std::vector<double>& labels, int64_t folds) {
   return classes;
 }
 
-/// Uniform below `bound`. The distributions and the shuffle of the standard library differ between platforms.
+/// A uniform random number below `bound`. The distributions and std::shuffle of the standard library may not be used:
+/// they differ between platforms.
 uint64_t uniform_below(uint64_t bound, std::mt19937_64& engine) {
   const auto rest = (std::numeric_limits<uint64_t>::max() % bound + 1) % bound;  // 2^64 mod bound
   auto draw = engine();
@@ -41,7 +42,8 @@ void shuffle(std::vector<int64_t>& values, std::mt19937_64& engine) {
 }
 
 std::vector<Fold> folds_from(Classes classes, int64_t total, int64_t folds, std::mt19937_64& engine) {
-  // Dealt round and round, each class going on where the one before stopped: that keeps both counts and sizes even.
+  // The members are dealt to the folds in turn, like cards. Each class starts at the fold where the one before stopped:
+  // that keeps both the sizes of the folds and their counts of each class even.
   std::vector<int64_t> fold_of(total);
   int64_t dealt = 0;
   for (auto& [label, members] : classes) {

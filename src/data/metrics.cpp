@@ -37,7 +37,7 @@ double roc_auc(const at::Tensor& scores, const at::Tensor& labels) {
   auto examples = examples_of(scores, labels, "hopfield::data::roc_auc");
   std::sort(examples.begin(), examples.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
   int64_t positives = 0, negatives = 0;
-  int64_t double_wins = 0;  // twice the pairs won, so that ties stay whole numbers
+  int64_t double_wins = 0;  // two for each pair that the positive example wins and one for a tie: whole numbers
   for (size_t begin = 0; begin < examples.size();) {
     int64_t tied_positives = 0, tied_negatives = 0;
     auto end = begin;

@@ -6,8 +6,8 @@
 
 namespace hopfield::data::detail {
 
-/// A tensor [n] of any real type as plain numbers.
-/// @throws c10::Error naming function and argument if it has another shape, is complex or holds a NaN.
+/// The numbers of a tensor [n] of any real dtype.
+/// @throws c10::Error naming `function` and `argument` if the tensor has another shape, is complex or holds a NaN.
 std::vector<double> numbers_of(const at::Tensor& values, const char* function, const char* argument);
 
 }  // namespace hopfield::data::detail

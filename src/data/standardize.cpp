@@ -14,7 +14,7 @@ void check_instances(const at::Tensor& instances, const char* function) {
                                   : std::string("an undefined tensor"));
 }
 
-/// Division by a power of two is exact.
+/// A power of two near each magnitude. Dividing by it is exact.
 at::Tensor power_of_two_near(const at::Tensor& magnitude) {
   const auto positive = magnitude.masked_fill(magnitude.eq(0), 1.0);
   return positive / (2 * std::get<0>(at::frexp(positive)));
@@ -31,7 +31,7 @@ Standardizer fit_values(const at::Tensor& values) {
   const auto constant = with(-kInfinity).amax(0).eq(least);
   const auto present = with(0.0);
   const auto unit = power_of_two_near(present.abs().amax(0));
-  const auto scaled = present / unit;  // at most 2: squares and sums of the values themselves may overflow
+  const auto scaled = present / unit;  // at most 2, because squares and sums of the values themselves might overflow
   const auto scaled_mean = scaled.sum(0) / count;
   const auto variance = (scaled - scaled_mean).square_().masked_fill_(missing, 0.0).sum(0) / count;
   const auto deviation = unit * variance.sqrt();
@@ -75,7 +75,7 @@ at::Tensor Standardizer::apply(const at::Tensor& instances) const {
   TORCH_CHECK(mean.defined() && scale.defined(), kFunction, ": expected mean and scale to be set; call fit() first");
   TORCH_CHECK(instances.size(1) == mean.numel() && instances.size(1) == scale.numel(), kFunction,
               ": expected instances to have ", mean.numel(), " features like mean and scale, got ", instances.sizes());
-  // Halves, because the difference of two numbers near the limits of float64 overflows.
+  // Calculates with halves, because the difference of two numbers near the limits of float64 would overflow.
   const auto half_of = [&](const at::Tensor& numbers) { return numbers.to(instances.device(), at::kDouble) * 0.5; };
   return half_of(instances).sub_(half_of(mean)).div_(half_of(scale)).to(instances.scalar_type());
 }

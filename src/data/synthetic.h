@@ -10,9 +10,9 @@
 
 namespace hopfield::data::detail {
 
-// What the synthetic tasks share.
+// Functions that the synthetic tasks share.
 
-/// A generator of its own: the global one stays untouched.
+/// A new CPU generator, so that LibTorch's default generator is left alone.
 inline at::Generator generator_with(uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
 
 inline void check_positive(int64_t value, const char* function, const char* option) {

@@ -16,7 +16,7 @@ namespace {
 
 using detail::quote;
 
-// The parts of a checkpoint, as prefixes of its tensors' names and as keys of its metadata.
+// Prefixes of the names of a checkpoint's tensors, and keys of its metadata.
 constexpr const char* kModel = "model.";
 constexpr const char* kOptimizer = "optimizer.";
 constexpr const char* kGenerator = "generator.";
@@ -31,7 +31,7 @@ bool begins_with(const std::string& text, const std::string& prefix) {
   return text.compare(0, prefix.size(), prefix) == 0;
 }
 
-/// All generators of a checkpoint, by the names of their tensors.
+/// The generators of a checkpoint, LibTorch's default one included, by the names of their tensors.
 Generators with_default(const Generators& generators, const std::string& where) {
   Generators all{{kDefaultGenerator, at::detail::getDefaultCPUGenerator()}};
   for (const auto& [name, generator] : generators) {
@@ -60,7 +60,7 @@ void insert_all(TensorDict& target, const char* prefix, const TensorDict& tensor
   for (const auto& item : tensors) target.insert(prefix + item.key(), item.value());
 }
 
-/// The tensors of a checkpoint by part, under their names there.
+/// The tensors of a checkpoint, divided into its parts. Their names have no prefix here, other than the generators'.
 struct Parts {
   TensorDict model;
   detail::OptimizerRecord optimizer;
@@ -106,7 +106,7 @@ CheckpointInfo read_info(const Metadata& metadata, const std::string& where) {
   return info;
 }
 
-/// Generators are tried on clones: what this accepts, set_state() accepts.
+/// Sets the states on clones of the generators, so that setting them on the generators themselves cannot fail later.
 void check_generators(const Generators& generators, const TensorDict& states, const std::string& where) {
   for (const auto& [name, generator] : generators) {
     const auto* state = states.find(name);

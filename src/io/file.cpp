@@ -36,7 +36,8 @@ int open_for_reading(const std::string& path, int flags = 0) {
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
-/// Where a file of this name really lies. Renaming onto a device or a link would replace the device or the link.
+/// The regular file that a path leads to, with links followed: renaming onto a link would replace the link. Devices are
+/// refused for the same reason.
 fs::path resolve_target(const std::string& path) {
   std::error_code error;
   const auto status = fs::status(path, error);
@@ -48,7 +49,7 @@ fs::path resolve_target(const std::string& path) {
   return resolved;
 }
 
-/// A name in the target's folder that no other process or thread uses; short enough for any target.
+/// A name in the target's folder that no other process or thread uses. Long names of targets are cut.
 fs::path temporary_name(const fs::path& target) {
   static std::atomic<uint64_t> count{0};
   const auto name = target.filename().string().substr(0, 200);
@@ -61,7 +62,7 @@ int create_temporary(const fs::path& target, fs::path& temporary) {
     const auto flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
     const auto descriptor = retry_if_interrupted([&] { return ::open(temporary.c_str(), flags, 0666); });
     if (descriptor != -1) return descriptor;
-    // Left behind by a killed process that had the same number.
+    // EEXIST: a killed process that had the same process id has left a file of this name. Try the next name.
     if (errno != EEXIST) fail("create a temporary file for", target.string(), errno);
   }
 }
@@ -72,13 +73,13 @@ Descriptor::~Descriptor() { close(); }
 
 bool Descriptor::close() {
   if (value_ == -1) return true;
-  // Not repeated when interrupted: Linux has released the descriptor by then.
+  // Not repeated if interrupted: Linux has released the descriptor by then.
   const auto result = ::close(value_);
   value_ = -1;
   return result == 0 || errno == EINTR;
 }
 
-// Without O_NONBLOCK, opening a named pipe would wait for a writer.
+// O_NONBLOCK, because opening a named pipe would wait for a writer otherwise.
 InputFile::InputFile(const std::string& path) : path_(path), descriptor_(open_for_reading(path, O_NONBLOCK)) {
   struct stat status {};
   if (::fstat(descriptor_.value(), &status) == -1) fail("inspect", path_, errno);
@@ -126,7 +127,7 @@ void OutputFile::replace_target() {
   if (!descriptor_.close()) fail("close", target_.string(), errno);
   if (::rename(temporary_.c_str(), target_.c_str()) == -1) fail("replace", target_.string(), errno);
   in_place_ = true;
-  // Some file systems cannot sync a folder, and say so with EINVAL.
+  // File systems that cannot sync a folder return EINVAL.
   if (!sync(folder_) && errno != EINVAL) fail("sync the folder of the completely written", target_.string(), errno);
 }
 

@@ -17,21 +17,21 @@ class Descriptor {
   ~Descriptor();
 
   int value() const { return value_; }
-  /// Whether closing reported no error; the destructor cannot tell.
+  /// Closes it. False if that reported an error, which the destructor would ignore.
   bool close();
 
  private:
   int value_;
 };
 
-/// A regular file, read from its beginning to its end.
+/// A regular file that is read from its beginning to its end.
 class InputFile {
  public:
-  /// @throws c10::Error if it cannot be opened, or is a folder or a device.
+  /// @throws c10::Error if the file cannot be opened, or if it is a folder or a device.
   explicit InputFile(const std::string& path);
 
   uint64_t size() const { return size_; }
-  /// The next bytes. @throws c10::Error if the file has fewer.
+  /// Reads the next `bytes` bytes into `target`. @throws c10::Error if the file has fewer.
   void read(void* target, uint64_t bytes);
 
  private:
@@ -40,7 +40,7 @@ class InputFile {
   uint64_t size_ = 0;
 };
 
-/// The file that will replace another one; removed unless it did.
+/// A temporary file that will replace the target. The destructor removes it unless replace_target() has succeeded.
 class OutputFile {
  public:
   explicit OutputFile(std::filesystem::path target);
@@ -48,9 +48,9 @@ class OutputFile {
   OutputFile& operator=(const OutputFile&) = delete;
   ~OutputFile();
 
-  /// Appends. @throws c10::Error if the bytes cannot be written.
+  /// Appends bytes. @throws c10::Error if they cannot be written.
   void write(const void* source, uint64_t bytes);
-  /// Makes the bytes durable and moves the file to its place.
+  /// Syncs the file to the disk and renames it to the target. @throws c10::Error if that fails.
   void replace_target();
 
  private:
@@ -63,7 +63,7 @@ class OutputFile {
 
 /// Replaces a file by what `write_content` writes, as a whole or not at all: a temporary file in the same folder is
 /// written, synced and renamed, then the folder is synced. A symbolic link is followed.
-/// @throws c10::Error if anything fails; the temporary file is gone then and the previous file as it was.
+/// @throws c10::Error if anything fails. The temporary file is then removed, and the previous file is unchanged.
 void write_atomically(const std::string& path, const std::function<void(OutputFile&)>& write_content);
 
 }  // namespace hopfield::io::detail

@@ -8,19 +8,19 @@
 
 namespace hopfield::io::detail {
 
-/// What loading into a module would do.
+/// What loading tensors into a module will change.
 struct LoadPlan {
   LoadReport report;
-  /// The report in words for an error message; empty if all names match.
+  /// The report in words, for an error message. Empty if everything matches.
   std::string problem;
-  /// Tensors of the module, and their new values with the same shape, type and device.
+  /// Pairs of a tensor of the module and its new value, which has the same shape, dtype and device.
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
 };
 
-/// Compares and converts; leaves the module as it is.
+/// Compares the tensors with those of the module and converts them. The module stays unchanged.
 LoadPlan plan_load(const torch::nn::Module& module, const TensorDict& tensors, const LoadOptions& options);
 
-/// Changes the module.
+/// Copies the new values into the module.
 void apply(const LoadPlan& plan);
 
 }  // namespace hopfield::io::detail

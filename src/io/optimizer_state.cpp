@@ -21,7 +21,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Adam and AdamW: the options and the state of a parameter, named once for reading and for writing.
+/// The names of the options and of a parameter's state in Adam and AdamW. Reading and writing both go through them.
 template <typename OptimizerType, typename OptionsType, typename StateType>
 struct AdamKind {
   using Optimizer = OptimizerType;
@@ -68,7 +68,7 @@ struct SgdKind {
   }
 };
 
-/// Calls `visit` with the kind of an optimizer. A class derived from one of these may hold more than it: refused.
+/// Calls `visit` with the kind of an optimizer. Derived classes are refused, because they may have more state.
 template <typename Visit>
 auto with_kind(const torch::optim::Optimizer& optimizer, const std::string& where, const Visit& visit) {
   using namespace torch::optim;
@@ -123,12 +123,12 @@ OptimizerRecord record_kind(const Kind& kind, const torch::optim::Optimizer& opt
     }
     description["groups"].push_back(std::move(described));
   }
-  // A name that is not UTF-8 is refused where it names a tensor.
+  // Names that are not UTF-8 are replaced here, and refused later as names of tensors.
   record.description = description.dump(-1, ' ', false, json::error_handler_t::replace);
   return record;
 }
 
-/// Reads the state of one parameter.
+/// Reads the fields of the state of one parameter.
 class StateReader {
  public:
   StateReader(const OptimizerRecord& record, const std::string& name, const at::Tensor& parameter,

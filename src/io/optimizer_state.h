@@ -10,19 +10,22 @@
 
 namespace hopfield::io::detail {
 
-/// What a file holds of an optimizer.
+/// An optimizer as it is kept in a file.
 struct OptimizerRecord {
-  std::string description;  ///< JSON: the type, and for each group its options and its parameters' names
-  TensorDict tensors;       ///< "<parameter>.<field>"
+  std::string description;  ///< JSON: the type, and for each group its options and the names of its parameters
+  TensorDict tensors;       ///< the state, under the names "<parameter>.<field>"
 };
 
-/// @throws c10::Error beginning with `where` for an optimizer other than Adam, AdamW and SGD, or one that holds a
-/// tensor that is no parameter of the module.
+/// @param where  begins the error messages
+/// @throws c10::Error if the optimizer is not an Adam, AdamW or SGD, or if it holds a tensor that is not a parameter of
+///         the module.
 OptimizerRecord record_optimizer(const torch::optim::Optimizer& optimizer, const torch::nn::Module& module,
                                  const std::string& where);
 
-/// Checks a record against an optimizer and returns what puts it there. Nothing is changed before that is called.
-/// @throws c10::Error beginning with `where` if the record is not one of an optimizer of the same type and groups.
+/// Checks a record against an optimizer and returns the function that copies it into the optimizer. Nothing is changed
+/// before that function is called.
+/// @param where  begins the error messages
+/// @throws c10::Error if the record is not of an optimizer of the same type with the same groups.
 std::function<void()> plan_optimizer(torch::optim::Optimizer& optimizer, const torch::nn::Module& module,
                                      const OptimizerRecord& record, const std::string& where);
 

@@ -14,7 +14,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format stores numb
 
 using detail::quote;
 
-/// Any other byte in a C++ bool is undefined behaviour.
+/// Checks that a tensor of bools holds the bytes 0 and 1 only: any other value of a C++ bool is undefined behaviour.
 void check_bools(const at::Tensor& tensor, const detail::TensorEntry& entry, uint64_t data_start,
                  const std::string& where) {
   if (tensor.scalar_type() != at::kBool) return;
@@ -53,7 +53,7 @@ detail::TensorEntry describe(const std::string& name, const at::Tensor& tensor, 
   return entry;
 }
 
-/// Entries in the order of Python's writer: large items first, then by name.
+/// The header of a file, with the tensors in the order of Python's writer: larger element types first, then by name.
 detail::SafetensorsHeader lay_out(const TensorDict& tensors, const Metadata& metadata, const std::string& where) {
   detail::SafetensorsHeader header{{}, metadata};
   header.tensors.reserve(tensors.size());

@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kMetadataKey = "__metadata__";
 
-/// In the format's order: by size of an item, so that every tensor is aligned.
+/// In the order of the format, by the size of an element, so that every tensor is aligned.
 constexpr std::array<std::pair<const char*, at::ScalarType>, 19> kDtypes{{
     {"BOOL", at::ScalarType::Bool},
     {"U8", at::ScalarType::Byte},
@@ -38,7 +38,7 @@ constexpr std::array<std::pair<const char*, at::ScalarType>, 19> kDtypes{{
     {"U64", at::ScalarType::UInt64},
 }};
 
-/// Builds a header from the events of a JSON parser and refuses everything that the format does not know, so that no
+/// Builds a header from the events of a JSON parser. It refuses everything that is not part of the format, so that no
 /// other JSON is ever held in memory.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -192,7 +192,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<int64_t>* numbers_ = nullptr;  ///< the array being read
 };
 
-/// Each tensor's bytes must be what its shape says, and begin where the previous tensor's end.
+/// Checks that each tensor has as many bytes as its shape needs, and that its bytes begin where the previous tensor's
+/// end.
 void check_layout(const std::vector<TensorEntry>& tensors, uint64_t data_bytes, const std::string& where) {
   uint64_t covered = 0;
   for (const auto& entry : tensors) {
@@ -230,7 +231,7 @@ std::string supported_dtypes() {
 }
 
 std::optional<uint64_t> byte_size(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  // Zeros are left out of the product: LibTorch's strides do the same, and must not overflow either.
+  // Sizes of 0 are left out of the product. LibTorch leaves them out of the strides, which must not overflow either.
   auto bytes = static_cast<int64_t>(c10::elementSize(dtype));
   bool empty = false;
   for (const auto size : shape) {
@@ -246,7 +247,7 @@ SafetensorsHeader parse_header(const std::string& json, uint64_t data_bytes, con
   TORCH_CHECK(
       !json.empty() && json.front() == '{', where, "expected the header to begin with '{', got ",
       json.empty() ? std::string("no header") : "byte " + std::to_string(static_cast<unsigned char>(json.front())));
-  // The JSON parser would take a NUL for the end.
+  // The JSON parser would take a NUL for the end of the text.
   const auto nul = json.find('\0');
   TORCH_CHECK(nul == std::string::npos, where, "expected the header to be valid JSON, got NUL at byte ",
               sizeof(uint64_t) + nul, " of the file");
@@ -285,7 +286,7 @@ std::string format_header(const SafetensorsHeader& header, const std::string& wh
 std::string quote(const std::string& name) {
   constexpr size_t kShown = 100;
   auto end = std::min(name.size(), kShown);
-  // Not in the middle of a UTF-8 character.
+  // Do not cut in the middle of a UTF-8 character.
   while (end > 0 && end < name.size() && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;
   auto shown = name.substr(0, end);
   std::replace_if(

@@ -11,10 +11,10 @@
 
 namespace hopfield::io::detail {
 
-/// Longest header, in bytes: the Python package's limit.
+/// The longest header in bytes. The Python package has the same limit.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
-/// Most dimensions of a tensor: what ATen's iterators can walk over.
+/// The most dimensions of a tensor. ATen's iterators support no more.
 constexpr size_t kMaxDimensions = 64;
 
 /// One tensor as the header describes it; `begin` and `end` count bytes from the end of the header.
@@ -27,28 +27,32 @@ struct TensorEntry {
 };
 
 struct SafetensorsHeader {
-  std::vector<TensorEntry> tensors;  ///< in the order of their bytes, which they cover without overlap or hole
+  std::vector<TensorEntry> tensors;  ///< in the order of their bytes, without overlaps and holes
   Metadata metadata;
 };
 
-/// Place of a type in the format's order, by which Python's writer sorts: small items first. Nothing if it has no name.
+/// The rank of a type in the order of the format, small elements first, by which Python's writer sorts. Nothing if the
+/// format does not have the type.
 std::optional<size_t> dtype_rank(at::ScalarType dtype);
 
 /// The types that the format and LibTorch share, for error messages.
 std::string supported_dtypes();
 
-/// Size of a tensor; nothing if the product of the sizes that are not 0 exceeds 63 bits.
+/// The size of a tensor in bytes. Nothing if the product of all sizes other than 0 exceeds 63 bits.
 std::optional<uint64_t> byte_size(const std::vector<int64_t>& shape, at::ScalarType dtype);
 
-/// @param json header without its length @param data_bytes bytes of the file after the header
-/// @throws c10::Error beginning with `where` unless it describes exactly these bytes.
+/// @param json        the header, without the length before it
+/// @param data_bytes  the number of bytes in the file after the header
+/// @param where       begins the error messages
+/// @throws c10::Error unless the header is valid and describes exactly these bytes.
 SafetensorsHeader parse_header(const std::string& json, uint64_t data_bytes, const std::string& where);
 
-/// The JSON, padded with spaces to a multiple of 8 bytes. @throws c10::Error beginning with `where` if a name or a text
-/// is not valid UTF-8.
+/// The header as JSON, padded with spaces to a multiple of 8 bytes.
+/// @param where  begins the error messages
+/// @throws c10::Error if a name or a text is not valid UTF-8.
 std::string format_header(const SafetensorsHeader& header, const std::string& where);
 
-/// A name in quotes for an error message: shortened if very long, with ? for control characters.
+/// A name in quotes for an error message: shortened if it is very long, and with ? for control characters.
 std::string quote(const std::string& name);
 
 }  // namespace hopfield::io::detail

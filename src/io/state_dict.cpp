@@ -39,7 +39,7 @@ void append_names(std::string& text, const char* what, const std::vector<std::st
   text += ")";
 }
 
-/// A HopfieldLayer's stored patterns, whose number set_patterns() changes.
+/// The name of a HopfieldLayer's stored patterns. set_patterns() can change their number.
 const std::string kMemory = "lookup_weights";
 
 std::string describe(const LoadReport& report, const TensorDict& current, const TensorDict& given) {

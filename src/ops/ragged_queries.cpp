@@ -1,5 +1,6 @@
 #include "ops/ragged_queries.h"
 
+#include "core/padding.h"
 #include "ops/transforms.h"
 #include <hopfield/core/bags.h>
 

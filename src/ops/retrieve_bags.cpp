@@ -1,5 +1,6 @@
 // Ragged patterns in plain LibTorch operations.
 
+#include "core/padding.h"
 #include "ops/capture.h"
 #include "ops/ragged_queries.h"
 #include "ops/retrieve_internal.h"

@@ -1,8 +1,8 @@
+#include "core/mask.h"
+#include "core/shared_matmul.h"
 #include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
-#include <hopfield/core/energy.h>
-#include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
@@ -30,7 +30,7 @@ struct Problem {
   at::Tensor stored;      // [N or 1, H or 1, S, d]
   at::Tensor projection;  // [N or 1, H or 1, S, d_v]
   at::Tensor beta;        // [] or [H, 1, 1]
-  core::Mask mask;
+  core::ScoreMask mask;
   at::Tensor projection_poisoned;  // [.., 1, S]: values that are not finite and were replaced by zeros, or undefined
   bool has_values;                 // they may be read back: to leave the loop of updates early, for one
   bool transformed;                // see is_transformed()
@@ -97,7 +97,7 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
       std::tie(problem.projection, problem.projection_poisoned) = without_nonfinite(problem.projection);
     }
   }
-  problem.mask = core::make_mask(problem.stored, bias, excluded, poisoned);
+  problem.mask = core::make_score_mask(problem.stored, bias, excluded, poisoned);
   return problem;
 }
 

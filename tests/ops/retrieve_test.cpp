@@ -128,8 +128,10 @@ TEST(Retrieve, RaggedEqualsPaddedUnderBothStopRules) {
   for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
     for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
       const auto c = make_case(Layout::ragged, mask, true, 9);
-      RetrieveInput padded{c.state, c.stored, c.projection, {padding_mask_of(c.bag_sizes, at::kCPU)}};
-      if (c.input.masks.key_bias.defined()) padded.masks.key_bias = pad_bags(c.input.masks.key_bias, c.bag_sizes);
+      const auto padding = BagBatch{c.input.stored, c.input.offsets, {}}.padded().padding_mask;
+      RetrieveInput padded{c.state, c.stored, c.projection, {padding}};
+      if (const auto& bias = c.input.masks.key_bias; bias.defined())
+        padded.masks.key_bias = BagBatch{bias, c.input.offsets, {}}.padded().values;
       const auto options = RetrieveOptions().beta(2.0).until_converged().stop_rule(rule).with_energy().with_scores();
       const auto ragged = retrieve(c.input, options), dense = retrieve(padded, options);
       EXPECT_LT(max_difference(ragged.output, dense.output), 1e-12);
@@ -198,7 +200,8 @@ TEST(Retrieve, IsAsExactAsThePlainLoopInTheSamePrecision) {
         const auto q = state.to(dtype), k = stored.to(dtype), v = values.to(dtype);
         const auto b = at::scalar_tensor(beta, at::kDouble);
         const auto plain = [&](const at::Tensor& x, const at::Tensor& y, const at::Tensor& z) {
-          const auto xi = core::iterate(x, y, b, steps);
+          auto xi = x;
+          for (int64_t step = 0; step < steps; ++step) xi = core::update(xi, y, b);
           return core::association(core::scores(xi, y, b)).matmul(z);
         };
         const auto reference = plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble));

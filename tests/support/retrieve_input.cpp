@@ -53,14 +53,15 @@ void make_ragged(RetrieveCase& c, MaskKind mask, bool own_projection, uint64_t s
   c.input.offsets = at::tensor(offsets, at::kLong);
   c.input.stored = randn({total, s.heads, s.depth}, seed + 1);
   if (own_projection) c.input.projection = randn({total, s.heads, s.width}, seed + 2);
-  c.stored = pad_bags(c.input.stored, c.bag_sizes).transpose(1, 2).contiguous();
-  c.projection = own_projection ? pad_bags(c.input.projection, c.bag_sizes).transpose(1, 2).contiguous() : c.stored;
-  const auto padding = padding_mask_of(c.bag_sizes, at::kCPU).unsqueeze(1).unsqueeze(1);  // [N, 1, 1, S]
+  const auto padded = [&](const at::Tensor& values) { return BagBatch{values, c.input.offsets, {}}.padded(); };
+  c.stored = padded(c.input.stored).values.transpose(1, 2).contiguous();
+  c.projection = own_projection ? padded(c.input.projection).values.transpose(1, 2).contiguous() : c.stored;
+  const auto padding = padded(c.input.stored).padding_mask.unsqueeze(1).unsqueeze(1);  // [N, 1, 1, S]
   c.bias = at::zeros({s.batch, s.heads, s.queries, c.stored.size(2)}, at::kDouble);
   if (mask == MaskKind::key_bias || mask == MaskKind::everything) {
     c.input.masks.key_bias = randn({total}, seed + 3);
     c.input.masks.key_bias.slice(0, 0, 1).fill_(-kInfinity);
-    c.bias = c.bias + pad_bags(c.input.masks.key_bias, c.bag_sizes).unsqueeze(1).unsqueeze(1);
+    c.bias = c.bias + padded(c.input.masks.key_bias).values.unsqueeze(1).unsqueeze(1);
   }
   c.bias = c.bias.masked_fill(padding, -kInfinity);
 }

@@ -6,23 +6,29 @@
 
 namespace hopfield {
 
-/// What may be attended to: by the ops, by the layers and by the energy. Undefined tensors restrict nothing. N batch, H
-/// heads, L queries (state patterns), S keys (stored patterns).
+/// Which keys (stored patterns) the queries (state patterns) may attend to. The layers, the ops and the functions of
+/// core/ take it. Undefined tensors restrict nothing.
+///
+/// In the shapes, N is the batch, H the heads, L the queries and S the keys.
 struct Masks {
   Masks() = default;
-  /// In this order, so that {padding_mask} and {{}, association_mask} are masks. (GCC 12 warns of uninitialised members
-  /// where a struct without a constructor is a member of another one.)
+  /// The arguments come in this order, so that {padding_mask} and {{}, association_mask} are masks. (A constructor is
+  /// declared because GCC 12 warns of uninitialised members where a struct without one is a member of another struct.)
   Masks(at::Tensor padding, at::Tensor association = {}, at::Tensor bias = {}, bool causal = false)  // NOLINT
       : padding_mask(std::move(padding)),
         association_mask(std::move(association)),
         key_bias(std::move(bias)),
         is_causal(causal) {}
 
-  at::Tensor padding_mask;      ///< [N, S], without a batch dimension [S]; bool, true: excluded
-  at::Tensor association_mask;  ///< [L, S], [N * H, L, S] (layers: row n * H + h), [N or 1, H or 1, L or 1, S]
-                                ///< (ops); bool (true: excluded) or float (added)
-  at::Tensor key_bias;          ///< float, added to every score of a key, -inf excludes: [N or 1, S], ragged [total]
-  /// Query l attends to the keys 0 .. l. Not built yet: true is refused.
+  /// [N, S], or [S] without a batch; bool, true: excluded.
+  at::Tensor padding_mask;
+  /// Bool (true: excluded) or floating-point (added to the scores). [L, S], or in the ops and core/ [N or 1, H or 1,
+  /// L or 1, S], or in the layers [N * H, L, S], where row n * H + h belongs to head h of sample n.
+  at::Tensor association_mask;
+  /// [N or 1, S], or [total] where the keys are ragged; floating-point, added to every score of its key. -inf excludes
+  /// the key.
+  at::Tensor key_bias;
+  /// Query l attends to the keys 0 .. l only. Not built yet: true is refused.
   bool is_causal = false;
 };
 

@@ -15,7 +15,7 @@
 
 namespace hopfield::data {
 
-/// Bags as a dataset of LibTorch.
+/// Bags as a LibTorch dataset, for torch::data::make_data_loader().
 ///
 ///     auto loader = torch::data::make_data_loader<torch::data::samplers::RandomSampler>(
 ///         hopfield::data::BagDataset(table.bags).map(hopfield::data::CollateBags()), /*batch_size=*/16);
@@ -31,20 +31,24 @@ class BagDataset : public torch::data::datasets::Dataset<BagDataset, Bag> {
   std::vector<Bag> bags_;
 };
 
-/// Joins the bags of a batch by BagBatch::from().
+/// Makes one BagBatch of the bags of a batch, with BagBatch::from().
 struct CollateBags : torch::data::transforms::Collation<BagBatch, std::vector<Bag>> {
   BagBatch apply_batch(std::vector<Bag> bags) override { return BagBatch::from(bags); }
 };
 
-/// Bag dropout: leaves out each instance with probability p. A bag that would lose all keeps one, each as likely.
-/// @throws c10::Error unless 0 <= p <= 1 and the generator is of the CPU.
+/// Bag dropout: leaves out each instance with probability p. A bag that would lose all its instances keeps one, chosen
+/// at random.
+/// @throws c10::Error unless 0 <= p <= 1 and the generator is a CPU generator.
 Bag drop_instances(const Bag& bag, double p, at::Generator generator);
 
-/// The bags at these positions, in this order: select(bags, fold.train).
-/// @throws c10::Error if a position is not in [0, bags).
+/// The bags at these positions, in this order, for example select(bags, fold.train).
+/// @throws c10::IndexError if a position is not in [0, bags).
 std::vector<Bag> select(const std::vector<Bag>& bags, const std::vector<int64_t>& positions);
 
-/// Bags of equal size. @param instances [bags, instances, features] @param labels [bags]
+/// Makes bags of equal size from one tensor. Their instances are views of it.
+/// @param instances  [bags, instances, features]
+/// @param labels     [bags] of any real dtype
+/// @throws c10::Error if the shapes are others, or if a label is NaN.
 std::vector<Bag> bags_of(const at::Tensor& instances, const at::Tensor& labels);
 
 }  // namespace hopfield::data

@@ -13,32 +13,34 @@
 
 namespace hopfield::data {
 
+/// The options of a BitPatternSet, with the names of the Python package hflayers.
 struct BitPatternOptions {
   BitPatternOptions(int64_t num_bags, int64_t num_instances, int64_t num_signals)
       : num_bags_(num_bags), num_instances_(num_instances), num_signals_(num_signals) {}
 
   TORCH_ARG(int64_t, num_bags);
-  /// Instances of each bag.
+  /// The number of instances in each bag.
   TORCH_ARG(int64_t, num_instances);
-  /// Different signals; less than 2^num_bits - 1.
+  /// The number of different signals; less than 2^num_bits - 1.
   TORCH_ARG(int64_t, num_signals);
-  /// Signals implanted in a positive bag, at different positions; the same signal may come twice.
+  /// How many instances of a positive bag are signals. They have different positions; the same signal may occur twice.
   TORCH_ARG(int64_t, num_signals_per_bag) = 1;
-  /// Share of positive bags, rounded up; at least one bag is positive.
+  /// The share of positive bags. Their number is rounded up, and at least one bag is positive.
   TORCH_ARG(double, fraction_targets) = 0.5;
   TORCH_ARG(int64_t, num_bits) = 8;
   TORCH_ARG(uint64_t, seed_signals) = 43;
   TORCH_ARG(uint64_t, seed_data) = 44;
 };
 
-/// Bags of random bit patterns; positive ones, the first of the set, contain signals, which no other instance equals.
-/// No pattern is all zeros. The same seeds give the same set as in the Python package hflayers.
+/// A synthetic task for multiple-instance learning: bags of random bit patterns. The positive bags, which come first,
+/// contain signals; all other instances differ from every signal. No pattern is all zeros. The same seeds give the same
+/// set as in the Python package hflayers.
 class BitPatternSet : public torch::data::datasets::Dataset<BitPatternSet> {
  public:
   /// @throws c10::Error if an option is out of range.
   explicit BitPatternSet(const BitPatternOptions& options);
 
-  /// data [instances, bits], target []
+  /// One bag: data [instances, bits], target []. @throws c10::IndexError unless index is below size().
   torch::data::Example<> get(size_t index) override;
   std::optional<size_t> size() const override { return static_cast<size_t>(targets_.numel()); }
 

@@ -7,24 +7,25 @@
 
 namespace hopfield::data {
 
-/// Positions of one split into training and test part, ascending.
+/// One split of a data set into a training part and a test part: positions of the examples, ascending.
 struct Fold {
   std::vector<int64_t> train;
   std::vector<int64_t> test;
 };
 
-/// Folds for cross-validation with the classes spread evenly: each position is in the test part of exactly one fold,
-/// and between folds the test parts' sizes, and their counts of each class, differ by at most 1. The same seed gives
-/// the same folds on every platform.
+/// Stratified folds for cross-validation: each position is in the test part of exactly one fold, and the test parts
+/// differ by at most 1 in their sizes and in their counts of each class. The same seed gives the same folds on every
+/// platform.
 ///
 ///     for (const auto& fold : hopfield::data::stratified_folds(table.labels(), 10, seed)) ...
 ///
-/// @param labels  class numbers [n] of any real type, at least 2 classes
-/// @param folds   at least 2, at most the members of the rarest class
-/// @throws c10::Error saying which of these does not hold.
+/// @param labels  class numbers [n] of any real dtype, of at least 2 classes
+/// @param folds   at least 2, and at most the number of members of the rarest class
+/// @throws c10::Error if one of these does not hold.
 std::vector<Fold> stratified_folds(const at::Tensor& labels, int64_t folds, uint64_t seed);
 
-/// `repeats` independent sets of folds; the first is that of stratified_folds().
+/// Draws `repeats` sets of folds, one after the other. The first is that of stratified_folds() with the same seed.
+/// @throws c10::Error as stratified_folds(), or if `repeats` is not positive.
 std::vector<std::vector<Fold>> repeated_stratified_folds(const at::Tensor& labels, int64_t folds, int64_t repeats,
                                                          uint64_t seed);
 

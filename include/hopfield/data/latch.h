@@ -13,25 +13,27 @@
 
 namespace hopfield::data {
 
+/// The options of a LatchSequenceSet, with the names of the Python package hflayers.
 struct LatchSequenceOptions {
   explicit LatchSequenceOptions(int64_t num_samples) : num_samples_(num_samples) {}
 
   TORCH_ARG(int64_t, num_samples);
-  /// Length of the sequences.
+  /// The length of each sequence.
   TORCH_ARG(int64_t, num_instances) = 20;
-  /// Different characters, at least 3: two for the targets, the others at random.
+  /// The number of different characters, at least 3: characters 0 and 1 are the targets, the others are noise.
   TORCH_ARG(int64_t, num_characters) = 6;
   TORCH_ARG(uint64_t, seed) = 43;
 };
 
-/// The latch task: sequences of one-hot characters whose first one, 0 or 1, is the target to be remembered; all others
-/// are random characters from 2 on. The same seed gives the same set as in the Python package hflayers.
+/// The latch task: sequences of one-hot characters. The first character, 0 or 1, is the target that has to be
+/// remembered; all others are drawn at random from the characters 2 and above. The same seed gives the same set as in
+/// the Python package hflayers.
 class LatchSequenceSet : public torch::data::datasets::Dataset<LatchSequenceSet> {
  public:
   /// @throws c10::Error if an option is out of range.
   explicit LatchSequenceSet(const LatchSequenceOptions& options);
 
-  /// data [instances, characters], target []
+  /// One sequence: data [instances, characters], target []. @throws c10::IndexError unless index is below size().
   torch::data::Example<> get(size_t index) override;
   std::optional<size_t> size() const override { return static_cast<size_t>(targets_.numel()); }
 

@@ -4,8 +4,9 @@
 
 namespace hopfield::io {
 
-/// Replaces a file by `content`, as a whole or not at all: a failure, a kill or a loss of power leaves the previous
-/// file or the new one. @throws c10::Error if it cannot be written; the previous file is as it was then.
+/// Replaces a file by `content`, as a whole or not at all: if the write fails, the process is killed or the power is
+/// lost, either the previous file or the new one is there, complete.
+/// @throws c10::Error if the file cannot be written. The previous file is then unchanged.
 void write_file(const std::string& path, const std::string& content);
 
 }  // namespace hopfield::io

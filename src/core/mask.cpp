@@ -1,0 +1,89 @@
+#include "core/mask.h"
+
+#include "core/masks_checks.h"
+#include "core/shared_matmul.h"
+
+#include <ATen/ATen.h>
+
+#include <limits>
+#include <vector>
+
+namespace hopfield::detail {
+
+void check_not_causal(const char* function, const Masks& masks) {
+  TORCH_CHECK(!masks.is_causal, function,
+              ": expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
+              "[L, S] that is true above the diagonal");
+}
+
+}  // namespace hopfield::detail
+
+namespace hopfield::core {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+ScoreMask make_score_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor excluded, at::Tensor poisoned) {
+  if (bias.defined()) {
+    const auto infinite = at::isneginf(bias.detach());
+    bias = bias.masked_fill(infinite, 0.0);
+    excluded = excluded.defined() ? excluded.bitwise_or(infinite) : infinite;
+  }
+  at::Tensor dead;
+  if (stored.sym_size(-2) == 0) {
+    dead = at::ones(std::vector<int64_t>(stored.dim(), 1), stored.options().dtype(at::kBool));
+  } else if (excluded.defined()) {
+    dead = excluded.all(-1, /*keepdim=*/true);
+  }
+  return {bias, excluded, poisoned, dead};
+}
+
+ScoreMask make_score_mask(const at::Tensor& stored, const Masks& masks) {
+  hopfield::detail::check_not_causal("hopfield::core", masks);
+  at::Tensor bias, excluded;
+  const auto with_query_dimensions = [&](at::Tensor keys) {
+    while (keys.dim() < stored.dim()) keys = keys.unsqueeze(-2);
+    return keys;
+  };
+  if (masks.padding_mask.defined()) excluded = with_query_dimensions(masks.padding_mask);
+  if (const auto& mask = masks.association_mask; mask.defined()) {
+    if (mask.scalar_type() == at::kBool) {
+      excluded = excluded.defined() ? excluded.logical_or(mask) : mask;
+    } else {
+      bias = mask;
+    }
+  }
+  if (masks.key_bias.defined()) {
+    const auto key_bias = with_query_dimensions(masks.key_bias);
+    bias = bias.defined() ? bias + key_bias : key_bias;
+  }
+  return make_score_mask(stored, bias, excluded);
+}
+
+at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask) {
+  auto result = shared_matmul(state * beta, stored.transpose(-2, -1));  // [N, H, L, S]
+  if (mask.poisoned.defined()) result = result.masked_fill(mask.poisoned, std::numeric_limits<double>::quiet_NaN());
+  if (mask.bias.defined()) result = result + mask.bias;
+  if (mask.excluded.defined()) result = result.masked_fill(mask.excluded, -kInfinity);
+  return result;
+}
+
+at::Tensor association(const at::Tensor& scores, const ScoreMask& mask) {
+  if (!mask.dead.defined()) return at::softmax(scores, -1);
+  // -inf - (-inf) is NaN: the scores of a dead row are replaced before the softmax, so that its gradient is zero, too.
+  return at::softmax(scores.masked_fill(mask.dead, 0.0), -1).masked_fill(mask.dead, 0.0);
+}
+
+at::Tensor logsumexp(const at::Tensor& scores, const ScoreMask& mask) {
+  if (!mask.dead.defined()) return at::logsumexp(scores, {-1});
+  return at::logsumexp(scores.masked_fill(mask.dead, 0.0), {-1}).masked_fill(mask.dead.squeeze(-1), -kInfinity);
+}
+
+at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask) {
+  const auto next = shared_matmul(association(scores(state, stored, beta, mask), mask), stored);  // [N, H, L, d]
+  return mask.dead.defined() ? at::where(mask.dead, state, next) : next;
+}
+
+}  // namespace hopfield::core
