@@ -126,6 +126,14 @@ HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& wor
   return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * pool_padded_width(call)};
 }
 
+/// The factor by which a part's sums, which are relative to its own largest score, enter the sums of all parts, relative
+/// to the `largest` of all. A part without instances has the largest score -inf and the sum 0. A part with a score that
+/// is not a number has the sum NaN, and then this factor is NaN as well: all of the row's results show it.
+HOPFIELD_DEVICE float merge_factor(float own_largest, float own_sum, float largest) {
+  if (own_sum != own_sum) return own_sum;
+  return own_largest == minus_infinity() ? 0.0f : own_largest == largest ? 1.0f : fast_exp2(own_largest - largest);
+}
+
 /// Merges `count` partials, `stride` slots apart, into the first of them. Called by all threads of a block.
 /// @param factors  shared memory [count + 3, 16]
 HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& work, int64_t first, int64_t stride,
@@ -137,14 +145,14 @@ HOPFIELD_DEVICE void merge_partials(const PoolCall& call, const PoolWorkspace& w
     float largest = minus_infinity(), sum = 0.0f, kept = 0.0f;
     for (int i = 0; i < count; ++i) {
       const float other = load_fresh(partials(call, work, first + i * stride).sums + row);
-      if (!(other <= largest)) largest = other;  // NaN stays NaN
+      largest = other > largest ? other : largest;
     }
     for (int i = 0; i < count; ++i) {
       const float* sums = partials(call, work, first + i * stride).sums + row;
-      const float own = load_fresh(sums);
-      const float factor = own == minus_infinity() ? 0.0f : own == largest ? 1.0f : fast_exp2(own - largest);
+      const float own_sum = load_fresh(sums + kPoolRows);
+      const float factor = merge_factor(load_fresh(sums), own_sum, largest);
       factors[i * kPoolRows + row] = factor;
-      sum += factor == 0.0f ? 0.0f : factor * load_fresh(sums + kPoolRows);
+      sum += factor == 0.0f ? 0.0f : factor * own_sum;
       kept += factor == 0.0f ? 0.0f : factor * load_fresh(sums + 2 * kPoolRows);
     }
     factors[count * kPoolRows + row] = largest;

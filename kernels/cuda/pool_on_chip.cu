@@ -128,10 +128,9 @@ class ClusterWork {
         const float other = shuffle_xor(largest, mask);
         largest = other > largest ? other : largest;
       }
-      const float factor = own_largest == minus_infinity() ? 0.0f
-                           : own_largest == largest        ? 1.0f
-                                                           : fast_exp2(own_largest - largest);
-      const float sum = warp_sum(factor == 0.0f ? 0.0f : factor * sums[kPoolRows]);
+      const float own_sum = lane_index() < cluster_size() ? sums[kPoolRows] : 0.0f;
+      const float factor = merge_factor(own_largest, own_sum, largest);
+      const float sum = warp_sum(factor == 0.0f ? 0.0f : factor * own_sum);
       const float kept = warp_sum(factor == 0.0f ? 0.0f : factor * sums[2 * kPoolRows]);
       if (lane_index() < kPoolMostCluster) factors[i * kPoolMostCluster + lane_index()] = factor;
       if (lane_index() == 0) {
