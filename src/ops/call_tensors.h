@@ -5,6 +5,7 @@
 
 #include <array>
 #include <type_traits>
+#include <utility>
 
 namespace hopfield::detail {
 
@@ -31,6 +32,22 @@ auto tensors_of(Input& input, Settings& settings) {
                                   &input.offsets,
                                   &input.state_offsets};
   }
+}
+
+/// The members of an op's result, in the order of its schema. The three behind logsumexp have no gradient.
+inline const auto& result_members(const RetrieveResult&) {
+  using R = RetrieveResult;
+  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
+      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
+      {"residual", &R::residual}, {"converged", &R::converged}, {"energy", &R::energy},       {"scores", &R::scores}};
+  return all;
+}
+inline const auto& result_members(const PoolResult&) {
+  using R = PoolResult;
+  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
+      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
+      {"residual", &R::residual}, {"converged", &R::converged}, {"mass", &R::mass},           {"scores", &R::scores}};
+  return all;
 }
 
 /// Whether autograd follows the tensor.

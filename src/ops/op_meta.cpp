@@ -1,4 +1,4 @@
-#include "ops/op_stages.h"
+#include "ops/dispatched_op.h"
 
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
@@ -12,12 +12,6 @@ using Shape = std::vector<c10::SymInt>;
 at::Tensor with_merged_heads(const Shape& shape, const at::TensorOptions& options) {
   if (shape.size() < 4) return at::empty_symint(shape, options);
   return at::empty_symint({shape[0], shape[2], shape[1], shape[3]}, options).transpose(1, 2);
-}
-
-at::Tensor regular(const at::Tensor& tensor, bool merges_heads) {
-  if (!tensor.defined()) return tensor;
-  if (merges_heads && tensor.dim() == 4) return tensor.transpose(1, 2).contiguous().transpose(1, 2);
-  return tensor.contiguous();
 }
 
 /// `rows` are the dimensions before the width.
@@ -52,16 +46,10 @@ at::Tensor scores_of(Shape rows, const c10::SymInt& keys, bool ragged, const at:
 
 }  // namespace
 
-void make_regular(RetrieveResult& r) {
-  for (auto* tensor : {&r.output, &r.state}) *tensor = regular(*tensor, true);
-  for (auto* tensor : {&r.logsumexp, &r.steps, &r.residual, &r.converged, &r.energy, &r.scores}) {
-    *tensor = regular(*tensor, false);
-  }
-}
-
-void make_regular(PoolResult& r) {
-  make_regular(static_cast<RetrieveResult&>(r));
-  r.mass = regular(r.mass, false);
+at::Tensor regular(const at::Tensor& tensor, bool merges_heads) {
+  if (!tensor.defined()) return tensor;
+  if (merges_heads && tensor.dim() == 4) return tensor.transpose(1, 2).contiguous().transpose(1, 2);
+  return tensor.contiguous();
 }
 
 RetrieveResult retrieve_shapes(const RetrieveInput& input, const RetrieveSettings& settings) {

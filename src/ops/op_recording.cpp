@@ -1,4 +1,4 @@
-#include "ops/op_stages.h"
+#include "ops/dispatched_op.h"
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>

@@ -1,5 +1,5 @@
 #include "ops/device_kernels.h"
-#include "ops/op_stages.h"
+#include "ops/dispatched_op.h"
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>

@@ -1,6 +1,7 @@
 #include "ops/ragged_queries.h"
 
 #include "core/padding.h"
+#include "ops/call_tensors.h"
 #include "ops/transforms.h"
 #include <hopfield/core/bags.h>
 
@@ -20,9 +21,7 @@ RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& stat
   const auto padding = padding_of_queries(state_offsets, result.output.device());
   const auto rows = padding.bitwise_not().flatten().nonzero().squeeze(-1);  // of [N * L]
   const bool has_heads = result.output.dim() == 4;
-  for (auto member :
-       {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
-        &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy}) {
+  for (const auto& [name, member] : result_members(result)) {
     auto& tensor = result.*member;
     if (!tensor.defined()) continue;
     tensor = (has_heads ? tensor.transpose(1, 2) : tensor).flatten(0, 1).index_select(0, rows);

@@ -1,6 +1,7 @@
 // Ragged patterns in plain LibTorch operations.
 
 #include "core/padding.h"
+#include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/ragged_queries.h"
 #include "ops/retrieve_internal.h"
@@ -43,9 +44,7 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
     if (settings.with_scores) parts.back().scores = parts.back().scores[0].permute({2, 0, 1});  // [S, H, L]
   }
   RetrieveResult result;
-  for (auto member :
-       {&RetrieveResult::output, &RetrieveResult::state, &RetrieveResult::logsumexp, &RetrieveResult::steps,
-        &RetrieveResult::residual, &RetrieveResult::converged, &RetrieveResult::energy, &RetrieveResult::scores}) {
+  for (const auto& [name, member] : result_members(result)) {
     if (!(parts.front().*member).defined()) continue;
     std::vector<at::Tensor> pieces;
     pieces.reserve(bags);

@@ -15,12 +15,12 @@ namespace hopfield::detail {
 
 /// An op has kernels for three groups of dispatch keys.
 enum class Stage {
-  autograd,  ///< a call by the user, unless in inference mode: chooses how it is served and differentiated
-  backend,   ///< below autograd: inference mode, and calls of recorded graphs when these are run
-  meta,      ///< sizes without numbers, which recording goes by
+  autograd,  ///< A call by the user, unless in inference mode. This stage chooses how it is served and differentiated.
+  backend,   ///< A call below autograd: in inference mode, or from a recorded graph that is run.
+  meta,      ///< A call without numbers. A recording takes the sizes of its results from here.
 };
 
-/// See is_recorded().
+/// Whether a call is recorded and not run, see is_recorded().
 template <typename Input>
 bool is_recorded_call(const Input& input, const RetrieveSettings& settings) {
   const auto tensors = tensors_of(input, settings);
@@ -37,35 +37,18 @@ void define_op(torch::Library& library, const std::string& name, const std::stri
 /// A tensor that may be on the CPU beside patterns on a GPU, moved to these: recordings know one device for each node.
 at::Tensor recorded_on(c10::Device device, const at::Tensor& tensor);
 
-/// Calls an op so that a recording has it as one node, and its backward pass as another: the op
-/// <name>_backward, which makes the forward pass again. Nothing is decided here that depends on numbers, device or
-/// lengths; the backend's stage does so when the recording is run.
+/// Calls an op so that a recording has it as one node, and its backward pass as another: the op <name>_backward, which
+/// makes the forward pass again. Nothing that depends on numbers, on the device or on lengths is decided here: the
+/// stage `backend` does so when the recording is run.
 torch::jit::Stack record(const c10::OperatorHandle& op, torch::jit::Stack arguments);
 
-/// Gives results the strides that the Meta kernel reports, whoever made them: output and state [N, H, L, width] have
-/// heads next to widths, so that layers merge them without a copy, everything else is contiguous.
-void make_regular(RetrieveResult& result);
-void make_regular(PoolResult& result);
+/// A result with the strides that the Meta kernel reports: everything is contiguous, but with `merges_heads` (output
+/// and state [N, H, L, width]) heads are next to widths, so that layers merge them without a copy.
+at::Tensor regular(const at::Tensor& tensor, bool merges_heads);
 
 /// Results of checked calls without numbers.
 RetrieveResult retrieve_shapes(const RetrieveInput& input, const RetrieveSettings& settings);
 PoolResult pool_shapes(const PoolInput& input, const RetrieveSettings& settings);
-
-/// The members of an op's result, in the order of its schema. The three behind logsumexp have no gradient.
-inline const auto& result_members(const RetrieveResult&) {
-  using R = RetrieveResult;
-  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
-      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
-      {"residual", &R::residual}, {"converged", &R::converged}, {"energy", &R::energy},       {"scores", &R::scores}};
-  return all;
-}
-inline const auto& result_members(const PoolResult&) {
-  using R = PoolResult;
-  static constexpr std::pair<const char*, at::Tensor R::*> all[] = {
-      {"output", &R::output},     {"state", &R::state},         {"logsumexp", &R::logsumexp}, {"steps", &R::steps},
-      {"residual", &R::residual}, {"converged", &R::converged}, {"mass", &R::mass},           {"scores", &R::scores}};
-  return all;
-}
 
 /// An op of the dispatcher. `Op` has
 ///
@@ -136,8 +119,11 @@ class DispatchedOp {
     Op::check(call.input, call.settings);
     auto result = stage == Stage::meta ? Op::shapes(call.input, call.settings)
                                        : Op::run(call.input, std::move(call.settings), call.seed);
-    if (stage == Stage::backend) make_regular(result);
-    for (const auto& [name, member] : result_members(result)) stack->emplace_back(result.*member);
+    for (const auto& [name, member] : result_members(result)) {
+      const bool merges_heads = member == &RetrieveResult::output || member == &RetrieveResult::state;
+      const auto& tensor = result.*member;
+      stack->emplace_back(stage == Stage::backend ? regular(tensor, merges_heads) : tensor);
+    }
   }
 
   static void move_to_patterns(OpArguments<Input>& call) {
