@@ -1,45 +1,42 @@
+#include "ops/option_names.h"
 #include <hopfield/ops/iteration.h>
+
+#include <sstream>
 
 namespace hopfield {
 
 const char* to_string(StopRule rule) { return rule == StopRule::per_query ? "per_query" : "per_head"; }
 
 const char* to_string(Backend backend) {
-  switch (backend) {
-    case Backend::automatic:
-      return "automatic";
-    case Backend::composite:
-      return "composite";
-    case Backend::fused:
-      return "fused";
-  }
-  return "unknown";
+  constexpr const char* kNames[] = {"automatic", "composite", "fused"};
+  return kNames[static_cast<int>(backend)];
 }
 
 std::string to_string(const Gradient& gradient) {
-  switch (gradient.kind()) {
-    case Gradient::Kind::unrolled:
-      return "unrolled";
-    case Gradient::Kind::last:
-      return "last(" + std::to_string(gradient.steps()) + ")";
-    case Gradient::Kind::implicit:
-      return "implicit";
-  }
-  return "unknown";
+  const std::string name = detail::name_of(gradient);
+  return gradient.kind() == Gradient::Kind::last ? name + "(" + std::to_string(gradient.steps()) + ")" : name;
 }
 
 std::string to_string(const Separation& separation) {
-  switch (separation.kind()) {
-    case Separation::Kind::softmax:
-      return "softmax";
-    case Separation::Kind::softmax1:
-      return "softmax1";
-    case Separation::Kind::sparsemax:
-      return "sparsemax";
-    case Separation::Kind::entmax:
-      return "entmax(" + std::to_string(separation.alpha()) + ")";
-  }
-  return "unknown";
+  const std::string name = detail::name_of(separation);
+  if (separation.kind() != Separation::Kind::entmax) return name;
+  std::ostringstream alpha;
+  alpha << separation.alpha();
+  return name + "(" + alpha.str() + ")";
 }
+
+namespace detail {
+
+const char* name_of(const Gradient& gradient) {
+  constexpr const char* kNames[] = {"unrolled", "last", "implicit"};
+  return kNames[static_cast<int>(gradient.kind())];
+}
+
+const char* name_of(const Separation& separation) {
+  constexpr const char* kNames[] = {"softmax", "softmax1", "sparsemax", "entmax"};
+  return kNames[static_cast<int>(separation.kind())];
+}
+
+}  // namespace detail
 
 }  // namespace hopfield

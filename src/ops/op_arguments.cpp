@@ -57,36 +57,10 @@ void from_value(const char* op, const c10::IValue& value, Backend& backend) {
                   std::array{Backend::automatic, Backend::composite, Backend::fused}, string_of<Backend>);
 }
 
-const char* name_of(const Gradient& gradient) {
-  switch (gradient.kind()) {
-    case Gradient::Kind::unrolled:
-      return "unrolled";
-    case Gradient::Kind::last:
-      return "last";
-    case Gradient::Kind::implicit:
-      return "implicit";
-  }
-  return "unknown";
-}
-
 Gradient named_gradient(const char* op, const std::string& name, int64_t steps) {
   return named(op, "gradient", "unrolled, last or implicit", name,
                std::array{Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()},
                [](const Gradient& gradient) { return name_of(gradient); });
-}
-
-const char* name_of(const Separation& separation) {
-  switch (separation.kind()) {
-    case Separation::Kind::softmax:
-      return "softmax";
-    case Separation::Kind::softmax1:
-      return "softmax1";
-    case Separation::Kind::sparsemax:
-      return "sparsemax";
-    case Separation::Kind::entmax:
-      return "entmax";
-  }
-  return "unknown";
 }
 
 Separation named_separation(const char* op, const std::string& name, double alpha) {

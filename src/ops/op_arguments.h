@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ops/call_tensors.h"
+#include "ops/option_names.h"
 #include <hopfield/ops/pool.h>
 
 #include <ATen/core/ivalue.h>
@@ -54,9 +55,7 @@ inline void from_value(const char*, const c10::IValue& value, int64_t& number) {
 inline void from_value(const char*, const c10::IValue& value, double& number) { number = value.toDouble(); }
 
 // A gradient mode and a separation have two arguments each: the name, and the number that some of them have.
-const char* name_of(const Gradient& gradient);
 Gradient named_gradient(const char* op, const std::string& name, int64_t steps);
-const char* name_of(const Separation& separation);
 Separation named_separation(const char* op, const std::string& name, double alpha);
 
 /// An argument that is a member of the call. `member` returns a reference to it.
@@ -121,6 +120,23 @@ std::vector<OpArgument<In>> setting_arguments() {
       argument<In>(
           "Generator? generator=None", [](All & c) -> auto& { return c.settings.generator; }),
   };
+}
+
+/// All arguments of an op: its patterns, the masks, what the op has of its own, the settings, and what it is asked for.
+template <typename In>
+std::vector<OpArgument<In>> all_arguments(const std::vector<OpArgument<In>>& patterns,
+                                          const std::vector<OpArgument<In>>& own,
+                                          const std::vector<OpArgument<In>>& requests) {
+  using All = OpArguments<In>;
+  auto all = patterns;
+  for (const auto& more : {mask_arguments<In>(), own, setting_arguments<In>(), requests}) {
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  all.push_back(argument<In>(
+      "bool with_scores=False", [](All & c) -> auto& { return c.settings.with_scores; }));
+  all.push_back(argument<In>(
+      "Tensor? seed=None", [](All & c) -> auto& { return c.seed; }));
+  return all;
 }
 
 /// The declarations of a schema, separated by commas.

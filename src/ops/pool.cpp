@@ -106,27 +106,20 @@ struct PoolOp {
     const auto argument = [](const char* declaration, auto member) {
       return detail::argument<Input>(declaration, member);
     };
-    std::vector<detail::OpArgument<Input>> all{
-        argument(
-            "Tensor instances", [](All & c) -> auto& { return c.input.instances; }),
-        argument(
-            "Tensor state", [](All & c) -> auto& { return c.input.state; }),
-        argument(
-            "Tensor weight", [](All & c) -> auto& { return c.input.weight; }),
-        argument(
-            "Tensor? bias=None", [](All & c) -> auto& { return c.input.bias; })};
-    const auto append = [&](const auto& more) { all.insert(all.end(), more.begin(), more.end()); };
-    append(detail::mask_arguments<Input>());
-    all.push_back(argument(
-        "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }));
-    all.push_back(argument(
-        "float? normalize_eps=None", [](All & c) -> auto& { return c.input.normalize_eps; }));
-    append(detail::setting_arguments<Input>());
-    all.push_back(argument(
-        "bool with_scores=False", [](All & c) -> auto& { return c.settings.with_scores; }));
-    all.push_back(argument(
-        "Tensor? seed=None", [](All & c) -> auto& { return c.seed; }));
-    return all;
+    return detail::all_arguments<Input>(
+        {argument(
+             "Tensor instances", [](All & c) -> auto& { return c.input.instances; }),
+         argument(
+             "Tensor state", [](All & c) -> auto& { return c.input.state; }),
+         argument(
+             "Tensor weight", [](All & c) -> auto& { return c.input.weight; }),
+         argument(
+             "Tensor? bias=None", [](All & c) -> auto& { return c.input.bias; })},
+        {argument(
+             "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }),
+         argument(
+             "float? normalize_eps=None", [](All & c) -> auto& { return c.input.normalize_eps; })},
+        {});
   }
 
   static void check(const Input& input, const RetrieveSettings& settings) { check_pool(input, settings); }

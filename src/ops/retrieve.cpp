@@ -24,27 +24,19 @@ struct RetrieveOp {
     const auto argument = [](const char* declaration, auto member) {
       return detail::argument<Input>(declaration, member);
     };
-    std::vector<detail::OpArgument<Input>> all{
-        argument(
-            "Tensor state", [](All & c) -> auto& { return c.input.state; }),
-        argument(
-            "Tensor stored", [](All & c) -> auto& { return c.input.stored; }),
-        argument(
-            "Tensor? projection=None", [](All & c) -> auto& { return c.input.projection; })};
-    const auto append = [&](const auto& more) { all.insert(all.end(), more.begin(), more.end()); };
-    append(detail::mask_arguments<Input>());
-    all.push_back(argument(
-        "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }));
-    all.push_back(argument(
-        "Tensor? state_offsets=None", [](All & c) -> auto& { return c.input.state_offsets; }));
-    append(detail::setting_arguments<Input>());
-    all.push_back(argument(
-        "bool with_energy=False", [](All & c) -> auto& { return c.settings.with_energy; }));
-    all.push_back(argument(
-        "bool with_scores=False", [](All & c) -> auto& { return c.settings.with_scores; }));
-    all.push_back(argument(
-        "Tensor? seed=None", [](All & c) -> auto& { return c.seed; }));
-    return all;
+    return detail::all_arguments<Input>(
+        {argument(
+             "Tensor state", [](All & c) -> auto& { return c.input.state; }),
+         argument(
+             "Tensor stored", [](All & c) -> auto& { return c.input.stored; }),
+         argument(
+             "Tensor? projection=None", [](All & c) -> auto& { return c.input.projection; })},
+        {argument(
+             "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }),
+         argument(
+             "Tensor? state_offsets=None", [](All & c) -> auto& { return c.input.state_offsets; })},
+        {argument(
+            "bool with_energy=False", [](All & c) -> auto& { return c.settings.with_energy; })});
   }
 
   static void check(const Input& input, const RetrieveSettings& settings) { detail::check_retrieve(input, settings); }
