@@ -123,11 +123,7 @@ class ClusterWork {
     for (int i = share_.row(warp_index()); i < group_.count; i = share_.row(i, kPoolWarps)) {
       const float* sums = peer_shared(own.sums + i, rank);
       const float own_largest = lane_index() < cluster_size() ? sums[0] : minus_infinity();
-      float largest = own_largest;
-      for (int mask = 16; mask > 0; mask /= 2) {
-        const float other = shuffle_xor(largest, mask);
-        largest = other > largest ? other : largest;
-      }
+      const float largest = warp_max(own_largest);
       const float factor = own_largest == minus_infinity() ? 0.0f
                            : own_largest == largest        ? 1.0f
                                                            : fast_exp2(own_largest - largest);
