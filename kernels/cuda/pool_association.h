@@ -130,10 +130,7 @@ class Association {
         const float other = stream_.maxima()[warp * kPoolRows + row_of(r)];
         largest = other > largest ? other : largest;
       }
-      // If both are -inf, no instance has come yet and there is nothing to scale. -inf minus -inf would be NaN.
-      factor[r] = largest_[r] == largest            ? 1.0f
-                  : largest_[r] == minus_infinity() ? 0.0f
-                                                    : fast_exp2(largest_[r] - largest);
+      factor[r] = rescaling(largest_[r], largest);
       largest_[r] = largest;
       sum_[r] *= factor[r];
       kept_[r] *= factor[r];

@@ -131,7 +131,7 @@ HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& wor
 /// is not a number has the sum NaN, and then this factor is NaN as well: all of the row's results show it.
 HOPFIELD_DEVICE float merge_factor(float own_largest, float own_sum, float largest) {
   if (own_sum != own_sum) return own_sum;
-  return own_largest == minus_infinity() ? 0.0f : own_largest == largest ? 1.0f : fast_exp2(own_largest - largest);
+  return own_largest == minus_infinity() ? 0.0f : rescaling(own_largest, largest);
 }
 
 /// Merges `count` partials, `stride` slots apart, into the first of them. Called by all threads of a block.

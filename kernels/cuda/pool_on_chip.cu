@@ -123,12 +123,8 @@ class ClusterWork {
     for (int i = share_.row(warp_index()); i < group_.count; i = share_.row(i, kPoolWarps)) {
       const float* sums = peer_shared(own.sums + i, rank);
       const float own_largest = lane_index() < cluster_size() ? sums[0] : minus_infinity();
-      float largest = own_largest;
-      for (int mask = 16; mask > 0; mask /= 2) {
-        const float other = shuffle_xor(largest, mask);
-        largest = other > largest ? other : largest;
-      }
       const float own_sum = lane_index() < cluster_size() ? sums[kPoolRows] : 0.0f;
+      const float largest = warp_max(own_largest);
       const float factor = merge_factor(own_largest, own_sum, largest);
       const float sum = warp_sum(factor == 0.0f ? 0.0f : factor * own_sum);
       const float kept = warp_sum(factor == 0.0f ? 0.0f : factor * sums[2 * kPoolRows]);

@@ -160,11 +160,7 @@ HOPFIELD_DEVICE void load_queries(unsigned char* target, float* row_sums, const 
         const float size = value < 0.0f ? -value : value;
         largest = size > largest ? size : largest;
       }
-      for (int mask = 16; mask > 0; mask /= 2) {
-        const float other = shuffle_xor(largest, mask);
-        largest = other > largest ? other : largest;
-      }
-      scale = power_of_two(largest);
+      scale = power_of_two(warp_max(largest));
       if (lane_index() == 0) row_scales[row] = scale;
     }
     for (int k = lane_index(); k < padded_width; k += 32) {

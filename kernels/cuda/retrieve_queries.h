@@ -254,10 +254,7 @@ class QueryTile {
         largest = score > largest ? score : largest;
       }
       largest = quad_max(largest);
-      // If both are -inf, no key has come yet and there is nothing to scale. -inf minus -inf would be NaN.
-      const float factor = largest_before == largest            ? 1.0f
-                           : largest_before == minus_infinity() ? 0.0f
-                                                                : fast_exp2(largest_before - largest);
+      const float factor = rescaling(largest_before, largest);
       largest_before = largest;
       sum_[band][half] *= factor;
       HOPFIELD_UNROLL

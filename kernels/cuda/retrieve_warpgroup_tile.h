@@ -104,9 +104,8 @@ HOPFIELD_DEVICE void find_weights(float (&scores)[count][4], GroupRow (&rows)[2]
       weight = fast_exp2(fused_multiply_add(weight, row.scale, offset));
       sum += weight;
     }
-    // If both are -inf, no key has come yet and there is nothing to scale. -inf minus -inf would be NaN. This comes
-    // last since it is a branch: exponentials behind it would be put off by the assembler, and then the tensor cores'
-    // work would not hide them.
+    // This is rescaling() of scores. It comes last since it is a branch: exponentials behind it would be put off by the
+    // assembler, and then the work of the tensor cores would not hide them.
     factors[r] = before == largest            ? 1.0f
                  : before == minus_infinity() ? 0.0f
                                               : fast_exp2((before - largest) * row.scale);
