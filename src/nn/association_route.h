@@ -11,9 +11,11 @@ enum class AssociationRoute {
   projected_one_by_one,  ///< each role is normalised and projected by itself, then retrieve()
 };
 
-/// The only place that chooses the route. Between absorbing and projecting the choice depends on the options, the
-/// number of queries, the type and the device of the stored patterns, on which tensors are the same, and on which
-/// results are asked for: never on the number of stored patterns, on threads or on masks.
+/// The only place that chooses the route. Between absorbing and projecting, the choice depends on the options, the
+/// number of queries and whether the batch shares them, the type and the device of the stored patterns, on which
+/// tensors are the same and on which results are asked for, but neither on the number of stored patterns nor on
+/// threads. Masks do not matter either, but for one exception: the GPU's kernels for pool() take no association mask,
+/// so that calls with one are projected there.
 AssociationRoute choose_route(const AssociationSettings& settings, const AssociationCall& call);
 
 }  // namespace hopfield::nn

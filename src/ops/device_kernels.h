@@ -37,8 +37,12 @@ struct KernelGradients {
 
 /// The fused kernels of one kind of device, as the ops see them.
 struct DeviceKernels {
-  /// Why they do not serve a call, in a sentence; or nothing, and then the call as the kernels want it.
-  std::optional<std::string> (*reason_against)(OpCall& call);
+  /// Why they do not serve calls of this form, in a sentence: of these types, widths, kinds of masks and settings.
+  /// Reads no values, and of the patterns only those of a retrieval, or the stored ones and the weight's sizes of a
+  /// pool.
+  std::optional<std::string> (*reason_against)(const OpCall& call);
+  /// Whether patterns that masks hide have to be finite, since they enter the products all the same.
+  bool reads_hidden_patterns;
   /// How they serve a pool.
   std::string (*describe)(const OpCall& call);
   /// Neither energies nor, of a pool, what its bias adds to the scores are in the result. `saved` may be null.
@@ -62,7 +66,8 @@ class RegisterDeviceKernels {
   RegisterDeviceKernels(c10::DeviceType device, const DeviceKernels& kernels);
 };
 
-/// Why the fused kernels would not serve a call, in a sentence; or nothing, and then the call as the kernels want it.
+/// Why the fused kernels would not serve a call, in a sentence; or nothing, and then the call as the kernels want it:
+/// patterns that masks hide are finite where the kernels need that.
 std::optional<std::string> reason_against_fused(OpCall& call);
 
 /// Whether the fused kernels are to serve a call, by its backend and by reason_against_fused().

@@ -3,6 +3,7 @@
 #include "ops/fused_reasons.h"
 
 #include "ops/device_kernels.h"
+#include "ops/nonfinite.h"
 #include "ops/retrieve_internal.h"
 
 #include <ATen/ATen.h>
@@ -95,7 +96,14 @@ Reason reason_against_fused(OpCall& call) {
   const auto* kernels = device_kernels(device);
   if (kernels == nullptr) return c10::str("this build has no fused kernel for ", device, " tensors");
   if (auto reason = reason_against_options(call)) return reason;
-  return kernels->reason_against(call);
+  if (auto reason = kernels->reason_against(call)) return reason;
+  const auto& masks = call.input.masks;
+  const bool masked = masks.association_mask.defined() || masks.padding_mask.defined() || masks.key_bias.defined();
+  if (!masked || !kernels->reads_hidden_patterns) return std::nullopt;
+  const auto clean = without_hidden_nonfinite(call.input);
+  if (!clean) return "patterns that are not finite may be attended to";
+  call.input = *clean;
+  return std::nullopt;
 }
 
 bool chooses_fused(OpCall& call) {

@@ -2,7 +2,6 @@
 
 #include "ops/autograd_helpers.h"
 #include "ops/kernel_call.h"
-#include "ops/nonfinite.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -72,19 +71,10 @@ class CpuCall : public KernelCall {
   }
 };
 
-std::optional<std::string> reason_against(OpCall& call) {
-  const auto type = call.input.state.scalar_type();
-  if (type != at::kFloat && type != at::kBFloat16) {
-    return c10::str("the fused kernels of the CPU take float32 and bfloat16, not ", type);
-  }
-  const auto& masks = call.input.masks;
-  if (!masks.association_mask.defined() && !masks.padding_mask.defined() && !masks.key_bias.defined()) {
-    return std::nullopt;
-  }
-  const auto clean = without_hidden_nonfinite(call.input);
-  if (!clean) return "patterns that are not finite may be attended to";
-  call.input = *clean;
-  return std::nullopt;
+std::optional<std::string> reason_against(const OpCall& call) {
+  const auto type = call.input.stored.scalar_type();
+  if (type == at::kFloat || type == at::kBFloat16) return std::nullopt;
+  return c10::str("the fused kernels of the CPU take float32 and bfloat16, not ", type);
 }
 
 std::string describe(const OpCall&) { return "the fused kernels of the CPU"; }
@@ -127,7 +117,7 @@ KernelGradients backward(const OpCall& given, const Saved& saved, const PoolResu
   return result;
 }
 
-const RegisterDeviceKernels kRegistration(c10::DeviceType::CPU, {reason_against, describe, forward, backward});
+const RegisterDeviceKernels kRegistration(c10::DeviceType::CPU, {reason_against, true, describe, forward, backward});
 
 }  // namespace
 }  // namespace hopfield::detail

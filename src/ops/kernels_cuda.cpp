@@ -273,7 +273,7 @@ KernelGradients backward_pool(const OpCall& given, const Saved& saved, const Poo
 
 // Both ops.
 
-std::optional<std::string> reason_against(OpCall& call) {
+std::optional<std::string> reason_against(const OpCall& call) {
   const auto type = call.input.stored.scalar_type();
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) {
     return c10::str("the fused kernels of the GPU take float32, bfloat16 and float16, not ", type);
@@ -303,6 +303,6 @@ KernelGradients backward(const OpCall& call, const Saved& saved, const PoolResul
 
 }  // namespace
 
-const DeviceKernels kCudaKernels{reason_against, describe, forward, backward};
+const DeviceKernels kCudaKernels{reason_against, false, describe, forward, backward};
 
 }  // namespace hopfield::detail

@@ -343,7 +343,7 @@ TEST(FastPaths, PatternsThatAttendToThemselves) {
       const ::testing::ScopedTrace trace(__FILE__, __LINE__, change.name + ", " + name);
       compare_paths(Hopfield(options), batch_form(patterns({kBatch, kKeys, kSize}, 3), options.batch_first()),
                     [&, masks = masks](Hopfield& layer, const at::Tensor& x, const AssociationRequest& request) {
-                      // Copies take the way of patterns that differ.
+                      // A copy is another tensor, so that the twin projects each role by itself.
                       const auto other =
                           layer->association_core->settings.backend == Backend::composite ? x.clone() : x;
                       return layer->associate({x, other}, masks_for(layer, masks), request);

@@ -2,6 +2,7 @@
 // hopfield::retrieve.
 
 #include "nn/called_ops.h"
+#include "ops/device_kernels.h"
 #include "support/naive.h"
 #include <hopfield/hopfield.h>
 
@@ -18,7 +19,8 @@ using testing::randn;
 
 constexpr int64_t kBatch = 3, kKeys = 40, kSize = 32;
 
-/// Of 4 heads of 8: without updates up to 10 queries are few, with three updates up to 2.
+/// Of 4 heads of 8. Without updates up to 4 queries are few, or up to 10 that the batch shares. With three updates it
+/// is 1 query, or up to 2.
 HopfieldOptions some_options() { return HopfieldOptions(kSize).num_heads(4); }
 
 at::Tensor floats(at::IntArrayRef shape, uint64_t seed = 1) { return randn(shape, seed).to(at::kFloat); }
@@ -47,9 +49,12 @@ TEST(Route, FewQueriesArePooled) {
   EXPECT_TRUE(pools(some_options(), {queries(1)[0], x[0]})) << "without a batch";
   EXPECT_TRUE(pools(some_options().batch_first(false), {queries(2).transpose(0, 1), x.transpose(0, 1)}));
   for (const int64_t steps : {0, 3}) {
-    const int64_t most = steps == 0 ? 10 : 2;
-    EXPECT_TRUE(pools(some_options().fixed_steps(steps), {queries(most), x}));
-    EXPECT_FALSE(pools(some_options().fixed_steps(steps), {queries(most + 1), x}));
+    const auto options = some_options().fixed_steps(steps);
+    const int64_t most = steps == 0 ? 4 : 1, most_shared = steps == 0 ? 10 : 2;
+    EXPECT_TRUE(pools(options, {queries(most), x}));
+    EXPECT_FALSE(pools(options, {queries(most + 1), x}));
+    EXPECT_TRUE(pools(options, {queries(most_shared).slice(0, 0, 1), x}));
+    EXPECT_FALSE(pools(options, {queries(most_shared + 1).slice(0, 0, 1), x}));
   }
   Hopfield layer(some_options());
   EXPECT_TRUE(pools([&] { layer->get_association_matrix({queries(1), x}); }));
@@ -60,9 +65,9 @@ TEST(Route, FewQueriesArePooled) {
 
 TEST(Route, DependsOnNeitherLengthsNorMasks) {
   const auto padding = at::zeros({kBatch, kKeys}, at::kBool);
-  const auto scores = floats({10, kKeys}, 3), bias = floats({kBatch, kKeys}, 4);
-  for (const int64_t count : {10, 11}) {
-    const bool expected = count == 10;
+  const auto bias = floats({kBatch, kKeys}, 4);
+  for (const int64_t count : {4, 5}) {
+    const bool expected = count == 4;
     const auto call = [&](const at::Tensor& stored, const Masks& masks) {
       return pools(some_options(), {queries(count), stored}, masks);
     };
@@ -92,6 +97,27 @@ TEST(Route, OtherCallsAreProjected) {
   EXPECT_FALSE(pools([&] {
     ragged->associate_bags({one.squeeze(1), x.flatten(0, 1)}, state_offsets, some_offsets());
   }));
+}
+
+/// As on the GPU, whose kernels for pool() take no association mask. What retrieve()'s kernels serve stays theirs.
+TEST(Route, CallsThatTheKernelsForPoolRefuseAreProjected) {
+  const auto kernels = *hopfield::detail::device_kernels(c10::DeviceType::CPU);
+  auto refusing = kernels;
+  refusing.reason_against = [](const hopfield::detail::OpCall& call) -> std::optional<std::string> {
+    if (!call.is_pool()) return std::nullopt;
+    if (call.input.masks.association_mask.defined()) return "no association mask";
+    if (call.weight.size(1) > 8 || call.weight.size(2) > kSize) return "too wide";
+    return std::nullopt;
+  };
+  const hopfield::detail::RegisterDeviceKernels registration(c10::DeviceType::CPU, refusing);
+  const auto call = [&](const HopfieldOptions& options, const Masks& masks) {
+    return pools(HopfieldOptions(options).backend(Backend::fused), {queries(1), patterns()}, masks);
+  };
+  EXPECT_TRUE(call(some_options(), {}));
+  EXPECT_TRUE(call(some_options(), {at::zeros({kBatch, kKeys}, at::kBool)}));
+  EXPECT_FALSE(call(some_options(), {{}, at::zeros({1, kKeys}, at::kBool)}));
+  EXPECT_FALSE(call(some_options().hidden_size(9), {}));
+  const hopfield::detail::RegisterDeviceKernels again(c10::DeviceType::CPU, kernels);
 }
 
 /// There are as many queries as stored patterns: absorbing them costs more, however few they are.

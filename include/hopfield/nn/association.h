@@ -14,9 +14,9 @@
 
 namespace hopfield::nn {
 
-/// The three roles of patterns, in the order of attention's query, key and value. Shapes with batch_first; a batch size
-/// of 1 is shared by the batch. All three without their first dimension are one sequence without a batch, and so are
-/// then the results and the masks.
+/// The three roles of patterns, in the order of attention's query, key and value. The shapes are those of batch_first.
+/// A tensor whose batch size is 1 is shared by the batch. Where all three lack the batch dimension they are one
+/// sequence, and the masks and the results lack it too.
 struct AssociationInput {
   at::Tensor state = {};       ///< queries [N, L, input_size]
   at::Tensor stored = {};      ///< keys [N, S, stored_pattern_size]
@@ -62,7 +62,8 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
 
   /// @throws c10::Error for options that contradict each other.
   void reset() override;
-  /// Weights and bias patterns normal(0, 0.02), biases 0, scaling as in the options.
+  /// Draws weights and bias patterns from normal(0, 0.02), and sets biases to 0 and the scaling to what the options
+  /// say.
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
 
@@ -75,7 +76,7 @@ class AssociationCoreImpl : public torch::nn::Cloneable<AssociationCoreImpl> {
   std::optional<int64_t> hidden_size() const;
   /// Whether the three static flags are set and nothing else touches the patterns.
   bool all_static() const;
-  /// 1 / sqrt(hidden_size), or the option, or the parameter: [] or [num_heads].
+  /// The parameter, or else the option, or else its default: [] or [num_heads].
   at::Tensor beta() const;
 
   AssociationSettings settings;

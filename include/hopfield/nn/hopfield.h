@@ -39,7 +39,8 @@ class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
                      const at::Tensor& association_mask = {});
 
   /// Associates `state` with `stored` and reads out `projection`. Each may have a width of its own, which the options
-  /// input_size, stored_pattern_size and pattern_projection_size name.
+  /// input_size, stored_pattern_size and pattern_projection_size name. Where the projection is the stored patterns, as
+  /// it is by default, few queries are served by pool(), which never forms keys and values.
   AssociationResult associate(const AssociationInput& input, const Masks& masks = {},
                               const AssociationRequest& request = {});
 

@@ -46,9 +46,9 @@ class HopfieldPoolingImpl : public torch::nn::Cloneable<HopfieldPoolingImpl> {
                               const AssociationRequest& request = {});
 
   /// Pools ragged bags. `projection` [total, pattern_projection_size]; undefined: the instances themselves.
-  /// An empty bag gives what zeros give behind the output projection: its bias.
+  /// The heads of an empty bag give zeros, so that its output is the bias of the output projection.
   at::Tensor pool_bags(const BagBatch& bags, const at::Tensor& projection = {});
-  /// The same for bags that are not in one batch yet: each a Bag, or a tensor [instances, features].
+  /// The same for bags that are not in one batch yet. Each is a Bag, or a tensor [instances, features].
   template <typename Element>
   at::Tensor pool_bags(const std::vector<Element>& bags) {
     return pool_bags(BagBatch::from(bags));

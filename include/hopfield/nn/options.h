@@ -67,7 +67,7 @@ struct AssociationSettings : IterationSettings {
   bool concat_bias_pattern = false;
   /// Appends a pattern of zeros to the projected stored patterns and values.
   bool add_zero_association = false;
-  /// Leaves the output projection out: the heads' values side by side.
+  /// Leaves the output projection out. The output is then the heads' values side by side.
   bool disable_out_projection = false;
 };
 
@@ -92,7 +92,7 @@ class AssociationOptions : public IterationOptions<D, Settings> {
     return static_cast<D&>(*this);
   }
   const std::optional<PerHead<double>>& scaling() const { return this->settings_.scaling; }
-  /// Another name of scaling(): what retrieve() and the literature call it.
+  /// The same option under the name that retrieve() and the literature use.
   D& beta(PerHead<double> value) { return scaling(std::move(value)); }
   const std::optional<PerHead<double>>& beta() const { return scaling(); }
   HOPFIELD_OPTION(scaling_as_trainable)
@@ -129,8 +129,8 @@ class AssociationOptions : public IterationOptions<D, Settings> {
         .normalize_pattern_projection(wanted)
         .normalize_pattern_projection_affine(wanted);
   }
-  /// Nothing trainable: patterns are used as they come, without norms, projections and output projection. What is left
-  /// is retrieve() itself.
+  /// Makes nothing trainable: patterns are used as they come, without norms, projections and output projection. What is
+  /// left is retrieve() itself.
   D& all_static() {
     return normalize_inputs(false)
         .stored_pattern_as_static(true)

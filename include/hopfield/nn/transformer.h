@@ -9,7 +9,8 @@
 
 namespace hopfield::nn {
 
-/// The feed-forward half that both transformer layers have, and how they normalise: behind each residual (post-norm).
+/// Settings of the feed-forward half that both transformer layers have. Both normalise behind each residual connection
+/// (post-norm).
 struct FeedForwardSettings {
   int64_t dim_feedforward = 2048;
   double dropout = 0.1;
@@ -52,7 +53,7 @@ class HopfieldDecoderLayerOptions : public FeedForwardOptions<HopfieldDecoderLay
   HopfieldOptions association_self_, association_cross_;
 };
 
-class FeedForward;
+class FeedForward;  // defined in src/nn/feed_forward.h
 
 /// Transformer encoder layer with a Hopfield association in place of self-attention.
 class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLayerImpl> {
