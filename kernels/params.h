@@ -65,18 +65,18 @@ struct Call {
   uint64_t seed = 0;     ///< of the dropout mask
   KeyMap map;
 
-  bool is_pool() const { return map.weight != nullptr; }
-  bool is_ragged() const { return offsets != nullptr; }
-  int64_t rows() const { return batch * heads * queries; }
-  bool has_values() const { return values.data != nullptr; }
-  bool has_mask() const { return mask.kind != ScoreMask::Kind::none; }
+  constexpr bool is_pool() const { return map.weight != nullptr; }
+  constexpr bool is_ragged() const { return offsets != nullptr; }
+  constexpr int64_t rows() const { return batch * heads * queries; }
+  constexpr bool has_values() const { return values.data != nullptr; }
+  constexpr bool has_mask() const { return mask.kind != ScoreMask::Kind::none; }
   /// Width of a stored pattern.
-  int64_t stored_width() const { return is_pool() ? width : depth; }
+  constexpr int64_t stored_width() const { return is_pool() ? width : depth; }
   /// Whether all batch elements (all heads) have the same stored patterns, values and key bias.
-  bool shares_batch() const {
+  constexpr bool shares_batch() const {
     return !is_ragged() && stored.batch == 0 && (!has_values() || values.batch == 0) && key_bias_batch == 0;
   }
-  bool shares_heads() const { return stored.head == 0 && (!has_values() || values.head == 0); }
+  constexpr bool shares_heads() const { return stored.head == 0 && (!has_values() || values.head == 0); }
 };
 
 /// What the forward pass keeps for the backward pass: of each query, for each of T updates or T + 1 associations. Null

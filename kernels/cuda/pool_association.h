@@ -170,7 +170,7 @@ class Association {
   }
 
   HOPFIELD_DEVICE float dropout(int number, int r, int key) const {
-    if (!last_ || f_.call.dropout <= 0.0f || row_of(r) >= group_.count) return 1.0f;
+    if (!last_ || f_.call.dropout <= 0.0 || row_of(r) >= group_.count) return 1.0f;
     return dropout_factor(f_.call, group_, row_of(r), stream_.first(number) + key - part_.bag_first);
   }
 

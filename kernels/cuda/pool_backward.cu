@@ -31,7 +31,7 @@ HOPFIELD_DEVICE float* rows_of(const PoolBackward& b, const RowGroup& group, int
 /// A row's state in the association of `step`.
 HOPFIELD_DEVICE const float* state_of(const PoolBackward& b, const RowGroup& group, int64_t row, int64_t step) {
   const auto& call = b.call;
-  if (step > 0) return floats(b.g.saved.states) + ((step - 1) * row_count(call) + row) * call.depth;
+  if (step > 0) return floats(b.g.saved.states) + ((step - 1) * call.rows() + row) * call.depth;
   return first_state(call, group, row);
 }
 
@@ -39,7 +39,7 @@ HOPFIELD_DEVICE const float* state_of(const PoolBackward& b, const RowGroup& gro
 HOPFIELD_DEVICE const float* mean_of(const PoolBackward& b, int64_t row, int64_t step) {
   const auto& call = b.call;
   if (step == call.most_steps) return b.g.saved.output + row * call.width;
-  return b.g.saved.means + (step * row_count(call) + row) * call.width;
+  return b.g.saved.means + (step * call.rows() + row) * call.width;
 }
 
 /// Prepares the pass of association `step`: writes its queries W^T xi, the gradient of what it read out, and D. Called
@@ -47,7 +47,7 @@ HOPFIELD_DEVICE const float* mean_of(const PoolBackward& b, int64_t row, int64_t
 /// @param shared  16 depth floats of shared memory
 HOPFIELD_DEVICE void begin_step(const PoolBackward& b, const RowGroup& group, int64_t step, float* shared) {
   const auto& call = b.call;
-  const auto all_rows = row_count(call), depth = call.depth;
+  const auto all_rows = call.rows(), depth = call.depth;
   const bool last = step == call.most_steps;
   const int padded_width = pool_padded_width(call);
   for (int64_t i = thread_index(); i < group.count * depth; i += block_size()) {
@@ -79,7 +79,7 @@ HOPFIELD_DEVICE void begin_step(const PoolBackward& b, const RowGroup& group, in
   for (int i = warp_index(); i < group.count; i += kPoolWarps) {
     const auto row = group.first + i;
     float mean = warp_product(incoming + i * padded_width, mean_of(b, row, step), call.width);
-    if (last && call.dropout > 0.0f && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.saved.mass[row];
+    if (last && call.dropout > 0.0 && b.g.mass != nullptr) mean += b.g.mass[row] * b.g.saved.mass[row];
     if (last && b.g.logsumexp != nullptr) mean -= b.g.logsumexp[row];
     if (lane_index() == 0) b.own.means[row] = mean;
   }
@@ -114,7 +114,7 @@ HOPFIELD_DEVICE void finish_products(const PoolBackward& b, const RowGroup& grou
     // is no correction: the mean instance has the weights that dropout left, not P.
     const float excess =
         load_fresh(total.sums + kPoolRows + i) + (last && b.g.logsumexp != nullptr ? -b.g.logsumexp[row] : 0.0f);
-    const bool corrects = takes && !(last && call.dropout > 0.0f);
+    const bool corrects = takes && !(last && call.dropout > 0.0);
     const float* means = mean_of(b, row, step);
     for (int64_t k = lane_index(); k < call.width; k += 32) {
       const float found = takes ? load_fresh(total.means + i * padded_width + k) : 0.0f;
@@ -138,7 +138,7 @@ HOPFIELD_DEVICE void finish_step(const PoolBackward& b, const RowGroup& group, c
   const auto& call = b.call;
   const auto depth = call.depth;
   const bool last = step == call.most_steps;
-  float* products = b.g.products + (step * row_count(call) + group.first) * call.width;
+  float* products = b.g.products + (step * call.rows() + group.first) * call.width;
   finish_products(b, group, total, step, products);
   map_to_states(call, group, {}, products, call.width,
                 [&](int i, int64_t j, int, float value) { shared[i * depth + j] = value; });
@@ -241,7 +241,7 @@ class BackwardPart {
     BackwardRow result;
     if (row_of(r) >= group_.count) return result;
     const int64_t row = group_.first + row_of(r);
-    const float* sums = b_.g.saved.sums + 2 * (step_ * row_count(b_.call) + row);
+    const float* sums = b_.g.saved.sums + 2 * (step_ * b_.call.rows() + row);
     result.takes = (last_ || passes(b_, row, step_)) && sums[1] != 0.0f;
     result.beta = b_.call.beta[head_of(b_.call, row)];
     result.largest = sums[0];
@@ -266,7 +266,7 @@ class BackwardPart {
     const float natural = score_of(row.beta, score, stream_.row_sums(0)[row_of(r)], scale, shift, bias);
     const float p = fast_exp2(natural * kLog2e - row.largest) / row.sum;
     float gradient = row.size * scale * (incoming - shift * stream_.row_sums(1)[row_of(r)]), factor = 1.0f;
-    if (last_ && call.dropout > 0.0f) {
+    if (last_ && call.dropout > 0.0) {
       factor = dropout_factor(call, group_, row_of(r), instance - part_.bag_first);
       gradient = factor * (gradient + row.mass);
     }

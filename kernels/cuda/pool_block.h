@@ -8,7 +8,6 @@
 #include <kernels/cuda/dropout.h>
 #include <kernels/cuda/pool_tile.h>
 #include <kernels/cuda/pool_workspace.h>
-#include <kernels/cuda/rows.h>
 
 namespace hopfield::kernels::cuda {
 
@@ -126,9 +125,9 @@ HOPFIELD_DEVICE Partials partials(const PoolCall& call, const PoolWorkspace& wor
   return {work.partial_sums + slot * 3 * kPoolRows, work.partial_means + slot * kPoolRows * pool_padded_width(call)};
 }
 
-/// The factor by which a part's sums, which are relative to its own largest score, enter the sums of all parts, relative
-/// to the `largest` of all. A part without instances has the largest score -inf and the sum 0. A part with a score that
-/// is not a number has the sum NaN, and then this factor is NaN as well: all of the row's results show it.
+/// The factor by which a part's sums, which are relative to its own largest score, enter the sums of all parts,
+/// relative to the `largest` of all. A part without instances has the largest score -inf and the sum 0. A part with a
+/// score that is not a number has the sum NaN, and then this factor is NaN as well: all of the row's results show it.
 HOPFIELD_DEVICE float merge_factor(float own_largest, float own_sum, float largest) {
   if (own_sum != own_sum) return own_sum;
   return own_largest == minus_infinity() ? 0.0f : rescaling(own_largest, largest);

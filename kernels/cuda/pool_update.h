@@ -50,7 +50,7 @@ HOPFIELD_DEVICE void begin_rows(const PoolForward& f, const RowGroup& group, con
 
 HOPFIELD_DEVICE void save_sums(const PoolForward& f, const Found& found, int64_t step, const RowGroup& group, int i) {
   if (f.out.saved.sums == nullptr) return;
-  float* to = f.out.saved.sums + 2 * (step * row_count(f.call) + group.first + i);
+  float* to = f.out.saved.sums + 2 * (step * f.call.rows() + group.first + i);
   to[0] = found.largest(i);
   to[1] = found.sum(i);
 }
@@ -65,7 +65,7 @@ HOPFIELD_DEVICE void update_rows(const PoolForward& f, const RowGroup& group, co
   });
   sync_threads();
   for (int i = share.row(warp_index()); i < group.count; i = share.row(i, kPoolWarps)) {
-    const auto row = group.first + i, saved = step * row_count(call) + row;
+    const auto row = group.first + i, saved = step * call.rows() + row;
     if (f.out.saved.means != nullptr) {
       const float* mean = found.means + i * pool_padded_width(call);
       for (int64_t k = lane_index(); k < call.width; k += 32) f.out.saved.means[saved * call.width + k] = mean[k];
@@ -111,7 +111,7 @@ HOPFIELD_DEVICE void write_results(const PoolForward& f, const RowGroup& group, 
       floats(f.out.state.data)[row * call.depth + j] = state;
       // The backward pass reads a state after each update, and from here on the state stands still.
       for (auto step = f.out.steps[row]; f.out.saved.states != nullptr && step < call.most_steps; ++step) {
-        floats(f.out.saved.states)[(step * row_count(call) + row) * call.depth + j] = state;
+        floats(f.out.saved.states)[(step * call.rows() + row) * call.depth + j] = state;
       }
     }
     sync_warp();

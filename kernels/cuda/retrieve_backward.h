@@ -42,15 +42,15 @@ struct RetrieveBackward {
     bytes = cutter.size();
   }
 
-  HOPFIELD_DEVICE Mark* mark(int64_t step, int64_t row) const { return marks + step * row_count(call) + row; }
+  HOPFIELD_DEVICE Mark* mark(int64_t step, int64_t row) const { return marks + step * call.rows() + row; }
   HOPFIELD_DEVICE const float* sums(int64_t step, int64_t row) const {
-    return g.saved.sums + 2 * (step * row_count(call) + row);
+    return g.saved.sums + 2 * (step * call.rows() + row);
   }
 
   /// A query's row of an array [T, rows, saved_row], after `step` of 1 .. T updates.
   template <class T>
   HOPFIELD_DEVICE T* saved(void* array, int64_t step, int64_t row) const {
-    return static_cast<T*>(array) + ((step - 1) * row_count(call) + row) * saved_row;
+    return static_cast<T*>(array) + ((step - 1) * call.rows() + row) * saved_row;
   }
 
   /// A query's state after `step` of 0 .. T updates.

@@ -217,7 +217,7 @@ class PatternTile {
   /// Turns the products of a tile into P and beta dS. Dropout applies to P and to the gradient of P.
   HOPFIELD_DEVICE void find_gradients(Scores& weights, Scores& gradients, const PassingTile<T>& tile, int row) const {
     const auto& call = p_.b.call;
-    const bool drops = tile.step == call.most_steps && call.dropout > 0.0f;
+    const bool drops = tile.step == call.most_steps && call.dropout > 0.0;
     const bool biased = call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none;
     const auto* key_bias = set_.key_bias(call);
     HOPFIELD_UNROLL

@@ -206,7 +206,7 @@ class GradientTile {
         multiply_rows<T, padded_width>(weights, queries_, rounding_error_, stored + row * kPitch, depth_,
                                        call.plain_float32);
         finish_scores(weights, call, set_, places_, beta_, first, false, [](const QueryPlace&, int, float) {});
-        if (last && call.dropout > 0.0f) drop_out(gradients, call, places_, first);
+        if (last && call.dropout > 0.0) drop_out(gradients, call, places_, first);
         HOPFIELD_UNROLL
         for (int i = 0; i < kBands<T, padded_width> * kRowsAtOnce / 2; ++i) {
           const int band = i / (kRowsAtOnce / 2), j = i / 4 % (kRowsAtOnce / 8), half = i / 2 % 2;

@@ -25,11 +25,11 @@ struct RetrieveForward {
 
   /// Element of Saved::states at which a row's state after update `step` begins. Updates are counted from 0.
   HOPFIELD_DEVICE int64_t saved_state(int64_t row, int64_t step) const {
-    return (step * row_count(call) + row) * saved_row;
+    return (step * call.rows() + row) * saved_row;
   }
   /// Where largest score and sum of a row's association `step` are saved; only if they are wanted.
   HOPFIELD_DEVICE float* saved_sums(int64_t row, int64_t step) const {
-    return out.saved.sums + 2 * (step * row_count(call) + row);
+    return out.saved.sums + 2 * (step * call.rows() + row);
   }
 };
 

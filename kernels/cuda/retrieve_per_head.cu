@@ -60,7 +60,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) write_head_resi
   const auto& call = s.f.call;
   const auto& out = s.f.out;
   const int64_t row = static_cast<int64_t>(block_index().x) * block_size() + thread_index();
-  if (row >= row_count(call)) return;
+  if (row >= call.rows()) return;
   const auto head =
       static_cast<uint32_t>(row) / static_cast<uint32_t>(call.queries) % static_cast<uint32_t>(call.heads);
   const bool dead = out.logsumexp[row] == minus_infinity();

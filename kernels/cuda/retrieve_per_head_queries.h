@@ -151,7 +151,7 @@ class PerHeadQueries : public QueryTile<T, kPerHeadWidth, kPerHeadKeys<T>> {
 
  private:
   /// The states after `step` updates.
-  HOPFIELD_DEVICE float* states_after(int64_t step) const { return s_.f.state(step % 2 * row_count(s_.f.call)); }
+  HOPFIELD_DEVICE float* states_after(int64_t step) const { return s_.f.state(step % 2 * s_.f.call.rows()); }
 
   /// Whether the change of the row's association is wanted. Without a threshold it is that of the last update alone.
   HOPFIELD_DEVICE bool compares_row(int row) const {

@@ -122,7 +122,7 @@ class QueryTile {
                     [&](const QueryPlace& place, int key, float score) { note_score(place, key, score); });
       look(weights, tile);
       find_weights(weights);
-      if (last && f_.call.dropout > 0.0f) drop_out(weights, f_.call, places_, first);
+      if (last && f_.call.dropout > 0.0) drop_out(weights, f_.call, places_, first);
       if (values) tile = patterns_.values(number);
       multiply_weights<T, padded_width>(sums_, weights, tile, width, f_.call.plain_float32);
     }

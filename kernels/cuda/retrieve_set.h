@@ -5,7 +5,6 @@
 
 #include <kernels/cuda/launch.h>
 #include <kernels/cuda/retrieve.h>
-#include <kernels/cuda/rows.h>
 
 #include <algorithm>
 

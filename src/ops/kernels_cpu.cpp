@@ -106,14 +106,14 @@ KernelGradients backward(const OpCall& given, const Saved& saved, const PoolResu
   if (wants_patterns) {  // one walk over the patterns finds both
     const auto make = [&](const at::Tensor& patterns, kernels::Strided& place) {
       auto gradient = gradient_like(patterns);
-      if (c.rows() == 0) gradient.zero_();
+      if (c.rows() == 0) gradient.zero_();  // no query asks for them
       place = strided(gradient);
       return gradient;
     };
     result.stored = make(given.input.stored, g.stored);
     if (given.input.projection.defined()) result.projection = make(given.input.projection, g.values);
   }
-  kernels::retrieve_backward(c, g, on_threads());
+  if (c.rows() > 0) kernels::retrieve_backward(c, g, on_threads());
   return result;
 }
 

@@ -41,8 +41,7 @@ void check(const Sample& s, const PlainCall& data, const PlainResult& reference)
   }
 }
 
-void check(Sample s) {
-  const auto data = draw(s);
+void check(Sample s, const PlainCall& data) {
   const auto reference = PlainOracle(data).forward();
   for (const bool plain : {false, true}) {
     if (plain && s.type != ElementType::float32) continue;
@@ -54,6 +53,8 @@ void check(Sample s) {
     }
   }
 }
+
+void check(const Sample& s) { check(s, draw(s)); }
 
 class CudaPool : public Cuda, public ::testing::WithParamInterface<ElementType> {};
 
@@ -88,6 +89,23 @@ TEST_P(CudaPool, ExcludedInstancesMayBeAnything) {
   s.bags = {70, 1, 30};
   s.key_bias = true;
   check(s);
+}
+
+/// All scores of a bag are NaN once its states are, and the largest score of a part stays -inf then, as if it had no
+/// instances.
+TEST_P(CudaPool, AnInstanceThatIsNotFiniteShowsInItsBag) {
+  Sample s;
+  s.type = GetParam();
+  s.bags = {40, 2 * kPoolPart + 9, 5};
+  s.queries = 1;
+  s.heads = 1;
+  s.width = 16;
+  s.steps = 1;
+  auto data = draw(s);
+  for (const size_t bag : {0, 1}) {
+    data.stored[static_cast<size_t>(data.offsets[bag] + 3) * static_cast<size_t>(data.call.stored.row)] = std::nan("");
+  }
+  check(s, data);
 }
 
 TEST_P(CudaPool, WithoutNormAndBias) {
