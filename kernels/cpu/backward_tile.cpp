@@ -40,7 +40,7 @@ void BackwardTile::begin(int64_t set, int64_t first_row, int64_t end_row) {
 }
 
 bool BackwardTile::skips(int64_t step) const {
-  if (step == p_.most_steps || p_.is_pool()) return false;  // a pool's map asks for all of them
+  if (step == p_.most_steps || p_.is_pool()) return false;  // the gradient of a pool's map needs all of them
   for (int64_t i = 0; i < count_; ++i) {
     if (passes(i, step)) return false;
   }
@@ -173,7 +173,7 @@ void BackwardTile::finish_step() {
     if (!is_last() && !passes(i, step_)) continue;
     const float* product = products + i * padded_depth_;
     beta_gradient_[i] += ops.inner(state_.data() + i * padded_depth_, product, padded_depth_);
-    // What came in by way of the state after this update has been spent.
+    // The gradient that came in for the state after this update has been used up.
     ops.combine(carried_.data() + i * padded_depth_, is_last() ? 1.0f : 0.0f, product, beta_[i], padded_depth_);
   }
 }

@@ -14,43 +14,43 @@
 //     dK    += beta dS^T xi_t
 //     dbeta += xi_t . (dS K)
 //
-// P is computed again from the saved states and sums. dP - D cancels where P is nearly one-hot, and beta multiplies
-// what is left: D is the sum of the very products it is compared with, or, where these come chunk by chunk, summed in
-// the same order.
+// P is computed again from the saved states and sums. Where P is nearly one-hot, dP - D is a difference of nearly equal
+// numbers, which beta then multiplies. So D has to have the same rounding errors as dP: it is summed from the very
+// products it is subtracted from, or, where these come chunk by chunk, from vectors in the same order of summation.
 
 namespace hopfield::kernels {
 
-/// Gradients of one set's patterns, summed in float32: rows of padded width.
+/// The gradients of one set's patterns are summed here, in float32 and in rows of padded width.
 struct PatternGradients {
-  float *keys, *values;  ///< values: if they are not the stored patterns
+  float *keys, *values;  ///< values: null if the stored patterns are read out
   int64_t key_row, value_row;
 };
 
-/// Queries that stay together on the way back through all steps.
+/// A tile of queries during the backward pass, from the last association to the first.
 class BackwardTile {
  public:
   /// @param keep_all  the associations of all steps are kept until the end, for add_all_patterns()
   BackwardTile(const Call& call, const Gradients& gradients, const PackedPatterns& patterns, bool keep_all);
 
   void begin(int64_t set, int64_t first_row, int64_t end_row);
-  /// Whether no gradient passes this step's association.
+  /// Whether no row of the tile has a gradient that passes through this step's association.
   bool skips(int64_t step) const;
   /// Prepares the association that made the output (step T) or the state after `step`.
   void begin_step(int64_t step);
-  /// One block of keys: adds to the patterns' gradients, if they are given, and gives dS K of the rows in `product`
-  /// [rows, padded(depth)].
+  /// Takes one block of keys: adds to the patterns' gradients, if they are given, and writes dS K of the rows to
+  /// `product` [rows, padded(depth)].
   void add_block(int64_t block, const PatternGradients* gradients, float* product);
-  /// For kept associations of a pool: in one pass over a block's instances their gradient for all steps, written to
-  /// rows at a distance of gradient_row, and dS K of step 0.
+  /// The same for a pool whose associations have all been kept: one pass over a block's instances writes their gradient
+  /// of all steps, to rows at a distance of gradient_row, and dS K of step 0.
   void add_all_patterns(int64_t block, float* gradient, int64_t gradient_row, float* product);
   void clear_product();
   void add_product(const float* product);
-  /// After all blocks: the gradient goes on to the state before.
+  /// Called after all blocks: passes the gradient on to the state before the update.
   void finish_step();
   void finish() const;
 
  private:
-  /// One association of the rows: what made it, and the gradient of what it gave.
+  /// One association of the rows: what it was computed from, and the gradient of its result.
   struct Association {
     int64_t step;
     int64_t incoming_row;
@@ -71,7 +71,7 @@ class BackwardTile {
   void load_state(int64_t i, int64_t step, float* target) const;
   /// x . y, in the order in which products() sums.
   float product(const float* x, const float* y, int64_t width) const;
-  /// x K^T of a chunk, or x V^T; `next` is asked for meanwhile.
+  /// x K^T of a chunk, or x V^T. Meanwhile the rows at `next` are brought into the cache.
   void products(const float* x, int64_t x_row, const Chunk& chunk, bool with_values, const float* next, float* target,
                 int64_t target_row) const;
 

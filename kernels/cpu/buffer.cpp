@@ -15,7 +15,8 @@ void want_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t byt
   if (bytes < 2 * kPage) return;
   const auto begin = reinterpret_cast<uintptr_t>(memory);
   const auto first = (begin + kPage - 1) / kPage * kPage, end = (begin + bytes) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);  // a refusal costs time alone
+  madvise(reinterpret_cast<void*>(first), end - first,
+          MADV_HUGEPAGE);  // where it is refused, the program is only slower
 #endif
 }
 

@@ -6,8 +6,8 @@
 
 namespace hopfield::kernels {
 
-/// Asks the system for large pages behind memory that nobody has touched yet, where there is much of it: touching 100
-/// MB for the first time costs 25,000 small pages, and these a good part of a training step.
+/// Asks the system for large pages for a large block of memory that has not been touched yet. Touching 100 MB for the
+/// first time otherwise takes 25,000 page faults, which are a good part of the time of a training step.
 void want_large_pages(void* memory, size_t bytes);
 
 /// Memory aligned to cache lines, not initialised.
@@ -15,7 +15,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t floats) { resize(floats); }
-  /// Grows to hold so many; what it held is lost then.
+  /// Makes room for that many numbers. If the buffer has to grow, its contents are lost.
   void resize(int64_t floats);
   float* data() const { return data_.get(); }
 

@@ -27,7 +27,7 @@ void merge(const Partial& total, const Partial& part, int64_t rows, int64_t widt
       std::copy(added, added + width, values);
     } else if (!empty) {
       const auto largest = part.largest[i] > total.largest[i] ? part.largest[i] : total.largest[i];
-      // Equal infinities cancel: NaN comes from the sums then, not from here.
+      // The factor of a sum whose largest score is infinite is 1, not exp(inf - inf): NaN comes from the sums alone.
       const auto scale = [&](float of) { return of == largest ? 1.0f : std::exp(of - largest); };
       const auto before = scale(total.largest[i]), after = scale(part.largest[i]);
       total.sum[i] = before * total.sum[i] + after * part.sum[i];

@@ -30,9 +30,9 @@ class ForwardTile {
   int64_t row_count() const { return count_; }
   const Row& row(int64_t i) const { return rows_[i]; }
 
-  /// Whether a row moves in this step, or waits for its last move to be measured.
+  /// Whether a row is updated in this step, or its last update still has to be compared with the threshold.
   bool wants_step(int64_t step) const;
-  /// Before the first block: what a tile without any keys has, and the states times beta.
+  /// Called before the first block: multiplies the states by beta, and sets the sums to those of no keys.
   void begin_pass();
   /// Sums over the keys of one block. `last`: the values are summed, otherwise the stored patterns.
   void sum_block(int64_t block, bool last, const Partial& partial) const;
@@ -40,7 +40,7 @@ class ForwardTile {
   void add_block(const Partial& partial, bool last, bool first);
   /// begin_pass(), then sum_block() and add_block() for all blocks.
   void sum_all_blocks(bool last);
-  /// Moves the states that are still on their way to softmax(beta xi K^T) K.
+  /// Sets the states that are still updated to softmax(beta xi K^T) K.
   void update(int64_t step);
   /// Keeps the present states for the backward pass as those after the updates `step` .. `end` - 1.
   void save_from(int64_t step, int64_t end) const;

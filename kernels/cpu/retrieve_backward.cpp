@@ -6,16 +6,17 @@
 namespace hopfield::kernels {
 namespace {
 
-/// Tiles of one set that share a sum of pattern gradients; a large set has several, added up at the end.
+/// Tiles of one set that add to one sum of pattern gradients. A large set has several groups, whose sums are added up
+/// at the end.
 struct Group {
   int64_t set, first_row, end_row;
-  int64_t place;  ///< of its sums
+  int64_t place;  ///< where its sums begin
 };
 
 /// Tiles that take a step together before the next step begins.
 constexpr int64_t kTilesTogether = 4;
 
-/// How many groups: by the set's own size alone, and so that their sums stay small.
+/// The number of groups. It depends on the size of the set alone, and is small enough for the sums' memory.
 int64_t groups_of(const PatternSet& set) {
   constexpr int64_t kMostGroups = 8, kMostKeys = 1 << 16;
   const auto fitting = std::clamp<int64_t>(kMostKeys / std::max<int64_t>(set.keys, 1), 1, kMostGroups);
@@ -64,10 +65,10 @@ class Backward {
   }
 
  private:
-  /// Keys without a number have no address.
+  /// Whether gradients of patterns are wanted. Patterns that hold no number have no address.
   bool wants_patterns() const { return g_.stored.data != nullptr || g_.values.data != nullptr; }
 
-  /// Whether the sums can stand in the result's own memory.
+  /// Whether a set's gradients can be summed in the memory of the result.
   bool is_direct(const PatternSet& set) const {
     return p_.type == ElementType::float32 && groups_of(set) == 1 && p_.stored_width() == padded_stored_ &&
            (!p_.has_values() || p_.width == padded_width_);
@@ -93,7 +94,7 @@ class Backward {
     }
   }
 
-  /// Whether the gradient of all steps is written in one last pass: for a pool's few rows.
+  /// Whether one last pass writes the gradient of all steps, which is possible for the few rows of a pool.
   bool is_in_one_pass(const PatternSet& set) const {
     constexpr int64_t kMostRows = 512;
     return p_.is_pool() && set.rows <= kTileRows && 2 * set.rows * (p_.most_steps + 1) <= kMostRows;
@@ -155,7 +156,7 @@ class Backward {
     }
   }
 
-  /// Few queries and many keys: threads share the blocks of each step.
+  /// For few queries and many keys: the threads share the blocks of each step.
   void run_together() const {
     struct Part {
       int64_t group, block, product;

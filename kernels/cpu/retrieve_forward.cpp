@@ -24,8 +24,8 @@ void run_alone(ForwardTile& tile, const TileNumber& at, int64_t most_steps) {
   tile.finish();
 }
 
-/// Tiles that take each step together: few with many keys, whose blocks the threads share, or tiles whose stop rule
-/// looks at all of them.
+/// Tiles that make each step together: either they are few and have many keys, whose blocks the threads share, or the
+/// stop rule compares all tiles of a head.
 class Together {
  public:
   Together(const Call& call, const Outputs& outputs, const PackedPatterns& patterns,
@@ -92,7 +92,8 @@ class Together {
     }
   }
 
-  /// After a pass: the largest, over the batch, Frobenius norm of a head's change is the residual of all its rows.
+  /// Called after a pass: the residual of all rows of a head is the largest Frobenius norm, over the batch, of the
+  /// change of its association.
   void compare_heads() {
     std::vector<double> squares(static_cast<size_t>(p_.batch * p_.heads), 0.0);
     for (const auto& tile : tiles_) {

@@ -11,35 +11,35 @@ namespace hopfield::kernels {
 
 /// Query rows of a tile.
 constexpr int64_t kTileRows = 64;
-/// This many rows, all steps counted, pay for packing the patterns they retrieve from; fewer work on them as they lie
-/// in memory.
+/// Packing the patterns pays from this many rows on, where a row counts once for each step. Fewer rows work on the
+/// patterns as they lie in memory.
 constexpr int64_t kRowsWorthPacking = 40;
-/// Keys are cut at multiples of chunk_rows(): partial sums are merged in the order of the chunks and blocks, so that
-/// results do not depend on who computed them.
+/// Keys are cut into chunks of chunk_rows(), and chunks are grouped into blocks. Partial sums are merged in the order
+/// of chunks and blocks, so that results do not depend on which thread computed them.
 constexpr int64_t kChunksInBlock = 16;
 constexpr int64_t chunk_rows(int64_t width) { return width <= 64 ? 512 : width <= 128 ? 256 : width <= 512 ? 128 : 64; }
 
-/// One memory of stored patterns and the queries that retrieve from it.
+/// A set of stored patterns and the queries that retrieve from it.
 struct PatternSet {
-  int64_t batch, head;  ///< the first that uses it
-  int64_t first, keys;  ///< its rows in ragged patterns (first is 0 otherwise)
+  int64_t batch, head;  ///< the first batch element and head that use the set
+  int64_t first, keys;  ///< its rows among ragged patterns; otherwise `first` is 0
   int64_t rows;         ///< queries of all batch elements and heads that share it
 };
 
-/// A query's place, and its number in contiguous [batch, heads, queries].
+/// The indices of a query, and its number in the order [batch, heads, queries].
 struct Row {
   int64_t batch, head, query, index;
 };
 
-/// Chunk of a set's patterns, ready for the products.
+/// A chunk of a set's patterns, in the form that the products take.
 struct Chunk {
   int64_t first, count;
   const float *keys, *values;  ///< rows
   int64_t key_row, value_row;
-  const float *keys_transposed, *values_transposed;  ///< panels, or null: few rows
-  int64_t panel_row;                                 ///< columns of those panels
+  const float *keys_transposed, *values_transposed;  ///< panels; null where few rows use the set
+  int64_t panel_row;                                 ///< columns of a panel
   const float* key_bias;                             ///< or null
-  const float* next;  ///< stored rows of the chunk after it, where they lie in memory, or null
+  const float* next;                                 ///< the stored rows of the next chunk in memory, or null
   int64_t next_row;
 };
 
@@ -51,16 +51,16 @@ class PackedPatterns {
 
   const std::vector<PatternSet>& sets() const { return sets_; }
   Row row(const PatternSet& set, int64_t number) const;
-  /// Whether its tiles work on packed copies.
+  /// Whether the tiles of a set work on packed copies of its patterns.
   bool is_packed(const PatternSet& set) const { return set.rows >= packed_rows_; }
-  /// Whether a tile does best to take its set's only chunk once for all steps.
+  /// Whether a set is a single chunk, which a tile then takes once for all steps.
   bool is_one_chunk(const PatternSet& set) const { return set.keys > 0 && set.keys <= chunk_; }
   int64_t chunk_size() const { return chunk_; }
   int64_t blocks(const PatternSet& set) const;
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
   int64_t chunks_end(const PatternSet& set, int64_t block) const;
 
-  /// @param scratch  scratch_size() floats for what cannot be used as it lies in memory
+  /// @param scratch  memory of scratch_size() floats, for copies of what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
   int64_t scratch_size() const { return chunk_ * (2 * (padded_stored_ + padded_width_) + 1); }
   /// Mean and scale of a set's patterns from number `first` on, where the call normalises them. For a set of a single
@@ -76,7 +76,7 @@ class PackedPatterns {
   /// Whether rows of that width can be used as they lie in memory.
   bool in_place(int64_t width) const { return call_.type == ElementType::float32 && width == padded(width); }
   int64_t moments_row(const PatternSet& set) const { return call_.is_ragged() ? set.first : set.batch * call_.keys; }
-  /// Packed by the constructor: when several tiles share it, or it is large. Otherwise chunk() packs.
+  /// Whether the constructor packs the set, since several tiles share it or it is large. Otherwise chunk() does.
   bool is_packed_before(const PatternSet& set) const {
     return is_packed(set) && (set.rows > kTileRows || set.keys > chunk_);
   }

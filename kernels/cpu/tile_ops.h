@@ -10,11 +10,11 @@ namespace hopfield::kernels {
 constexpr int64_t kPadding = 16;
 constexpr int64_t padded(int64_t width) { return (width + kPadding - 1) / kPadding * kPadding; }
 
-/// C [rows, columns] = A [rows, depth] B [depth, columns], or += .
+/// The product C [rows, columns] = A [rows, depth] B [depth, columns]; with `accumulate` it is added to C.
 ///
-/// B comes in panels of TileOps::panel columns: element (k, j) stands at b[j / panel * b_panel + k * b_row + j %
-/// panel]. Columns are computed up to the next multiple of kPadding: B and C need that much room. Each element of C is
-/// summed in the same order of k, whatever the sizes: a row's result depends on that row alone.
+/// B is stored in panels of TileOps::panel columns: element (k, j) is b[j / panel * b_panel + k * b_row + j % panel].
+/// Columns are computed up to the next multiple of kPadding, which B and C must have memory for. Each element of C is
+/// summed over k in an order that does not depend on the sizes, so that a row's result depends on that row alone.
 struct Gemm {
   int64_t rows, columns, depth;
   const float* a;
@@ -26,55 +26,57 @@ struct Gemm {
   bool accumulate;
 };
 
-/// Scores of a tile: raw products in, and what is added to them.
+/// The scores of a tile: the products of queries and keys, and what is added to them.
 struct ScoreTile {
-  float* scores;  ///< [rows, keys] at a distance of row_stride; room up to a multiple of kPadding
+  float* scores;  ///< [rows, keys] at a distance of row_stride, which is a multiple of kPadding
   int64_t row_stride, rows, keys;
   const float* key_bias;  ///< [keys] or null; -inf excludes
-  const float* pair;      ///< [rows, keys] at a distance of pair_stride, or null; -inf excludes
-  int64_t pair_stride;
+  const float* mask;      ///< [rows, keys] at a distance of mask_stride, or null; -inf excludes
+  int64_t mask_stride;
 };
 
-/// What the kernels do with tiles, compiled for each instruction set.
+/// The operations on tiles, compiled for one instruction set.
 struct TileOps {
   const char* target;  ///< the instruction set's name
   int64_t panel;       ///< columns of a packed panel, a multiple of kPadding
 
   void (*gemm)(const Gemm&);
-  /// scores [rows, keys] = x [rows, width] y [keys, width]^T for few rows; widths are padded. Memory is slower than
-  /// these products: `next`, if not null, are as many rows that will be wanted next, brought into the cache meanwhile.
+  /// scores [rows, keys] = x [rows, width] y [keys, width]^T for few rows; widths are padded. These products wait for
+  /// memory. `next`, if not null, points to as many rows that will be needed next: they are brought into the cache
+  /// meanwhile.
   void (*dot)(const float* x, int64_t x_row, int64_t rows, const float* y, int64_t y_row, int64_t keys, int64_t width,
               float* scores, int64_t score_row, const float* next, int64_t next_row);
   /// Rows [rows, width] of `type` at a distance of `stride` elements, as float32 at a distance of padded(width).
   void (*load)(const void* source, ElementType type, int64_t stride, int64_t rows, int64_t width, float* target);
   /// Mean and 1 / sqrt(variance + eps) of rows: [count, 2].
   void (*moments)(const float* rows, int64_t row, int64_t count, int64_t width, float eps, float* moments);
-  /// Rows minus their mean and times their scale, at a distance of padded(width); in place too.
+  /// Rows minus their mean and times their scale, written at a distance of padded(width). `target` may be `rows`.
   void (*normalize)(const float* rows, int64_t row, int64_t count, int64_t width, const float* moments, float* target);
   /// Turns the gradient of normalised rows into that of the rows. The gradient's padding holds zeros.
   void (*normalize_gradient)(const float* normalized, int64_t count, int64_t width, const float* moments,
                              float* gradient, int64_t gradient_row);
-  /// The reverse, without the padding.
+  /// Stores float32 rows as rows of `type`, the reverse of load(), without padding.
   void (*store)(const float* source, int64_t source_row, int64_t rows, int64_t width, void* target, ElementType type,
                 int64_t stride);
-  /// The transposed rows as panels: target[row / panel][width][panel].
-  /// Fewer rows than a panel: panel_row columns, padded(rows), in its place.
+  /// Writes the transposed rows as panels: target[row / panel][width][panel]. Where there are fewer rows than a panel
+  /// has columns, the only panel has panel_row = padded(rows) columns.
   void (*pack_transposed)(const float* source, int64_t source_row, int64_t rows, int64_t width, float* target,
                           int64_t panel_row);
 
-  /// Scores become exp(score + bias - largest); `largest` and `sum` [rows] describe them. A row without keys
-  /// to attend to: zeros, -inf and 0. NaN shows in the sum.
+  /// Turns scores into exp(score + bias - largest), and writes the largest score and the sum of the exponentials of
+  /// each row. A row that may attend to no key gets zeros, -inf and 0. A NaN among the scores makes the sum NaN.
   void (*exponentials)(const ScoreTile&, float* largest, float* sum);
-  /// Scores become exp(score + bias - largest) / sum, the association; a row whose sum is 0: zeros.
+  /// Turns scores into the association exp(score + bias - largest) / sum; a row whose sum is 0 gets zeros.
   void (*association)(const ScoreTile&, const float* largest, const float* sum);
-  /// How an association changes while the scores move by `delta`, laid out like them, to what the tile holds. Adds to
-  /// `sums` [4, rows] the sums over keys of a u, a^2, a^2 u and (a u)^2, with a = exp(score + bias - delta - before),
-  /// the association before by its logsumexp `before` [rows], and u = expm1(delta - expected), `expected` [rows] being
-  /// the mean of delta under a. From
+  /// How much an association changes when the scores change by `delta` (laid out like them) to what the tile holds.
+  ///
+  /// Let a = exp(score + bias - delta - before) be the association before, with its logsumexp `before` [rows]; and let
+  /// u = expm1(delta - expected), where `expected` [rows] is the mean of delta under a. This adds the sums over keys of
+  /// a u, a^2, a^2 u and (a u)^2 to `sums` [4, rows]. The association afterwards is
   ///
   ///     p = a (1 + u) / (1 + sum a u)
   ///
-  /// follows |p - a|^2 without subtracting numbers that are nearly equal.
+  /// from which |p - a|^2 follows without a subtraction of nearly equal numbers.
   void (*association_change)(const ScoreTile&, const float* delta, const float* before, const float* expected,
                              float* sums, int64_t sums_row);
   /// dp <- p * (dp - mean + extra), with mean [rows] or, if that is null, the sum of p * dp.

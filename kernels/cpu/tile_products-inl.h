@@ -99,8 +99,8 @@ Block block_of(int rows, int vectors) {
   }
 }
 
-// A slice of B this deep stays in the first-level cache while the rows of A pass. It is summed by itself before it is
-// added to the slices before it: errors grow more slowly than in one long sum.
+// A slice of B of this depth stays in the first-level cache while all rows of A are multiplied with it. Each slice is
+// summed by itself and then added to the slices before it, so that errors grow more slowly than in one long sum.
 constexpr int64_t kDepth = 32;
 
 void gemm(const Gemm& g) {
@@ -112,7 +112,7 @@ void gemm(const Gemm& g) {
     }
   }
   for (int64_t panel = 0; panel * kPanel < columns; ++panel) {
-    // On narrow targets a panel is more than the registers hold: it is walked in parts.
+    // Where vectors are short, the registers do not hold a whole panel: it is taken in parts.
     const auto panel_end = columns - panel * kPanel < kPanel ? columns - panel * kPanel : kPanel;
     for (int64_t part = 0; part < panel_end; part += kVectors * kLanes) {
       const auto left = (panel_end - part) / kLanes;
@@ -139,7 +139,7 @@ void gemm(const Gemm& g) {
   }
 }
 
-/// Products of Rows queries with Keys keys. Ahead: the lines of `next` are asked for meanwhile, evenly.
+/// Products of Rows queries with Keys keys. With Ahead, the cache lines of `next` are prefetched meanwhile, evenly.
 template <int Rows, int Keys, bool Ahead>
 HWY_INLINE void dot_block(const float* x, int64_t x_row, const float* y, int64_t y_row, int64_t width, float* scores,
                           int64_t score_row, const float* next, int64_t next_row) {

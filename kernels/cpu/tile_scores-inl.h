@@ -35,14 +35,14 @@ HWY_INLINE V exponential(V x) {
 }
 
 /// One vector of scores with biases.
-HWY_INLINE V biased(V value, const float* key_bias, const float* pair, int64_t at) {
+HWY_INLINE V biased(V value, const float* key_bias, const float* mask, int64_t at) {
   const V excluded = hn::Set(kTag, -kInfinity);
   if (key_bias != nullptr) {
     const V bias = hn::LoadU(kTag, key_bias + at);
     value = hn::IfThenElse(hn::Eq(bias, excluded), excluded, hn::Add(value, bias));
   }
-  if (pair != nullptr) {
-    const V bias = hn::LoadU(kTag, pair + at);
+  if (mask != nullptr) {
+    const V bias = hn::LoadU(kTag, mask + at);
     value = hn::IfThenElse(hn::Eq(bias, excluded), excluded, hn::Add(value, bias));
   }
   return value;
@@ -52,17 +52,17 @@ void exponentials(const ScoreTile& t, float* largest, float* sum) {
   const V excluded = hn::Set(kTag, -kInfinity);
   for (int64_t i = 0; i < t.rows; ++i) {
     float* HWY_RESTRICT s = t.scores + i * t.row_stride;
-    const float* pair = t.pair != nullptr ? t.pair + i * t.pair_stride : nullptr;
+    const float* mask = t.mask != nullptr ? t.mask + i * t.mask_stride : nullptr;
     V most = excluded;
     for (int64_t j = 0; j < t.keys; j += kLanes) {
-      V value = biased(hn::LoadU(kTag, s + j), t.key_bias, pair, j);
+      V value = biased(hn::LoadU(kTag, s + j), t.key_bias, mask, j);
       if (t.keys - j < kLanes) value = hn::IfThenElse(lanes_below(t.keys - j), value, excluded);
       hn::StoreU(value, kTag, s + j);
       most = hn::Max(most, value);
     }
     largest[i] = hn::GetLane(hn::MaxOfLanes(kTag, most));
     if (largest[i] == -kInfinity) {
-      // Nothing to attend to, unless a NaN hides behind the maximum: the sum then shows it.
+      // There is nothing to attend to, unless scores are NaN, which the maximum ignores: the sum shows them.
       V nan = hn::Zero(kTag);
       for (int64_t j = 0; j < t.keys; j += kLanes) {
         const V value = hn::LoadU(kTag, s + j);
@@ -87,11 +87,11 @@ void association(const ScoreTile& t, const float* largest, const float* sum) {
   const V excluded = hn::Set(kTag, -kInfinity);
   for (int64_t i = 0; i < t.rows; ++i) {
     float* HWY_RESTRICT s = t.scores + i * t.row_stride;
-    const float* pair = t.pair != nullptr ? t.pair + i * t.pair_stride : nullptr;
+    const float* mask = t.mask != nullptr ? t.mask + i * t.mask_stride : nullptr;
     const bool dead = sum[i] == 0.0f;
     const V shift = hn::Set(kTag, largest[i]), norm = hn::Set(kTag, 1.0f / sum[i]);
     for (int64_t j = 0; j < t.keys; j += kLanes) {
-      V value = biased(hn::LoadU(kTag, s + j), t.key_bias, pair, j);
+      V value = biased(hn::LoadU(kTag, s + j), t.key_bias, mask, j);
       if (t.keys - j < kLanes) value = hn::IfThenElse(lanes_below(t.keys - j), value, excluded);
       hn::StoreU(dead ? hn::Zero(kTag) : hn::Mul(exponential(hn::Sub(value, shift)), norm), kTag, s + j);
     }
@@ -104,14 +104,14 @@ void association_change(const ScoreTile& t, const float* delta, const float* bef
   for (int64_t i = 0; i < t.rows; ++i) {
     const float* HWY_RESTRICT s = t.scores + i * t.row_stride;
     const float* HWY_RESTRICT shift = delta + i * t.row_stride;
-    const float* pair = t.pair != nullptr ? t.pair + i * t.pair_stride : nullptr;
+    const float* mask = t.mask != nullptr ? t.mask + i * t.mask_stride : nullptr;
     const V norm = hn::Set(kTag, before[i]), mean = hn::Set(kTag, expected[i]);
     V u1 = hn::Zero(kTag), a2 = u1, a2u = u1, a2u2 = u1;
     for (int64_t j = 0; j < t.keys; j += kLanes) {
-      V score = biased(hn::LoadU(kTag, s + j), t.key_bias, pair, j);
+      V score = biased(hn::LoadU(kTag, s + j), t.key_bias, mask, j);
       if (t.keys - j < kLanes) score = hn::IfThenElse(lanes_below(t.keys - j), score, excluded);
       const V change = hn::LoadU(kTag, shift + j);
-      // Behind the last key, `change` may be any memory, NaN too.
+      // Behind the last key, `change` is uninitialised memory and may hold NaN.
       const auto is_excluded = hn::Eq(score, excluded);
       const V a = hn::IfThenZeroElse(is_excluded, exponential(hn::Sub(hn::Sub(score, change), norm)));
       const V u = hn::IfThenZeroElse(is_excluded, hn::Expm1(kTag, hn::Min(hn::Sub(change, mean), most)));
