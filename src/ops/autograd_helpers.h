@@ -6,15 +6,14 @@
 
 namespace hopfield::detail {
 
-/// Whether the forward pass keeps the states of all updates. Where a threshold may stop long before the allowed number,
-/// there would be memory for many more updates than are made: the backward pass then makes them again.
+/// Whether the forward pass keeps the states of all updates. Where the threshold may stop long before the allowed
+/// number of updates is reached, memory for all of them would be wasted, and the backward pass makes the updates again.
 bool keeps_states(const OpCall& call);
 
 /// Throws where the backward pass would make the updates again while a CUDA graph is being captured.
 void check_replay(const OpCall& call, const Saved& saved);
 
-/// Settings under which a call makes the updates again that it has made before, `steps` [N, H, L] of them, and not one
-/// more.
+/// Settings with which a call makes the same updates again: `steps` [N, H, L] of them, and no more.
 RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& steps);
 
 /// dL/dbeta in the shape of beta, from each query's share [N, H, L].

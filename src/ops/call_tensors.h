@@ -9,8 +9,9 @@
 
 namespace hopfield::detail {
 
-/// Every tensor of a call, in a fixed order, undefined ones too: first those that may ask for a gradient. Whoever keeps
-/// a call, or asks something of all its tensors, goes through this list, so that none is forgotten.
+/// Pointers to every tensor of a call in a fixed order, undefined tensors included. Those that may ask for a gradient
+/// come first. Code that keeps a call, or tests all its tensors for something, goes through this list, so that none is
+/// forgotten.
 template <typename Input, typename Settings>
 auto tensors_of(Input& input, Settings& settings) {
   using Pointer = decltype(&input.state);

@@ -26,7 +26,7 @@ inline std::array<at::Tensor*, 7> tensors_of(Saved& saved) {
   return {&saved.states, &saved.rounding_error, &saved.sums, &saved.output, &saved.means, &saved.mass, &saved.steps};
 }
 
-/// The gradients that the kernels find. Undefined: not asked for.
+/// The gradients that the kernels compute. Those that are not wanted are undefined.
 struct KernelGradients {
   at::Tensor state, stored, projection;
   at::Tensor beta;  ///< each query's share [N, H, L] float32
@@ -37,41 +37,42 @@ struct KernelGradients {
 
 /// The fused kernels of one kind of device, as the ops see them.
 struct DeviceKernels {
-  /// Why they do not serve calls of this form, in a sentence: of these types, widths, kinds of masks and settings.
-  /// Reads no values, and of the patterns only those of a retrieval, or the stored ones and the weight's sizes of a
-  /// pool.
+  /// Why they do not serve calls of this form (types, widths, kinds of masks, settings), in a sentence; nothing if they
+  /// do. No values are read. Of a pool, only the stored patterns and the sizes of the weight have to be there.
   std::optional<std::string> (*reason_against)(const OpCall& call);
   /// Whether patterns that masks hide have to be finite, since they enter the products all the same.
   bool reads_hidden_patterns;
-  /// How they serve a pool.
+  /// How they serve a pool, in a few words.
   std::string (*describe)(const OpCall& call);
-  /// Neither energies nor, of a pool, what its bias adds to the scores are in the result. `saved` may be null.
+  /// The forward pass, without energies. The scores and the logsumexp of a pool lack what its bias adds to them.
+  /// `saved` may be null.
   PoolResult (*forward)(const OpCall& call, Saved* saved);
   /// @param incoming         gradients of output, state, logsumexp and mass; undefined: none
   /// @param wants_patterns   whether stored patterns or projection ask for a gradient
   KernelGradients (*backward)(const OpCall& call, const Saved& saved, const PoolResult& incoming, bool wants_patterns);
 };
 
-/// Null: the build has none for this kind of device.
+/// The kernels of a kind of device; null if this build has none.
 const DeviceKernels* device_kernels(c10::DeviceType device);
 
-/// Those of a call that they serve.
+/// The kernels of the device that the call's tensors are on, which must have some.
 inline const DeviceKernels& kernels_for(const OpCall& call) {
   return *device_kernels(call.input.stored.device().type());
 }
 
-/// Makes a device's kernels known, in place of others. The file that has them does so when the library is loaded.
+/// Registers the kernels of a kind of device, and replaces those that were registered before. The file that has them
+/// does so when the library is loaded.
 class RegisterDeviceKernels {
  public:
   RegisterDeviceKernels(c10::DeviceType device, const DeviceKernels& kernels);
 };
 
-/// Why the fused kernels would not serve a call, in a sentence; or nothing, and then the call as the kernels want it:
-/// patterns that masks hide are finite where the kernels need that.
+/// Why the fused kernels would not serve a call, in a sentence; nothing if they would. In that case, patterns that
+/// masks hide are set to zero where they are not finite and the kernels would read them.
 std::optional<std::string> reason_against_fused(OpCall& call);
 
-/// Whether the fused kernels are to serve a call, by its backend and by reason_against_fused().
-/// @throws c10::Error if the backend is fused and they cannot.
+/// Whether the fused kernels are to serve a call, by its option `backend` and by reason_against_fused().
+/// @throws c10::Error if the option asks for them and they cannot.
 bool chooses_fused(OpCall& call);
 
 /// The fused kernels of the tensors' device, forward and backward as one node of autograd's graph. The call must be one

@@ -34,7 +34,8 @@ bool is_recorded_call(const Input& input, const RetrieveSettings& settings) {
 void define_op(torch::Library& library, const std::string& name, const std::string& arguments,
                const std::string& results);
 
-/// A tensor that may be on the CPU beside patterns on a GPU, moved to these: recordings know one device for each node.
+/// The tensor on the device of the patterns. A recording knows a single device for each node, but some tensors of a
+/// call may be on the CPU while its patterns are on a GPU.
 at::Tensor recorded_on(c10::Device device, const at::Tensor& tensor);
 
 /// Calls an op so that a recording has it as one node, and its backward pass as another: the op <name>_backward, which
@@ -46,7 +47,7 @@ torch::jit::Stack record(const c10::OperatorHandle& op, torch::jit::Stack argume
 /// and state [N, H, L, width]) heads are next to widths, so that layers merge them without a copy.
 at::Tensor regular(const at::Tensor& tensor, bool merges_heads);
 
-/// Results of checked calls without numbers.
+/// The results of a checked call as tensors without numbers, on the device of the patterns.
 RetrieveResult retrieve_shapes(const RetrieveInput& input, const RetrieveSettings& settings);
 PoolResult pool_shapes(const PoolInput& input, const RetrieveSettings& settings);
 

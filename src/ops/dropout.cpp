@@ -21,7 +21,7 @@ at::Tensor dropout_factors(at::IntArrayRef shape, double probability, uint64_t s
                            const at::TensorOptions& options) {
   if (probability >= 1.0) return at::zeros(shape, options);
   const auto heads = shape[1], queries = shape[2], keys = shape[3];
-  // Memory of its own, whatever transform the call is in.
+  // A tensor that no transform wraps, whatever transform the call is in.
   const at::Tensor kept = at::detail::empty_cpu(shape, at::TensorOptions(at::kBool));
   auto* out = kept.data_ptr<bool>();
   const auto threshold = kernels::dropout_threshold(probability);

@@ -14,7 +14,7 @@ kernels::ElementType element_type(const at::Tensor& tensor);
 /// Strides of patterns [N or 1, H or 1, rows, width], or ragged [total, H or 1, width].
 kernels::Strided strided(const at::Tensor& tensor);
 
-/// Null for no tensor.
+/// The numbers of a float32 tensor; null for an undefined tensor.
 float* float_pointer(const at::Tensor& tensor);
 
 /// Padding and key bias together: one number for each key, of which -inf excludes it; undefined if there is neither.
@@ -33,14 +33,14 @@ class KernelCall {
   KernelCall(const KernelCall&) = delete;
   KernelCall& operator=(const KernelCall&) = delete;
 
-  /// Of a pool: W, W^T (or undefined) and b (or undefined), float32 and contiguous.
+  /// Sets the map of a pool: W, W^T (or undefined) and b (or undefined), float32 and contiguous.
   void set_map(const OpCall& call, at::Tensor weight, at::Tensor transposed, at::Tensor bias);
 
   kernels::Call call;
 
-  /// [N, H, L, ..]
+  /// The shape [N, H, L, ..].
   std::vector<int64_t> rows(std::initializer_list<int64_t> more = {}) const;
-  /// [steps, N, H, L, width]
+  /// The shape [steps, N, H, L, width].
   std::vector<int64_t> rows_of_steps(int64_t steps, int64_t width) const;
 
   /// Memory for what the forward pass writes.

@@ -49,7 +49,7 @@ bool wants_plain_float32() {
          at::Float32Precision::TF32;
 }
 
-/// Whether a threshold is compared with the movement of a state, or with what comes of it.
+/// Whether the stop rule compares a threshold with the change of a state, or of the association of that state.
 bool compares_states(const RetrieveSettings& settings) {
   const auto& eps = settings.update_steps_eps.values();
   return makes_updates(settings) && std::any_of(eps.begin(), eps.end(), [](double value) { return value > 0; });
@@ -65,7 +65,7 @@ void check_launch(const OpCall& call, const std::string& error) {
 
 // Retrieval.
 
-/// Keys that a mask of single scores hides from all queries are read all the same, and 0 * NaN is NaN.
+/// The kernels read keys that a mask of single scores hides from all queries, and the weight 0 times NaN is NaN.
 OpCall without_hidden_patterns(OpCall call) {
   if (!call.input.masks.association_mask.defined()) return call;
   auto values = call.input;
@@ -138,7 +138,7 @@ class PatternGradient {
                            : std::vector<int64_t>{form.parts, form.all_batch ? 1 : call.batch, heads, call.keys, width};
     const auto options = options_of(patterns);
     written_ = at::empty(shape, form.parts > 1 ? options.dtype(at::kFloat) : options);
-    // Nobody writes the rows that belong to no bag, nor patterns that no query asks.
+    // No kernel writes rows that belong to no bag, nor the gradients of patterns that no query retrieves from.
     if (call.is_ragged() || call.rows() == 0) written_.zero_();
   }
 

@@ -6,7 +6,7 @@
 
 namespace hopfield::detail {
 
-/// What a launch needs of the device that a tensor lies on, which is the current one meanwhile.
+/// While this object lives, the device that a tensor is on is the current one, as launches of kernels need it.
 class LaunchContext {
  public:
   explicit LaunchContext(const at::Tensor& tensor);

@@ -13,7 +13,8 @@ bool all_finite(const at::Tensor& tensor) {
   return std::isfinite(least.item<double>()) && std::isfinite(most.item<double>());
 }
 
-/// [N or 1, H or 1, L or 1, S], ragged [total, 1], true where nothing may attend; undefined: everything may.
+/// [N or 1, H or 1, L or 1, S], ragged [total, 1]: true where a query may not attend to a key. Undefined: every query
+/// may attend to every key.
 at::Tensor excluded_keys(const RetrieveInput& input) {
   at::Tensor excluded = input.masks.padding_mask;
   const auto add = [&](const at::Tensor& more) { excluded = excluded.defined() ? excluded.bitwise_or(more) : more; };

@@ -6,14 +6,15 @@
 
 namespace hopfield::detail {
 
-// Patterns that are not finite, NaN or infinite, and that masks hide. They have to leave the products, since 0 * NaN is
-// NaN.
+// Masks may hide patterns that are not finite (NaN or infinite). These have to be taken out of the products, since the
+// weight 0 times NaN is NaN.
 
-/// The call with such patterns set to zero; nothing if something may attend to one of them. Reads values.
+/// The call with all patterns set to zero that are not finite; nothing if a query may attend to one of them. Waits for
+/// values.
 std::optional<RetrieveInput> without_hidden_nonfinite(RetrieveInput input);
 
-/// The call with those of its stored patterns set to zero that nothing may attend to. Those that something may attend
-/// to stay as they are. Reads no values back.
+/// The call with those of its stored patterns set to zero that are not finite and that no query may attend to. Waits
+/// for no values.
 RetrieveInput with_hidden_nonfinite_zeroed(RetrieveInput input);
 
 }  // namespace hopfield::detail

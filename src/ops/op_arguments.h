@@ -19,7 +19,7 @@ template <typename In>
 struct OpArguments {
   In input;
   RetrieveSettings settings;
-  at::Tensor seed;  ///< of recorded calls: that of the dropout mask, one int64 number, instead of one that is drawn
+  at::Tensor seed;  ///< of the dropout mask, one int64 number; undefined: drawn. Recorded calls give it.
 };
 
 /// One argument of an op: how its schema declares it, and how its value gets out of the call and into it.
@@ -27,11 +27,11 @@ template <typename In>
 struct OpArgument {
   std::string declaration;
   std::function<c10::IValue(const OpArguments<In>&)> write;
-  /// @throws c10::Error, whose message `op` begins, for a value that means nothing.
+  /// @throws c10::Error for a value that has no meaning. The message begins with `op`.
   std::function<void(const char* op, const c10::IValue&, OpArguments<In>&)> read;
 };
 
-// Values of the dispatcher's types, and the way back.
+// Conversions to values of the dispatcher's types, and back.
 c10::IValue to_value(const at::Tensor& tensor);
 c10::IValue to_value(const at::Generator& generator);
 c10::IValue to_value(const std::optional<double>& number);
@@ -122,7 +122,8 @@ std::vector<OpArgument<In>> setting_arguments() {
   };
 }
 
-/// All arguments of an op: its patterns, the masks, what the op has of its own, the settings, and what it is asked for.
+/// All arguments of an op in order: its patterns, the masks, arguments of its own, the settings, and what it is to
+/// return besides.
 template <typename In>
 std::vector<OpArgument<In>> all_arguments(const std::vector<OpArgument<In>>& patterns,
                                           const std::vector<OpArgument<In>>& own,
@@ -139,7 +140,7 @@ std::vector<OpArgument<In>> all_arguments(const std::vector<OpArgument<In>>& pat
   return all;
 }
 
-/// The declarations of a schema, separated by commas.
+/// The arguments as they stand in a schema. The first `positional` of them may be given without their names.
 template <typename In>
 std::string declarations(const std::vector<OpArgument<In>>& arguments, size_t positional) {
   std::string all;
@@ -152,10 +153,11 @@ std::string declarations(const std::vector<OpArgument<In>>& arguments, size_t po
 /// The seed of the call's dropout mask: the one that is given, or one that is drawn; 0 without dropout.
 uint64_t dropout_seed(const char* op, const RetrieveSettings& settings, const at::Tensor& given);
 
-/// Beta of the CPU on the device of the patterns, without waiting for the device. One on a device is left there.
+/// A copy on the given device of a beta that is on the CPU, made without waiting for the device. A beta on any other
+/// device is returned as it is.
 at::Tensor beta_on(c10::Device device, const at::Tensor& beta);
 
-/// Offsets of the CPU, whose values have been checked, likewise; undefined ones stay so.
+/// The same for offsets, whose values have been checked; undefined offsets stay undefined.
 at::Tensor offsets_on(c10::Device device, const at::Tensor& offsets);
 
 }  // namespace hopfield::detail

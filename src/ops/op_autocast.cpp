@@ -5,8 +5,8 @@
 namespace hopfield {
 namespace {
 
-/// Under autocast the patterns, which are the positional arguments of every op, take the lower precision; everything
-/// else stays as it is. Works on the stack, so that it does not repeat the ops' signatures.
+/// Under autocast the patterns, which are the positional arguments of both ops, are converted to the lower precision;
+/// everything else stays as it is. This works on the dispatcher's stack, and so serves both ops.
 template <c10::DeviceType device>
 void autocast(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(

@@ -46,7 +46,7 @@ inline bool needs_gradient(const OpCall& call) {
                                         wants_gradient(call.bias) || wants_gradient(call.settings.beta));
 }
 
-/// The retrieval that a pool's input describes.
+/// A pool as a call with all dimensions.
 OpCall as_op_call(const PoolInput& input, const RetrieveSettings& settings);
 
 }  // namespace hopfield::detail

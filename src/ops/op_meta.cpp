@@ -8,13 +8,13 @@ namespace {
 
 using Shape = std::vector<c10::SymInt>;
 
-/// [N, H, L, width] with heads next to widths, or fewer dimensions.
+/// A tensor [N, H, L, width] with heads next to widths in memory, or one of fewer dimensions.
 at::Tensor with_merged_heads(const Shape& shape, const at::TensorOptions& options) {
   if (shape.size() < 4) return at::empty_symint(shape, options);
   return at::empty_symint({shape[0], shape[2], shape[1], shape[3]}, options).transpose(1, 2);
 }
 
-/// `rows` are the dimensions before the width.
+/// The results of a call. `rows` are the dimensions before the width.
 RetrieveResult shapes_of(const Shape& rows, const c10::SymInt& width, const c10::SymInt& depth,
                          const at::Tensor& patterns) {
   const auto options = patterns.options().requires_grad(false);
@@ -34,7 +34,7 @@ RetrieveResult shapes_of(const Shape& rows, const c10::SymInt& width, const c10:
   return r;
 }
 
-/// Dense: the rows' dimensions and S. Ragged: [total, .. and the rows' dimensions without N].
+/// Scores have the dimensions of the rows and then S; of ragged patterns, `total` in place of N and no S.
 at::Tensor scores_of(Shape rows, const c10::SymInt& keys, bool ragged, const at::TensorOptions& options) {
   if (ragged) {
     rows.front() = keys;

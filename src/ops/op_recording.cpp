@@ -7,7 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-// Everything here works on the dispatcher's stacks, so that it serves every op without repeating signatures.
+// Everything here works on the dispatcher's stacks, so that it serves both ops.
 
 namespace hopfield::detail {
 namespace {
@@ -16,7 +16,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using torch::jit::Stack;
 
-// Results of both ops at these places are counts, flags and distances without a gradient: steps, residual, converged.
+// The results of both ops at these places have no gradient: steps, residual and converged.
 constexpr size_t kFirstConstant = 3, kLastConstant = 5;
 
 bool holds_tensor(const c10::IValue& value) { return value.isTensor() && value.toTensor().defined(); }
@@ -25,7 +25,7 @@ c10::OperatorHandle find_op(const std::string& name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "");
 }
 
-/// A call that was recorded, as its backward pass needs it.
+/// What the backward pass needs of a call that was recorded.
 struct RecordedCall : torch::CustomClassHolder {
   RecordedCall(const c10::OperatorHandle& forward_op, Stack all) : op(forward_op), arguments(std::move(all)) {
     for (size_t i = 0; i < arguments.size(); ++i) {
@@ -101,7 +101,8 @@ class RecordedNode : public torch::autograd::Function<RecordedNode> {
   }
 };
 
-/// A mask is drawn when the recording is run, once for forward and backward.
+/// Adds an op to the recording that draws the seed of the dropout mask when the recording is run, once for the forward
+/// and the backward pass.
 void draw_seed_of(const c10::OperatorHandle& op, Stack& arguments) {
   const auto place = [&](const char* name) {
     return static_cast<size_t>(op.schema().argumentIndexWithName(name).value());
@@ -125,7 +126,7 @@ void dropout_seed_meta(const c10::OperatorHandle&, Stack* stack) {
   torch::jit::push(*stack, at::empty({}, like.options().dtype(at::kLong)));
 }
 
-/// What `<name>_backward` is called with.
+/// The arguments of the op `<name>_backward`.
 struct BackwardArguments {
   explicit BackwardArguments(Stack* stack, const c10::OperatorHandle& op)
       : forward_arguments(torch::jit::pop(*stack, op.schema().arguments().size() - 2)),
@@ -136,12 +137,13 @@ struct BackwardArguments {
   std::vector<std::optional<at::Tensor>> gradients;
 };
 
-/// The forward pass again, with autograd, and its gradients.
+/// Makes the forward pass again, with autograd, and returns its gradients.
 void backward_kernel(const c10::OperatorHandle& handle, Stack* stack) {
   auto given = BackwardArguments(stack, handle);
   const auto& name = handle.operator_name().name;
   const auto op = find_op(name.substr(0, name.size() - std::string("_backward").size()));
-  // The arguments are those behind autocast. Below autograd, where this is called, nothing would be differentiated.
+  // Autocast has already converted these arguments. This kernel is called below autograd, where nothing would be
+  // differentiated, so that autograd's keys have to be included again.
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto keys = c10::impl::tls_local_dispatch_key_set();
   const c10::impl::ForceDispatchKeyGuard with_autograd(
@@ -167,7 +169,7 @@ void backward_kernel(const c10::OperatorHandle& handle, Stack* stack) {
   auto found = outputs.empty() ? variable_list(leaves.size())
                                : torch::autograd::grad(outputs, leaves, gradients, std::nullopt, false, true);
   for (size_t i = 0; i < found.size(); ++i) {
-    // A recording relies on contiguous gradients of their own.
+    // A recording relies on gradients that are contiguous and that share no memory.
     found[i] = found[i].defined() ? found[i].contiguous() : at::zeros_like(leaves[i], {}, at::MemoryFormat::Contiguous);
     const auto is_alias = [&](const at::Tensor& other) { return found[i].is_alias_of(other); };
     if (std::any_of(gradients.begin(), gradients.end(), is_alias) ||

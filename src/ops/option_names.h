@@ -4,7 +4,7 @@
 
 namespace hopfield::detail {
 
-// Names of options whose value has a number beside the name, as the dispatcher's ops take them.
+// The names of options whose value is a name and a number. The dispatcher's ops take the two apart.
 const char* name_of(const Gradient& gradient);
 const char* name_of(const Separation& separation);
 

@@ -50,7 +50,7 @@ Reason more_than_attention(const Call& call) {
   return std::nullopt;
 }
 
-// To LibTorch, logsumexp is no differentiable output: a gradient that arrives there would be lost without a word.
+// For LibTorch, logsumexp is not a differentiable output: a gradient that arrives there would be lost silently.
 Reason gradient(const Call& call) {
   if (!at::GradMode::is_enabled()) return std::nullopt;
   for (const auto* tensor : {&call.input.state, &call.input.stored, &call.input.projection, &call.settings.beta}) {
@@ -59,7 +59,7 @@ Reason gradient(const Call& call) {
   return std::nullopt;
 }
 
-// The kernels fold the scale into exponentials after the largest product was found: it has to be positive.
+// The kernels find the largest product first and multiply by the scale afterwards, so it has to be positive.
 Reason beta_unknown_or_not_positive(const Call& call) {
   const auto& beta = call.settings.beta;
   if (beta.defined() && (!beta.is_cpu() || beta.dim() != 0)) return "beta is not one number that the host knows";
@@ -96,7 +96,7 @@ Reason deterministic(const Call&) {
   return "deterministic algorithms are asked for";
 }
 
-/// Kernels that copy 16 bytes at a time do not ask whether they may.
+/// LibTorch's kernels copy 16 bytes at a time without a check that rows are aligned.
 bool rows_are_aligned(const Tensor& patterns) {
   constexpr int64_t kBytes = 16;
   const auto piece = kBytes / static_cast<int64_t>(patterns.element_size());
@@ -107,7 +107,7 @@ bool rows_are_aligned(const Tensor& patterns) {
   return true;
 }
 
-/// What LibTorch itself would take: it knows its kernels, the GPU, and what the user has switched off.
+/// The backend that LibTorch itself would choose: it knows its kernels, the GPU, and what the user has switched off.
 SDPBackend choice(const Call& call) {
   const auto shared = [&](const Tensor& patterns) {
     return patterns.expand({call.input.state.size(0), call.input.state.size(1), -1, -1});
@@ -147,7 +147,8 @@ RetrieveResult retrieve_attention(const RetrieveInput& input, const RetrieveSett
   const Call call{input, settings};
   const auto batch = input.state.size(0), heads = input.state.size(1), queries = input.state.size(2);
   const auto sets = input.stored.size(0), heads_of_sets = input.stored.size(1);
-  // Queries that share patterns are one set. Those of a batch, but not of the heads, first have to come together.
+  // Queries that share patterns become the rows of one batch element. Where the batch shares patterns but the heads do
+  // not, the queries of each head have to be brought together first.
   const bool gather = sets == 1 && batch > 1 && heads_of_sets > 1;
   const auto by_head = gather ? input.state.transpose(0, 1) : input.state;
   const auto query = by_head.reshape({sets, heads_of_sets, -1, input.state.size(3)});

@@ -15,7 +15,7 @@
 namespace hopfield::detail {
 namespace {
 
-/// Bags one after the other: each as if it came alone, whatever the others are.
+/// Retrieves from one bag after the other. The result of a bag does not depend on the others.
 RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
   const auto bags = static_cast<int64_t>(sizes.size());
@@ -26,7 +26,7 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
     if (settings.with_scores) result.scores = result.scores.reshape({0, input.state.size(1), input.state.size(2)});
     return result;
   }
-  // One split for all bags: narrow() would build a gradient of full size for each.
+  // All bags come from one split: narrow() would make a gradient of full size for each of them.
   const auto stored = input.stored.split_with_sizes(sizes);
   const auto projection = input.projection.defined() ? input.projection.split_with_sizes(sizes) : stored;
   const auto key_bias =
@@ -54,7 +54,7 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
   return result;
 }
 
-/// The per_head rule looks at all bags at once: padded, they are one dense call.
+/// The rule per_head compares all bags at once, so they are padded and become one dense call.
 RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
   const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
   RetrieveInput padded;
@@ -66,7 +66,7 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   if (input.masks.key_bias.defined())
     padded.masks.key_bias = pad_bags(input.masks.key_bias, sizes).unsqueeze(1).unsqueeze(1);
   if (input.state_offsets.defined()) {
-    // Padding queries attend to nothing, and so do not count for their heads.
+    // Padding queries may attend to nothing, so that the stop rule of their heads ignores them.
     const auto nobody =
         padding_of_queries(input.state_offsets, input.state.device()).unsqueeze(1).unsqueeze(-1);  // [N, 1, L, 1]
     padded.masks.association_mask = nobody.expand({-1, -1, -1, padding.size(1)});

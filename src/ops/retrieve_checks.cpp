@@ -11,7 +11,7 @@
 #include <cmath>
 #include <string>
 
-// One sentence for each wrong call: which argument, what was expected, what came.
+// Each wrong call ends in one sentence that names the argument, what was expected, and what came.
 #define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, sizes.function, ": ", __VA_ARGS__)
 
 namespace hopfield::detail {
@@ -135,7 +135,8 @@ void check_beta(const at::Tensor& beta, const CallSizes& sizes, const at::Tensor
                  describe(beta));
   HOPFIELD_CHECK(beta.device() == state.device() || beta.is_cpu(), "expected beta to be on the device of state, ",
                  state.device(), ", or on the CPU, got ", beta.device());
-  // On another device the values would have to be waited for: they are left to show as NaN.
+  // The values on another device would have to be waited for. They are not checked there, and show as NaN in the
+  // results.
   if (!beta.is_cpu() || !has_values(beta)) return;
   const auto values = host_numbers(beta, at::kDouble);
   for (int64_t i = 0; i < values.numel(); ++i) {
@@ -163,7 +164,7 @@ void check_dropout(const RetrieveInput& input, const RetrieveSettings& settings,
   }
 }
 
-/// What would have to wait for the device, or would be drawn once for all replays.
+/// Throws for calls that would have to wait for the device, or whose dropout mask would be the same in all replays.
 void check_capture(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes) {
   const auto& steps = settings.update_steps_max.values();
   HOPFIELD_CHECK(std::none_of(steps.begin(), steps.end(), [](int64_t count) { return count < 0; }),
@@ -183,11 +184,11 @@ void check_capture(const RetrieveInput& input, const RetrieveSettings& settings,
   HOPFIELD_CHECK(!input.state_offsets.defined(),
                  "expected dense queries while a CUDA graph is being captured, got "
                  "state_offsets, which are read on the host; pad the queries");
-  // Without a gradient its numbers go into the graph.
+  // The numbers of a beta without a gradient become part of the graph.
   if (settings.beta.defined() && settings.beta.requires_grad()) check_place(settings.beta, "a beta with a gradient");
 }
 
-/// Offsets on a device are read back, but not for a graph, whose replays may find others.
+/// Offsets on a device are read back to be checked, but not while a graph is captured, whose replays may find others.
 void check_offsets(const at::Tensor& offsets, const char* name, const c10::SymInt& total, const at::Tensor& state,
                    const CallSizes& sizes) {
   HOPFIELD_CHECK(offsets.dim() == 1 && c10::isIntegralType(offsets.scalar_type(), /*includeBool=*/false), "expected ",

@@ -15,8 +15,8 @@
 namespace hopfield::detail {
 namespace {
 
-/// [1, H, 1, 1], or [1, 1, 1, 1] if all heads share the value. By full(): tensor() needs memory, which traced tensors
-/// lack.
+/// The values of all heads as [1, H, 1, 1], or [1, 1, 1, 1] if the heads share one value. It is made by full(), since
+/// tensor() needs memory, which traced tensors do not have.
 template <typename T>
 at::Tensor per_head_tensor(const PerHead<T>& value, const at::TensorOptions& options) {
   std::vector<at::Tensor> heads;
@@ -24,7 +24,7 @@ at::Tensor per_head_tensor(const PerHead<T>& value, const at::TensorOptions& opt
   return at::cat(heads, 1);
 }
 
-/// A checked call in computation dtype: what every step needs.
+/// What every step needs of a checked call, in the dtype of the computation.
 struct Problem {
   at::Tensor query;       // [N, H, L, d]
   at::Tensor stored;      // [N or 1, H or 1, S, d]
@@ -32,7 +32,7 @@ struct Problem {
   at::Tensor beta;        // [] or [H, 1, 1]
   core::ScoreMask mask;
   at::Tensor projection_poisoned;  // [.., 1, S]: values that are not finite and were replaced by zeros, or undefined
-  bool has_values;                 // they may be read back: to leave the loop of updates early, for one
+  bool has_values;                 // they may be read back, for example to leave the loop of updates early
   bool transformed;                // see is_transformed()
 
   at::Tensor scores(const at::Tensor& state) const { return core::scores(state, stored, beta, mask); }
@@ -40,14 +40,15 @@ struct Problem {
   at::Tensor update(const at::Tensor& state) const { return core::update(state, stored, beta, mask); }
 };
 
-/// Zeros in place of patterns that are not finite, and where they were: 0 * NaN is NaN, so a pattern that some query
-/// may not attend to has to leave the products. The rows that may attend to it are set to NaN instead.
+/// The patterns with zeros in place of those that are not finite, and where these were. Since 0 * NaN is NaN, a pattern
+/// that some query may not attend to has to be taken out of the products. The rows that may attend to it are set to NaN
+/// instead.
 std::pair<at::Tensor, at::Tensor> without_nonfinite(const at::Tensor& patterns) {
   const auto poisoned = at::isfinite(patterns.detach()).all(-1).bitwise_not();  // [.., S]
   return {patterns.masked_fill(poisoned.unsqueeze(-1), 0.0), poisoned.unsqueeze(-2)};
 }
 
-/// LibTorch's products of tensors that vmap has batched want sizes that are numbers.
+/// Throws for calls that vmap has batched and whose sizes are symbols: LibTorch's products need numbers there.
 void check_vmap_of_any_size(const RetrieveInput& input, const RetrieveSettings& settings) {
   for (const auto* tensor : tensors_of(input, settings)) {
     TORCH_CHECK(
@@ -101,7 +102,7 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   return problem;
 }
 
-/// Where the updates ended. All [N, H, L, 1] but the states.
+/// The result of the updates. Tensors without a shape are [N, H, L, 1].
 struct Solution {
   at::Tensor state;  // [N, H, L, d]
   at::Tensor cut;    // [N, H, L, d]: the state `trail` updates before the end, or the query if there were fewer
@@ -111,7 +112,8 @@ struct Solution {
   at::Tensor scores;     // [N, H, L, S] at `state` if the rule computed them
 };
 
-/// The loop shared by both stop rules: which rows are active, how many steps they took, which state to come back to.
+/// What the loops of both stop rules share: which rows are active, how many steps they have made, and the state from
+/// which gradients start.
 class Iteration {
  public:
   Iteration(const Problem& problem, const RetrieveSettings& settings, int64_t trail)
@@ -131,7 +133,7 @@ class Iteration {
                 "hopfield::retrieve: expected a fixed number of update steps under vmap, under a "
                 "TorchDispatchMode and under torch.func inside torch.compile, got until_converged, which reads values "
                 "to decide when to stop; set update_steps_max");
-    // Leaving the loop early costs a look at the values, which on a GPU waits for them: there, only now and then.
+    // To leave the loop early, values have to be read. On a GPU that waits for them, so it is done only now and then.
     constexpr int64_t kNowAndThen = 16;
     if (problem.has_values)
       looks_every_ = until_converged_ || query.is_cpu() ? 1 : is_capturing(query) ? 0 : kNowAndThen;
@@ -148,7 +150,7 @@ class Iteration {
     }
   }
 
-  /// Decides which rows take step number `step`; false: none, the loop is over.
+  /// Decides which rows make step number `step`. Returns false if none does, which ends the loop.
   bool begin_step(int64_t step) {
     if (step >= most_steps_) return false;
     if (!lockstep_) {
@@ -247,7 +249,7 @@ at::Tensor advance(const Problem& problem, at::Tensor state, const at::Tensor& c
   return state;
 }
 
-/// The same states, but gradients pass the last k updates only.
+/// The same states as solve() gives, but gradients pass only through the last k updates.
 Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings& settings) {
   const auto k = settings.gradient.steps();
   Solution solution;

@@ -15,9 +15,9 @@ using torch::autograd::variable_list;
 
 at::Tensor row_dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).sum(-1, /*keepdim=*/true); }
 
-/// (I - J) u = g by conjugate gradients, every row [N, H, L] a system of its own. J = beta K^T (diag p - p p^T) K is
-/// symmetric and positive semidefinite; where I - J is not positive definite the fixed point does not attract, and u =
-/// g: the gradient of one update.
+/// Solves (I - J) u = g by conjugate gradients; each row [N, H, L] is a system of its own. J = beta K^T (diag p - p
+/// p^T) K is symmetric and positive semidefinite. Where I - J is not positive definite, the fixed point does not
+/// attract, and u is g, as for the gradient of one update.
 at::Tensor solve_by_conjugate_gradients(const at::Tensor& gradient, const UpdateJacobian::Product& jacobian) {
   const double precision = gradient.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
                                                                  : std::numeric_limits<float>::epsilon();

@@ -10,28 +10,30 @@
 
 namespace hopfield::detail {
 
-/// Throws unless tensors that are given are plain ones, neither sparse nor nested. `function` begins the message.
+/// Throws if one of the tensors is sparse or nested. The message begins with `function`.
 void check_layouts(const char* function, std::initializer_list<std::pair<const char*, const at::Tensor*>> tensors);
 
-/// Throws unless the number of steps, the thresholds and the gradient mode fit together. `function` begins the message.
+/// Throws unless the number of steps, the thresholds and the gradient mode fit together. The message begins with
+/// `function`.
 void check_iteration(const char* function, const IterationSettings& settings, const c10::SymInt& heads);
 
-/// Whether the states of some head move at all.
+/// Whether any head makes an update at all.
 bool makes_updates(const IterationSettings& settings);
 
-/// Sizes of a call with any number of dimensions. Where a call is recorded for any length (torch.compile,
-/// torch.export), they are no numbers yet.
+/// The sizes of a call with any number of dimensions. They are symbols in place of numbers where a call is recorded for
+/// any length (torch.compile, torch.export).
 struct CallSizes {
-  const char* function;  ///< begins the messages
-  int64_t dimensions;    ///< of the state, were it dense
+  const char* function;  ///< what messages begin with
+  int64_t dimensions;    ///< of the state; of a ragged state: the number it would have if it were dense
   c10::SymInt batch, heads, queries, keys, depth;
   bool ragged;
 };
 
-/// Throws unless offsets, masks and settings are sound and fit the patterns. Of these `input` needs the state alone.
+/// Throws unless offsets, masks and settings are valid and fit the sizes of the patterns. Of the patterns, `input`
+/// needs to have the state alone.
 void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& settings, const CallSizes& sizes);
 
-/// Throws unless the call is sound. Afterwards every tensor has one of the shapes RetrieveInput names.
+/// Throws unless the call is valid: every tensor then has one of the shapes that RetrieveInput names.
 void check_retrieve(const RetrieveInput& input, const RetrieveSettings& settings);
 
 /// The call with its missing dimensions: patterns [N, H, L, d], ragged ones [total, H, d], masks [N, H, L, S] with ones
@@ -57,7 +59,7 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
                            const at::Tensor& logsumexp);
 
-/// Seed of a dropout mask, from the generator or from LibTorch's default one.
+/// Draws the seed of a dropout mask from the generator, or from LibTorch's default one.
 uint64_t draw_seed(const at::Generator& generator);
 
 /// J, the Jacobian of one update at a fixed point.
@@ -66,12 +68,13 @@ struct UpdateJacobian : torch::CustomClassHolder {
   using Product = std::function<at::Tensor(const at::Tensor&)>;
   virtual Product product(const std::vector<at::Tensor>& tensors) const = 0;
 
-  std::vector<at::Tensor> tensors;  ///< what it is made of; autograd keeps them, and hands them back
+  std::vector<at::Tensor> tensors;  ///< what it is computed from; autograd saves them and gives them to product()
 };
 
-/// u of (I - J) u = g, given and received by autograd: passes `refined` (one differentiable update at the fixed point)
-/// on with the value `fixed_point`, and its gradient through the solver where `converged` [N, H, L, 1]. The query
-/// receives zeros.
+/// The fixed point as a function that autograd differentiates implicitly. Its value is `fixed_point`. In the backward
+/// pass, the gradient g of a row that has `converged` [N, H, L, 1] becomes the solution u of (I - J) u = g, which goes
+/// on to `refined`, one differentiable update at the fixed point; g of other rows goes on unchanged. The query receives
+/// zeros.
 at::Tensor implicit_state(const at::Tensor& fixed_point, const at::Tensor& refined, const at::Tensor& query,
                           const at::Tensor& converged, const c10::intrusive_ptr<UpdateJacobian>& jacobian);
 

@@ -10,15 +10,15 @@ namespace hopfield::detail {
 /// it a tangent: the op then runs in LibTorch operations, which know what to do with such tensors.
 bool is_transformed(const at::Tensor& tensor);
 
-/// Whether a TorchDispatchMode is active on this thread: it sees neither what kernels do through raw pointers nor
-/// values that are read back.
+/// Whether a TorchDispatchMode is active on this thread. Such a mode does not see what kernels do through raw pointers,
+/// nor that values are read back.
 bool is_recording();
 
 /// Whether a call with this tensor is recorded and not run: is_recording(), or the tensor has sizes but no numbers
 /// (meta tensors, and fake ones, which torch.compile and torch.export use).
 bool is_recorded(const at::Tensor& tensor);
 
-/// Whether numbers can be read back: not from recorded tensors, and not from those that vmap has batched.
+/// Whether numbers of the tensor can be read back. They cannot if it is recorded, or if vmap has batched it.
 bool has_values(const at::Tensor& tensor);
 
 /// Whether vmap has batched the tensor, at any level.

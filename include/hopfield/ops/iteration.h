@@ -23,7 +23,7 @@ class PerHead {
   std::vector<T> values_;
 };
 
-/// update_steps_max of a network that updates until its stop rule is met, or update_steps_cap is.
+/// The value of update_steps_max for updates until the stop rule is met, at most update_steps_cap of them.
 constexpr int64_t kUntilConverged = -1;
 
 /// When a state stops being updated.
@@ -36,27 +36,27 @@ enum class StopRule {
   per_head,
 };
 
-/// Which implementation runs.
+/// The implementation that serves a call.
 enum class Backend {
-  automatic,  ///< the fused kernels where they can, otherwise the composite; on a GPU, retrieve() without updates and
-              ///< without a gradient may go to LibTorch's attention
+  automatic,  ///< the fused kernels where they can serve the call, otherwise LibTorch operations; on a GPU, LibTorch's
+              ///< attention may serve calls of retrieve() without updates and without a gradient
   composite,  ///< plain LibTorch operations
-  fused,      ///< the fused kernels, or an error that says why not
+  fused,      ///< the fused kernels; if they cannot serve the call, an error that says why
 };
 
-/// How gradients pass the updates.
+/// How gradients are computed through the updates.
 class Gradient {
  public:
   enum class Kind { unrolled, last, implicit };
 
-  /// Through all updates. Exact.
+  /// Through all updates; exact.
   static Gradient unrolled() { return {Kind::unrolled, 0}; }
-  /// Through the last k updates: the state before them counts as a constant. With k = T that is the query itself; with
-  /// k > T nothing is left out.
+  /// Through the last k updates: the state before them is treated as a constant. With k = T that is the query itself;
+  /// with k > T nothing is left out.
   static Gradient last(int64_t k) { return {Kind::last, k}; }
-  /// Of the fixed point, by solving (I - J) u = g with conjugate gradients. Needs update_steps_max = kUntilConverged;
-  /// states that did not converge fall back to last(1). The query receives a zero gradient: a fixed point does not move
-  /// with its start. Cannot be differentiated twice.
+  /// The gradient of the fixed point, by solving (I - J) u = g with conjugate gradients. It needs update_steps_max =
+  /// kUntilConverged. States that did not converge get the gradient last(1). The query receives a zero gradient, since
+  /// a fixed point does not move with its start. There is no second derivative.
   static Gradient implicit() { return {Kind::implicit, 0}; }
 
   Kind kind() const { return kind_; }

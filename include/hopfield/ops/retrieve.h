@@ -43,21 +43,21 @@ struct RetrieveSettings : IterationSettings {
   bool with_scores = false;
 };
 
-/// Options of retrieve(), as chained setters: RetrieveOptions().beta(8.0).until_converged().
+/// The options of retrieve() as chained setters: RetrieveOptions().beta(8.0).until_converged().
 class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSettings> {
   using Derived = RetrieveOptions;
   using Settings = RetrieveSettings;
 
  public:
   RetrieveOptions() = default;
-  /// Numbers have names here, so that beta is not taken for a number of updates.
+  /// A number alone is refused, since it could be meant for beta or for a number of updates.
   template <typename Number, typename = std::enable_if_t<std::is_arithmetic_v<Number>>>
   explicit RetrieveOptions(Number) {
     static_assert(
         !std::is_arithmetic_v<Number>,
         "RetrieveOptions takes no number: write RetrieveOptions().beta(8.0) or RetrieveOptions().fixed_steps(3)");
   }
-  /// Takes over what layers and retrieve() share.
+  /// Copies the settings that layers and retrieve() share.
   explicit RetrieveOptions(const IterationSettings& iteration) {
     static_cast<IterationSettings&>(settings_) = iteration;
   }
@@ -80,8 +80,8 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
   }
 };
 
-/// Every tensor has memory of its own: to change it in place changes no input, and no gradient. Of ragged queries,
-/// results have [total_L, H] in place of [N, H, L], and there are no scores.
+/// Every tensor has memory of its own: changing it in place changes no input and no gradient. The results of ragged
+/// queries have [total_L, H] in place of [N, H, L], and no scores.
 struct RetrieveResult {
   at::Tensor output;     ///< Z [N, H, L, d_v], one association beyond `state`
   at::Tensor state;      ///< xi_T [N, H, L, d]
@@ -93,7 +93,7 @@ struct RetrieveResult {
   at::Tensor scores;     ///< beta xi_T K^T, masked [N, H, L, S], ragged [total, H, L] with_scores()
 };
 
-/// T updates xi <- softmax(beta xi K^T) K, then the read-out Z = softmax(beta xi K^T) V.
+/// Makes T updates xi <- softmax(beta xi K^T) K, and then the read-out Z = softmax(beta xi K^T) V.
 ///
 ///     auto r = hopfield::retrieve(noisy, patterns, RetrieveOptions().beta(8.0).until_converged());
 ///
@@ -101,14 +101,14 @@ struct RetrieveResult {
 /// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
 /// precision patterns, otherwise in the patterns' own dtype.
 ///
-/// Patterns, masks, biases, offsets and beta are read again by the backward pass: if one has been changed in place by
-/// then, LibTorch refuses it ("modified by an inplace operation"). The fused kernels keep the states of all updates for
-/// training where they are few or all certain to be made; where a threshold may end more than 16 of them, and until
-/// converged, the backward pass makes them again. LibTorch operations keep the graph of the updates that were made, and
-/// a call that torch.compile has recorded makes them again.
+/// The backward pass reads patterns, masks, biases, offsets and beta again. If one of them has been changed in place by
+/// then, LibTorch refuses the backward pass ("modified by an inplace operation"). For training, the fused kernels keep
+/// the states of all updates where these are few or all certain to be made. Where a threshold may end more than 16
+/// updates, and until converged, the backward pass makes the updates again; so does a call that torch.compile has
+/// recorded. LibTorch operations keep the graph of the updates that were made.
 ///
-/// In a CUDA graph: dense patterns and a number of updates; until_converged() and dropout are refused while one is
-/// captured, for they read values and draw on the host.
+/// CUDA graphs may hold calls with dense patterns and a number of updates. While a graph is captured, until_converged()
+/// is refused, since it reads values, and so is dropout, whose seed is drawn on the host.
 ///
 /// Source: Ramsauer et al. 2021, equations (3), (5) and (10).
 ///
@@ -119,7 +119,8 @@ RetrieveResult retrieve(const at::Tensor& state, const at::Tensor& stored, const
 /// Why the fused kernels would not serve this call; nothing if they would.
 std::optional<std::string> why_not_fused(const RetrieveInput& input, const RetrieveOptions& options = {});
 
-/// Makes `torch.ops.hopfield.*` and the dispatcher know this library. Programs that call any function of it need not.
+/// Makes the linker keep this library in a program that only uses its ops through the dispatcher
+/// (`torch.ops.hopfield.*`). Programs that call any other function of the library need not call this one.
 void register_ops();
 
 }  // namespace hopfield
