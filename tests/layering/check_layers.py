@@ -17,7 +17,7 @@ KERNELS = {"kernels", "kernels/cpu", "kernels/cuda"}
 ALLOWED = {
     "kernels": set(),
     "kernels/cpu": {"kernels"},
-    "kernels/cuda": {"kernels", "cuda_on_host"},
+    "kernels/cuda": {"kernels"},
     "core": {LIBTORCH, *KERNELS},
     "data": {LIBTORCH, "core"},
     "io": {LIBTORCH},
@@ -26,8 +26,7 @@ ALLOWED = {
     "memory": {LIBTORCH, *KERNELS, "core", "io", "ops"},
     "theory": {LIBTORCH, *KERNELS, "core", "io", "ops", "nn", "memory"},
 }
-# Folders on top of every layer, and the folders of tests/ and examples/ that their includes begin with. Code for the GPU
-# that is compiled for the host finds the device in tests/support/cuda_on_host.
+# Folders on top of every layer, and the folders of tests/ and examples/ that their includes begin with.
 PROGRAMS = {"tests", "support", "examples", "common", "mil", "python_parity", "bench", "cuda_on_host"}
 # Kernels include headers of the standard library, of the system and of CUDA, and Google Highway.
 OUTSIDE_OF_KERNELS = re.compile(r"\w+|(sys/)?\w+\.h|cuda/.+|hwy/.+")
@@ -99,8 +98,9 @@ TRIAL = {
          "<cuda_on_host/warp.h>", '"../../tests/support/naive.h"', '"support/naive.h"', "<nlohmann/json.hpp>"],
         ["<vector>", "<sys/mman.h>", '"kernels/cpu/tile.h"', "<kernels/params.h>", '"tile.h"', "<hwy/highway.h>"]),
     "kernels/cuda/warp.cu": (
-        ["<kernels/cpu/tile.h>", '"tests/cuda/harness.h"', "<kernels/bench/case.h>", "<c10/cuda/CUDAStream.h>"],
-        ["<cuda_runtime.h>", "<cuda/atomic>", "<cuda_on_host/warp.h>", "<kernels/cuda/warp.h>", "<kernels/philox.h>"]),
+        ["<kernels/cpu/tile.h>", '"tests/kernels/cuda/harness.h"', "<kernels/bench/case.h>", "<c10/cuda/CUDAStream.h>",
+         "<cuda_on_host/warp.h>"],
+        ["<cuda_runtime.h>", "<cuda/atomic>", "<kernels/cuda/warp.h>", "<kernels/philox.h>"]),
     "src/core/bags.cpp": (['"ops/retrieve.h"', '"io/file.h"'], ["<hopfield/core/bags.h>", "<ATen/ATen.h>"]),
     "src/ops/retrieve.cpp": (
         ["<hopfield/nn/hopfield.h>", '"nn/activation.h"', "  # include <hopfield/hopfield.h>", '"../nn/activation.h"'],

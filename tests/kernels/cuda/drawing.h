@@ -2,8 +2,8 @@
 
 // The random numbers of the calls that tests make, in float64 and on the device.
 
-#include "../support/element_types.h"
-#include "../support/plain_oracle.h"
+#include "../../support/element_types.h"
+#include "../../support/plain_oracle.h"
 #include "harness.h"
 
 #include <cmath>

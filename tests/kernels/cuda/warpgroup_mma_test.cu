@@ -1,6 +1,6 @@
 // Products of a warpgroup, and copies of tiles.
 
-#include "../support/cuda_on_host/numbers.h"  // conversions in plain C++
+#include "../../support/cuda_on_host/numbers.h"  // conversions in plain C++
 #include "warpgroup_case.h"
 
 #include <kernels/cuda/products.h>
