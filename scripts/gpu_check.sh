@@ -255,7 +255,7 @@ try_tool() {
 sanitizer() {
   local tool=$1 begin=$SECONDS
   # Small cases only, because the sanitizers make the tests a hundred times slower.
-  local small='*RaggedBagsOfUglySizes*:*ExcludedInstances*:*GradientsWithDropout*:*MoreRows*:*ClustersOf*:*CudaRetrieve.Masks*'
+  local small='*RaggedBagsOfUglySizes*:*ExcludedInstances*:*GradientsWithDropout*:*MoreRows*:*ClustersOf*:*CudaRetrieve.KeepsPatternsBesideMasks*'
   try_tool "$@"
   if [[ -n $why ]]; then
     unrun "$tool" $((SECONDS - begin))

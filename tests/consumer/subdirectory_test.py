@@ -160,7 +160,7 @@ class Cuda(Tree):
         words = self.flags(folder, "cuda/pool_forward.cu")[0]
         self.assertEqual([word for word in words if "arch=" in word],
                          [f"--generate-code=arch={each}" for each in architectures])
-        self.flags(folder, "ops/pool_cuda.cpp")
+        self.flags(folder, "ops/kernels_cuda.cpp")
 
     def test_kernels_by_default_and_package_of_torch_called_after(self):
         self.needs_cuda()
