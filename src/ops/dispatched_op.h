@@ -85,6 +85,7 @@ class DispatchedOp {
     static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(qualified_name().c_str(), "");
     const OpArguments<Input> call{input, settings, {}};
     Stack stack;
+    stack.reserve(arguments().size());
     for (const auto& argument : arguments()) stack.push_back(argument.write(call));
     op.callBoxed(stack);
     Result result;

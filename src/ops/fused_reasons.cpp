@@ -16,8 +16,7 @@ namespace {
 using Reason = std::optional<std::string>;
 
 Reason no_values(const OpCall& call) {
-  auto all = call;
-  for (const auto* tensor : tensors_of(all)) {
+  for (const auto* tensor : tensors_of(call)) {
     if (is_transformed(*tensor)) return "torch.func or forward-mode differentiation transforms a tensor of the call";
     if (!has_values(*tensor)) return "a tensor of the call is traced: it has no values (meta, fake)";
   }

@@ -12,29 +12,46 @@ const char* to_string(Backend backend) {
   return kNames[static_cast<int>(backend)];
 }
 
+const char* to_string(Gradient::Kind kind) {
+  constexpr const char* kNames[] = {"unrolled", "last", "implicit"};
+  return kNames[static_cast<int>(kind)];
+}
+
+const char* to_string(Separation::Kind kind) {
+  constexpr const char* kNames[] = {"softmax", "softmax1", "sparsemax", "entmax"};
+  return kNames[static_cast<int>(kind)];
+}
+
 std::string to_string(const Gradient& gradient) {
-  const std::string name = detail::name_of(gradient);
+  const std::string name = to_string(gradient.kind());
   return gradient.kind() == Gradient::Kind::last ? name + "(" + std::to_string(gradient.steps()) + ")" : name;
 }
 
 std::string to_string(const Separation& separation) {
-  const std::string name = detail::name_of(separation);
-  if (separation.kind() != Separation::Kind::entmax) return name;
-  std::ostringstream alpha;
-  alpha << separation.alpha();
-  return name + "(" + alpha.str() + ")";
+  std::ostringstream name;
+  name << to_string(separation.kind());
+  if (separation.kind() == Separation::Kind::entmax) name << "(" << separation.alpha() << ")";
+  return name.str();
 }
 
 namespace detail {
 
-const char* name_of(const Gradient& gradient) {
-  constexpr const char* kNames[] = {"unrolled", "last", "implicit"};
-  return kNames[static_cast<int>(gradient.kind())];
+Gradient gradient_of(Gradient::Kind kind, int64_t steps) {
+  if (kind == Gradient::Kind::last) return Gradient::last(steps);
+  return kind == Gradient::Kind::implicit ? Gradient::implicit() : Gradient::unrolled();
 }
 
-const char* name_of(const Separation& separation) {
-  constexpr const char* kNames[] = {"softmax", "softmax1", "sparsemax", "entmax"};
-  return kNames[static_cast<int>(separation.kind())];
+Separation separation_of(Separation::Kind kind, double alpha) {
+  switch (kind) {
+    case Separation::Kind::softmax1:
+      return Separation::softmax1();
+    case Separation::Kind::sparsemax:
+      return Separation::sparsemax();
+    case Separation::Kind::entmax:
+      return Separation::entmax(alpha);
+    default:
+      return Separation::softmax();
+  }
 }
 
 }  // namespace detail

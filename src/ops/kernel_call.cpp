@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 namespace hopfield::detail {
@@ -19,9 +20,18 @@ int64_t stride_of(const at::Tensor& tensor, int64_t dimension) {
   return tensor.size(dimension) == 1 ? 0 : tensor.stride(dimension);
 }
 
-/// A number for each head. On a GPU the numbers are written by kernels, which nobody has to wait for.
+/// A number for each head, in memory of the CPU or of a GPU. On a GPU the numbers are written by kernels, which nobody
+/// has to wait for.
 template <typename T>
 at::Tensor per_head(const std::vector<T>& values, int64_t heads, const at::TensorOptions& options) {
+  if (options.device().is_cpu()) {
+    auto numbers = at::empty({heads}, options);
+    using Number = std::conditional_t<std::is_same_v<T, double>, float, T>;
+    for (int64_t h = 0; h < heads; ++h) {
+      numbers.data_ptr<Number>()[h] = static_cast<Number>(values[values.size() == 1 ? 0 : static_cast<size_t>(h)]);
+    }
+    return numbers;
+  }
   if (values.size() == 1) return at::full({heads}, values[0], options);
   std::vector<at::Tensor> parts;
   for (const auto value : values) parts.push_back(at::full({1}, value, options));
@@ -60,7 +70,7 @@ OpCall with_own_patterns(OpCall call) {
   return call;
 }
 
-KernelCall::KernelCall(const OpCall& given, UsableRows usable_rows)
+KernelCall::KernelCall(const OpCall& given, const Masks& masks, UsableRows usable_rows)
     : floats_(given.input.state.options().dtype(at::kFloat).requires_grad(false)) {
   const auto& in = given.input;
   const bool ragged = in.offsets.defined();
@@ -76,7 +86,7 @@ KernelCall::KernelCall(const OpCall& given, UsableRows usable_rows)
   c.stored = strided(keep(usable_rows(in.stored.detach())));
   if (in.projection.defined()) c.values = strided(keep(usable_rows(in.projection.detach())));
   if (ragged) c.offsets = keep(in.offsets.to(floats_.dtype(at::kLong)).contiguous()).data_ptr<int64_t>();
-  set_masks(given);
+  set_masks(masks);
   set_iteration(given);
 }
 
@@ -90,24 +100,32 @@ void KernelCall::set_iteration(const OpCall& given) {
   c.most_steps = steps.empty() || c.heads == 0 ? 0 : *std::max_element(steps.begin(), steps.end());
   c.steps_max = keep(per_head(steps, c.heads, floats_.dtype(at::kLong))).data_ptr<int64_t>();
   c.eps = float_pointer(keep(per_head(settings.update_steps_eps.values(), c.heads, floats_)));
-  const auto beta =
-      settings.beta.defined()
-          ? settings.beta.detach().to(floats_).expand({c.heads}).contiguous()
-          : at::full({c.heads}, 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(c.depth, 1))), floats_);
-  c.beta = float_pointer(keep(beta));
+  c.beta = float_pointer(keep(beta_of_heads(settings.beta)));
   c.per_head = settings.stop_rule == StopRule::per_head && makes_updates(settings);
   c.dropout = settings.dropout;
   c.seed = given.seed;
 }
 
-void KernelCall::set_masks(const OpCall& given) {
+at::Tensor KernelCall::beta_of_heads(const at::Tensor& beta) const {
+  if (!beta.defined()) {
+    const std::vector<double> usual{1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(call.depth, 1)))};
+    return per_head(usual, call.heads, floats_);
+  }
+  if (!beta.is_cpu() || beta.scalar_type() != at::kDouble || !beta.is_contiguous()) {
+    return beta.detach().to(floats_).expand({call.heads}).contiguous();
+  }
+  const auto* numbers = beta.const_data_ptr<double>();
+  return per_head(std::vector<double>(numbers, numbers + beta.numel()), call.heads, floats_);
+}
+
+void KernelCall::set_masks(const Masks& masks) {
   auto& c = call;
-  if (auto bias = joined_key_bias(given.input.masks, floats_); bias.defined()) {
+  if (auto bias = joined_key_bias(masks, floats_); bias.defined()) {
     bias = keep((c.is_ragged() ? bias : bias.flatten(1)).contiguous());
     c.key_bias = float_pointer(bias);
     c.key_bias_batch = c.is_ragged() || bias.size(0) == 1 ? 0 : c.keys;
   }
-  const auto& given_mask = given.input.masks.association_mask;
+  const auto& given_mask = masks.association_mask;
   if (!given_mask.defined()) return;
   const bool boolean = given_mask.scalar_type() == at::kBool;
   const auto& mask = keep(boolean ? given_mask : given_mask.detach().to(at::kFloat));
@@ -211,9 +229,8 @@ kernels::Gradients KernelCall::make_gradients(const OpCall& given, const Saved& 
   g.query = strided(result.state);
   g.beta = float_pointer(result.beta);
   if (c.is_pool()) {
-    // Zeros, since rows that stop early make no further associations.
-    result.products = at::zeros(rows_of_steps(c.most_steps + 1, c.width), floats_);
-    result.states = at::zeros(rows_of_steps(c.most_steps, c.depth), floats_);
+    result.products = at::empty(rows_of_steps(c.most_steps + 1, c.width), floats_);
+    result.states = at::empty(rows_of_steps(c.most_steps, c.depth), floats_);
     g.products = float_pointer(result.products);
     g.states = float_pointer(result.states);
   }

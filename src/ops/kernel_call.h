@@ -29,7 +29,8 @@ using UsableRows = at::Tensor (*)(const at::Tensor& patterns);
 /// An op's call in the terms of the kernels, for either device, with the tensors that its pointers point into.
 class KernelCall {
  public:
-  KernelCall(const OpCall& call, UsableRows usable_rows);
+  /// @param masks  those of the call, or others that the kernels are to take in their place
+  KernelCall(const OpCall& call, const Masks& masks, UsableRows usable_rows);
   KernelCall(const KernelCall&) = delete;
   KernelCall& operator=(const KernelCall&) = delete;
 
@@ -60,7 +61,8 @@ class KernelCall {
  private:
   const at::Tensor& keep(at::Tensor tensor);
   void set_iteration(const OpCall& call);
-  void set_masks(const OpCall& call);
+  void set_masks(const Masks& masks);
+  at::Tensor beta_of_heads(const at::Tensor& beta) const;
 
   at::TensorOptions floats_;
   std::vector<at::Tensor> kept_;

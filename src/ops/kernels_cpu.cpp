@@ -44,11 +44,11 @@ at::Tensor padded_rows(const at::Tensor& tensor) {
 
 /// Patterns that the whole batch shares have one key bias. Where the batch masks them differently, padding and key bias
 /// become a mask of single scores.
-OpCall with_shared_key_bias(OpCall call) {
-  auto& masks = call.input.masks;
-  if (call.input.offsets.defined() || strided(call.input.stored).batch != 0) return call;
+Masks with_shared_key_bias(const OpCall& call) {
+  auto masks = call.input.masks;
+  if (call.input.offsets.defined() || strided(call.input.stored).batch != 0) return masks;
   const auto bias = joined_key_bias(masks, call.input.state.options().dtype(at::kFloat).requires_grad(false));
-  if (!bias.defined() || bias.size(0) == 1) return call;
+  if (!bias.defined() || bias.size(0) == 1) return masks;
   constexpr auto kInfinity = std::numeric_limits<double>::infinity();
   auto& mask = masks.association_mask;
   if (!mask.defined()) {
@@ -59,12 +59,12 @@ OpCall with_shared_key_bias(OpCall call) {
     mask = at::where(at::isneginf(mask).bitwise_or(at::isneginf(bias)), -kInfinity, mask + bias);
   }
   masks.padding_mask = masks.key_bias = at::Tensor();
-  return call;
+  return masks;
 }
 
 class CpuCall : public KernelCall {
  public:
-  explicit CpuCall(const OpCall& given) : KernelCall(with_shared_key_bias(given), with_contiguous_rows) {
+  explicit CpuCall(const OpCall& given) : KernelCall(given, with_shared_key_bias(given), with_contiguous_rows) {
     if (!given.is_pool()) return;
     set_map(given, padded_rows(given.weight), padded_rows(given.weight.transpose(1, 2)),
             given.bias.defined() ? padded_rows(given.bias) : at::Tensor());

@@ -77,7 +77,8 @@ OpCall without_hidden_patterns(OpCall call) {
 }
 
 struct RetrieveOnDevice {
-  explicit RetrieveOnDevice(const OpCall& given) : tensors(without_hidden_patterns(given), with_aligned_rows) {
+  explicit RetrieveOnDevice(const OpCall& given)
+      : tensors(without_hidden_patterns(given), given.input.masks, with_aligned_rows) {
     static_cast<kernels::Call&>(call) = tensors.call;
     call.plain_float32 = wants_plain_float32();
     call.exact_states = compares_states(given.settings);
@@ -195,7 +196,8 @@ OpCall as_bags(OpCall call) {
 }
 
 struct PoolOnDevice {
-  explicit PoolOnDevice(const OpCall& given) : tensors(as_bags(given), with_aligned_rows) {
+  explicit PoolOnDevice(const OpCall& given) : PoolOnDevice(given, as_bags(given)) {}
+  PoolOnDevice(const OpCall& given, const OpCall& bags) : tensors(bags, bags.input.masks, with_aligned_rows) {
     // Queries that all bags share are not repeated in memory.
     const auto& queries = given.input.state;
     const bool shared = queries.size(0) > 0 && tensors.call.state.batch == 0;
@@ -261,6 +263,9 @@ KernelGradients backward_pool(const OpCall& given, const Saved& saved, const Poo
   KernelGradients result;
   result.state = at::zeros(tensors.rows({c.depth}), options_of(instances).dtype(at::kFloat));
   auto g = tensors.make_gradients(given, saved, incoming, options_of(instances).dtype(at::kFloat), contiguous, result);
+  // Rows that stop early have no further associations, and the kernels write nothing for these.
+  result.products.zero_();
+  result.states.zero_();
   if (wants_patterns) {
     result.stored = at::empty(instances.sizes(), options_of(instances));
     if (c.rows() == 0) result.stored.zero_();

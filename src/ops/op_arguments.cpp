@@ -12,8 +12,8 @@ namespace {
 
 /// The choice of that name. `argument` and `choices` are what the error message says.
 template <typename Choices, typename Name>
-auto named(const char* op, const char* argument, const std::string& choices, const std::string& name,
-           const Choices& all, const Name& name_of_choice) {
+auto named(const char* op, const char* argument, const char* choices, const std::string& name, const Choices& all,
+           const Name& name_of_choice) {
   for (const auto& choice : all) {
     if (name == name_of_choice(choice)) return choice;
   }
@@ -25,6 +25,18 @@ const char* string_of(T choice) {
   return to_string(choice);
 }
 
+/// The name of one of `count` choices as a value of the dispatcher. Each name is made once: a new string for every call
+/// would be a good part of the cost of a small call.
+template <typename T, int count>
+const c10::IValue& name_value(T choice) {
+  static const auto values = [] {
+    std::array<c10::IValue, count> all;
+    for (int i = 0; i < count; ++i) all[static_cast<size_t>(i)] = to_string(static_cast<T>(i));
+    return all;
+  }();
+  return values[static_cast<size_t>(choice)];
+}
+
 }  // namespace
 
 c10::IValue to_value(const at::Tensor& tensor) { return tensor.defined() ? c10::IValue(tensor) : c10::IValue(); }
@@ -34,8 +46,10 @@ c10::IValue to_value(const at::Generator& generator) {
 c10::IValue to_value(const std::optional<double>& number) { return number; }
 c10::IValue to_value(const PerHead<int64_t>& values) { return values.values(); }
 c10::IValue to_value(const PerHead<double>& values) { return values.values(); }
-c10::IValue to_value(StopRule rule) { return to_string(rule); }
-c10::IValue to_value(Backend backend) { return to_string(backend); }
+c10::IValue to_value(StopRule rule) { return name_value<StopRule, 2>(rule); }
+c10::IValue to_value(Backend backend) { return name_value<Backend, 3>(backend); }
+c10::IValue to_value(Gradient::Kind kind) { return name_value<Gradient::Kind, 3>(kind); }
+c10::IValue to_value(Separation::Kind kind) { return name_value<Separation::Kind, 4>(kind); }
 
 void from_value(const char*, const c10::IValue& value, at::Tensor& tensor) {
   tensor = value.isNone() ? at::Tensor() : value.toTensor();
@@ -57,17 +71,16 @@ void from_value(const char* op, const c10::IValue& value, Backend& backend) {
                   std::array{Backend::automatic, Backend::composite, Backend::fused}, string_of<Backend>);
 }
 
-Gradient named_gradient(const char* op, const std::string& name, int64_t steps) {
-  return named(op, "gradient", "unrolled, last or implicit", name,
-               std::array{Gradient::unrolled(), Gradient::last(steps), Gradient::implicit()},
-               [](const Gradient& gradient) { return name_of(gradient); });
+void from_value(const char* op, const c10::IValue& value, Gradient::Kind& kind) {
+  using Kind = Gradient::Kind;
+  kind = named(op, "gradient", "unrolled, last or implicit", value.toStringRef(),
+               std::array{Kind::unrolled, Kind::last, Kind::implicit}, string_of<Kind>);
 }
 
-Separation named_separation(const char* op, const std::string& name, double alpha) {
-  return named(
-      op, "separation", "softmax, softmax1, sparsemax or entmax", name,
-      std::array{Separation::softmax(), Separation::softmax1(), Separation::sparsemax(), Separation::entmax(alpha)},
-      [](const Separation& separation) { return name_of(separation); });
+void from_value(const char* op, const c10::IValue& value, Separation::Kind& kind) {
+  using Kind = Separation::Kind;
+  kind = named(op, "separation", "softmax, softmax1, sparsemax or entmax", value.toStringRef(),
+               std::array{Kind::softmax, Kind::softmax1, Kind::sparsemax, Kind::entmax}, string_of<Kind>);
 }
 
 uint64_t dropout_seed(const char* op, const RetrieveSettings& settings, const at::Tensor& given) {

@@ -39,6 +39,8 @@ c10::IValue to_value(const PerHead<int64_t>& values);
 c10::IValue to_value(const PerHead<double>& values);
 c10::IValue to_value(StopRule rule);
 c10::IValue to_value(Backend backend);
+c10::IValue to_value(Gradient::Kind kind);
+c10::IValue to_value(Separation::Kind kind);
 inline c10::IValue to_value(bool value) { return value; }
 inline c10::IValue to_value(int64_t value) { return value; }
 inline c10::IValue to_value(double value) { return value; }
@@ -50,21 +52,19 @@ void from_value(const char* op, const c10::IValue& value, PerHead<int64_t>& valu
 void from_value(const char* op, const c10::IValue& value, PerHead<double>& values);
 void from_value(const char* op, const c10::IValue& value, StopRule& rule);
 void from_value(const char* op, const c10::IValue& value, Backend& backend);
+void from_value(const char* op, const c10::IValue& value, Gradient::Kind& kind);
+void from_value(const char* op, const c10::IValue& value, Separation::Kind& kind);
 inline void from_value(const char*, const c10::IValue& value, bool& flag) { flag = value.toBool(); }
 inline void from_value(const char*, const c10::IValue& value, int64_t& number) { number = value.toInt(); }
 inline void from_value(const char*, const c10::IValue& value, double& number) { number = value.toDouble(); }
 
-// A gradient mode and a separation have two arguments each: the name, and the number that some of them have.
-Gradient named_gradient(const char* op, const std::string& name, int64_t steps);
-Separation named_separation(const char* op, const std::string& name, double alpha);
-
-/// An argument that is a member of the call. `member` returns a reference to it.
+/// An argument that is a member of the call. `member` returns a pointer to it.
 template <typename In, typename Member>
 OpArgument<In> argument(std::string declaration, Member member) {
   return {std::move(declaration),
-          [member](const OpArguments<In>& call) { return to_value(member(const_cast<OpArguments<In>&>(call))); },
+          [member](const OpArguments<In>& call) { return to_value(*member(const_cast<OpArguments<In>&>(call))); },
           [member](const char* op, const c10::IValue& value, OpArguments<In>& call) {
-            from_value(op, value, member(call));
+            from_value(op, value, *member(call));
           }};
 }
 
@@ -72,14 +72,10 @@ OpArgument<In> argument(std::string declaration, Member member) {
 template <typename In>
 std::vector<OpArgument<In>> mask_arguments() {
   using All = OpArguments<In>;
-  return {argument<In>(
-              "Tensor? padding_mask=None", [](All & c) -> auto& { return c.input.masks.padding_mask; }),
-          argument<In>(
-              "Tensor? association_mask=None", [](All & c) -> auto& { return c.input.masks.association_mask; }),
-          argument<In>(
-              "Tensor? key_bias=None", [](All & c) -> auto& { return c.input.masks.key_bias; }),
-          argument<In>(
-              "bool is_causal=False", [](All & c) -> auto& { return c.input.masks.is_causal; })};
+  return {argument<In>("Tensor? padding_mask=None", [](All& c) { return &c.input.masks.padding_mask; }),
+          argument<In>("Tensor? association_mask=None", [](All& c) { return &c.input.masks.association_mask; }),
+          argument<In>("Tensor? key_bias=None", [](All& c) { return &c.input.masks.key_bias; }),
+          argument<In>("bool is_causal=False", [](All& c) { return &c.input.masks.is_causal; })};
 }
 
 /// The settings that the ops share: a new one needs a line here, a member and a chained setter.
@@ -87,38 +83,35 @@ template <typename In>
 std::vector<OpArgument<In>> setting_arguments() {
   using All = OpArguments<In>;
   return {
-      argument<In>(
-          "Tensor? beta=None", [](All & c) -> auto& { return c.settings.beta; }),
-      argument<In>(
-          "int[1] update_steps_max=0", [](All & c) -> auto& { return c.settings.update_steps_max; }),
-      argument<In>(
-          "float[1] update_steps_eps=0.0001", [](All & c) -> auto& { return c.settings.update_steps_eps; }),
-      argument<In>(
-          "int update_steps_cap=256", [](All & c) -> auto& { return c.settings.update_steps_cap; }),
-      argument<In>(
-          "str stop_rule=\"per_query\"", [](All & c) -> auto& { return c.settings.stop_rule; }),
-      {"str gradient=\"unrolled\"", [](const All& c) { return c10::IValue(name_of(c.settings.gradient)); },
+      argument<In>("Tensor? beta=None", [](All& c) { return &c.settings.beta; }),
+      argument<In>("int[1] update_steps_max=0", [](All& c) { return &c.settings.update_steps_max; }),
+      argument<In>("float[1] update_steps_eps=0.0001", [](All& c) { return &c.settings.update_steps_eps; }),
+      argument<In>("int update_steps_cap=256", [](All& c) { return &c.settings.update_steps_cap; }),
+      argument<In>("str stop_rule=\"per_query\"", [](All& c) { return &c.settings.stop_rule; }),
+      // A gradient mode and a separation are a kind and a number each, in two arguments.
+      {"str gradient=\"unrolled\"", [](const All& c) { return to_value(c.settings.gradient.kind()); },
        [](const char* op, const c10::IValue& value, All& c) {
-         c.settings.gradient = named_gradient(op, value.toStringRef(), 1);
+         auto kind = Gradient::Kind::unrolled;
+         from_value(op, value, kind);
+         c.settings.gradient = detail::gradient_of(kind, c.settings.gradient.steps());
        }},
       {"int gradient_steps=1", [](const All& c) { return c10::IValue(c.settings.gradient.steps()); },
-       [](const char* op, const c10::IValue& value, All& c) {
-         c.settings.gradient = named_gradient(op, name_of(c.settings.gradient), value.toInt());
+       [](const char*, const c10::IValue& value, All& c) {
+         c.settings.gradient = detail::gradient_of(c.settings.gradient.kind(), value.toInt());
        }},
-      {"str separation=\"softmax\"", [](const All& c) { return c10::IValue(name_of(c.settings.separation)); },
+      {"str separation=\"softmax\"", [](const All& c) { return to_value(c.settings.separation.kind()); },
        [](const char* op, const c10::IValue& value, All& c) {
-         c.settings.separation = named_separation(op, value.toStringRef(), 1.5);
+         auto kind = Separation::Kind::softmax;
+         from_value(op, value, kind);
+         c.settings.separation = detail::separation_of(kind, c.settings.separation.alpha());
        }},
       {"float separation_alpha=1.5", [](const All& c) { return c10::IValue(c.settings.separation.alpha()); },
-       [](const char* op, const c10::IValue& value, All& c) {
-         c.settings.separation = named_separation(op, name_of(c.settings.separation), value.toDouble());
+       [](const char*, const c10::IValue& value, All& c) {
+         c.settings.separation = detail::separation_of(c.settings.separation.kind(), value.toDouble());
        }},
-      argument<In>(
-          "str backend=\"automatic\"", [](All & c) -> auto& { return c.settings.backend; }),
-      argument<In>(
-          "float dropout=0.", [](All & c) -> auto& { return c.settings.dropout; }),
-      argument<In>(
-          "Generator? generator=None", [](All & c) -> auto& { return c.settings.generator; }),
+      argument<In>("str backend=\"automatic\"", [](All& c) { return &c.settings.backend; }),
+      argument<In>("float dropout=0.", [](All& c) { return &c.settings.dropout; }),
+      argument<In>("Generator? generator=None", [](All& c) { return &c.settings.generator; }),
   };
 }
 
@@ -133,10 +126,8 @@ std::vector<OpArgument<In>> all_arguments(const std::vector<OpArgument<In>>& pat
   for (const auto& more : {mask_arguments<In>(), own, setting_arguments<In>(), requests}) {
     all.insert(all.end(), more.begin(), more.end());
   }
-  all.push_back(argument<In>(
-      "bool with_scores=False", [](All & c) -> auto& { return c.settings.with_scores; }));
-  all.push_back(argument<In>(
-      "Tensor? seed=None", [](All & c) -> auto& { return c.seed; }));
+  all.push_back(argument<In>("bool with_scores=False", [](All& c) { return &c.settings.with_scores; }));
+  all.push_back(argument<In>("Tensor? seed=None", [](All& c) { return &c.seed; }));
   return all;
 }
 

@@ -24,7 +24,8 @@ struct OpCall {
 /// Every tensor of a call in a fixed order, like tensors_of(input, settings). Those before kDifferentiable may ask for
 /// a gradient.
 constexpr size_t kDifferentiable = 6;
-inline std::array<at::Tensor*, 11> tensors_of(OpCall& call) {
+template <typename Call>
+auto tensors_of(Call& call) -> std::array<decltype(&call.weight), 11> {
   auto& in = call.input;
   return {&in.state,
           &in.stored,

@@ -2,10 +2,18 @@
 
 #include <hopfield/ops/iteration.h>
 
-namespace hopfield::detail {
+namespace hopfield {
 
-// The names of options whose value is a name and a number. The dispatcher's ops take the two apart.
-const char* name_of(const Gradient& gradient);
-const char* name_of(const Separation& separation);
+// Options whose value is a kind and a number: the dispatcher's ops take the two apart, the kind by its name.
+const char* to_string(Gradient::Kind kind);
+const char* to_string(Separation::Kind kind);
 
-}  // namespace hopfield::detail
+namespace detail {
+
+/// The number is ignored by kinds that have none.
+Gradient gradient_of(Gradient::Kind kind, int64_t steps);
+Separation separation_of(Separation::Kind kind, double alpha);
+
+}  // namespace detail
+
+}  // namespace hopfield

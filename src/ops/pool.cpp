@@ -107,18 +107,12 @@ struct PoolOp {
       return detail::argument<Input>(declaration, member);
     };
     return detail::all_arguments<Input>(
-        {argument(
-             "Tensor instances", [](All & c) -> auto& { return c.input.instances; }),
-         argument(
-             "Tensor state", [](All & c) -> auto& { return c.input.state; }),
-         argument(
-             "Tensor weight", [](All & c) -> auto& { return c.input.weight; }),
-         argument(
-             "Tensor? bias=None", [](All & c) -> auto& { return c.input.bias; })},
-        {argument(
-             "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }),
-         argument(
-             "float? normalize_eps=None", [](All & c) -> auto& { return c.input.normalize_eps; })},
+        {argument("Tensor instances", [](All& c) { return &c.input.instances; }),
+         argument("Tensor state", [](All& c) { return &c.input.state; }),
+         argument("Tensor weight", [](All& c) { return &c.input.weight; }),
+         argument("Tensor? bias=None", [](All& c) { return &c.input.bias; })},
+        {argument("Tensor? offsets=None", [](All& c) { return &c.input.offsets; }),
+         argument("float? normalize_eps=None", [](All& c) { return &c.input.normalize_eps; })},
         {});
   }
 

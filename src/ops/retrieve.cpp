@@ -25,18 +25,12 @@ struct RetrieveOp {
       return detail::argument<Input>(declaration, member);
     };
     return detail::all_arguments<Input>(
-        {argument(
-             "Tensor state", [](All & c) -> auto& { return c.input.state; }),
-         argument(
-             "Tensor stored", [](All & c) -> auto& { return c.input.stored; }),
-         argument(
-             "Tensor? projection=None", [](All & c) -> auto& { return c.input.projection; })},
-        {argument(
-             "Tensor? offsets=None", [](All & c) -> auto& { return c.input.offsets; }),
-         argument(
-             "Tensor? state_offsets=None", [](All & c) -> auto& { return c.input.state_offsets; })},
-        {argument(
-            "bool with_energy=False", [](All & c) -> auto& { return c.settings.with_energy; })});
+        {argument("Tensor state", [](All& c) { return &c.input.state; }),
+         argument("Tensor stored", [](All& c) { return &c.input.stored; }),
+         argument("Tensor? projection=None", [](All& c) { return &c.input.projection; })},
+        {argument("Tensor? offsets=None", [](All& c) { return &c.input.offsets; }),
+         argument("Tensor? state_offsets=None", [](All& c) { return &c.input.state_offsets; })},
+        {argument("bool with_energy=False", [](All& c) { return &c.settings.with_energy; })});
   }
 
   static void check(const Input& input, const RetrieveSettings& settings) { detail::check_retrieve(input, settings); }
