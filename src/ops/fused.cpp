@@ -21,7 +21,7 @@ using torch::autograd::variable_list;
 at::Tensor head_beta(const OpCall& call) {
   const auto floats = call.input.state.options().dtype(at::kFloat).requires_grad(false);
   if (call.settings.beta.defined()) return call.settings.beta.detach().to(floats).view({-1, 1, 1});
-  return at::full({1, 1, 1}, 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(call.weight.size(1), 1))), floats);
+  return at::full({1, 1, 1}, default_beta(call.weight.size(1)), floats);
 }
 
 /// [steps, N, H, L, width] as [H, steps * N * L, width].
@@ -171,9 +171,7 @@ class FusedNode : public torch::autograd::Function<FusedNode> {
 
 PoolResult run_fused(const OpCall& call) {
   const bool differentiated = needs_gradient(call);
-  if (differentiated && call.settings.gradient.kind() == Gradient::Kind::implicit && makes_updates(call.settings)) {
-    return run_fused_with_implicit_gradient(call);
-  }
+  if (differentiated && has_implicit_gradient(call.settings)) return run_fused_with_implicit_gradient(call);
   auto r = differentiated ? FusedNode::call(call) : kernels_for(call).forward(call, nullptr);
   if (call.settings.with_energy) r.energy = retrieve_energy(call.input, call.settings, r.state, r.logsumexp);
   if (call.bias.defined()) {

@@ -39,7 +39,7 @@ Reason wanted_results(const OpCall& call) {
 Reason ragged_queries(const OpCall& call) {
   if (!call.input.state_offsets.defined()) return std::nullopt;
   if (!call.input.state.is_cpu()) return "ragged queries (state_offsets) go through the composite except on the CPU";
-  if (call.settings.stop_rule != StopRule::per_head || !makes_updates(call.settings)) return std::nullopt;
+  if (!stops_per_head(call.settings)) return std::nullopt;
   return "the rule per_head compares associations, which the padding behind ragged queries would enter";
 }
 
@@ -58,9 +58,7 @@ Reason empty_instances(const OpCall& call) {
 }
 
 Reason implicit_pool(const OpCall& call) {
-  const bool implicit = call.is_pool() && call.settings.gradient.kind() == Gradient::Kind::implicit &&
-                        makes_updates(call.settings) && needs_gradient(call);
-  if (!implicit) return std::nullopt;
+  if (!call.is_pool() || !has_implicit_gradient(call.settings) || !needs_gradient(call)) return std::nullopt;
   return "the implicit gradient goes through the composite";
 }
 

@@ -101,15 +101,14 @@ void KernelCall::set_iteration(const OpCall& given) {
   c.steps_max = keep(per_head(steps, c.heads, floats_.dtype(at::kLong))).data_ptr<int64_t>();
   c.eps = float_pointer(keep(per_head(settings.update_steps_eps.values(), c.heads, floats_)));
   c.beta = float_pointer(keep(beta_of_heads(settings.beta)));
-  c.per_head = settings.stop_rule == StopRule::per_head && makes_updates(settings);
+  c.per_head = stops_per_head(settings);
   c.dropout = settings.dropout;
   c.seed = given.seed;
 }
 
 at::Tensor KernelCall::beta_of_heads(const at::Tensor& beta) const {
   if (!beta.defined()) {
-    const std::vector<double> usual{1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(call.depth, 1)))};
-    return per_head(usual, call.heads, floats_);
+    return per_head(std::vector<double>{default_beta(call.depth)}, call.heads, floats_);
   }
   if (!beta.is_cpu() || beta.scalar_type() != at::kDouble || !beta.is_contiguous()) {
     return beta.detach().to(floats_).expand({call.heads}).contiguous();

@@ -93,14 +93,14 @@ std::optional<std::string> reason_against_retrieve(const OpCall& given) {
   shape.type = element_type(in.stored);
   shape.exact_states = compares_states(given.settings);
   shape.most_steps = makes_updates(given.settings) ? 1 : 0;
-  shape.per_head = given.settings.stop_rule == StopRule::per_head && makes_updates(given.settings);
+  shape.per_head = stops_per_head(given.settings);
   shape.depth = in.state.size(-1);
   shape.width = in.projection.defined() ? in.projection.size(-1) : shape.depth;
   if (auto reason = cuda::retrieve_reason_against(shape); !reason.empty()) return reason;
   if (!needs_gradient(given)) return std::nullopt;
   if (in.projection.defined()) shape.values.data = in.projection.data_ptr();
   if (auto reason = cuda::retrieve_backward_reason_against(shape); !reason.empty()) return reason;
-  if (given.settings.gradient.kind() == Gradient::Kind::implicit && makes_updates(given.settings)) {
+  if (has_implicit_gradient(given.settings)) {
     shape.type = kernels::ElementType::float32;  // the solver's
     shape.values.data = nullptr;
     if (auto reason = cuda::retrieve_backward_reason_against(shape); !reason.empty()) return reason;
@@ -220,8 +220,7 @@ std::optional<std::string> reason_against_pool(const OpCall& given) {
   shape.type = element_type(given.input.stored);
   if (auto reason = cuda::pool_reason_against(shape); !reason.empty()) return reason;
   if (given.input.masks.association_mask.defined()) return "the fused kernels of the GPU take no association mask";
-  if (given.settings.stop_rule == StopRule::per_head && makes_updates(given.settings))
-    return "the GPU's pooling has the stop rule per_query alone";
+  if (stops_per_head(given.settings)) return "the GPU's pooling has the stop rule per_query alone";
   return std::nullopt;
 }
 

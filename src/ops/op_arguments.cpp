@@ -10,31 +10,30 @@
 namespace hopfield::detail {
 namespace {
 
-/// The choice of that name. `argument` and `choices` are what the error message says.
-template <typename Choices, typename Name>
-auto named(const char* op, const char* argument, const char* choices, const std::string& name, const Choices& all,
-           const Name& name_of_choice) {
-  for (const auto& choice : all) {
-    if (name == name_of_choice(choice)) return choice;
-  }
-  TORCH_CHECK(false, op, ": expected ", argument, " to be ", choices, ", got ", name);
-}
-
-template <typename T>
-const char* string_of(T choice) {
-  return to_string(choice);
-}
-
-/// The name of one of `count` choices as a value of the dispatcher. Each name is made once: a new string for every call
+/// The names of the choices of an option as values of the dispatcher. They are made once: new strings for every call
 /// would be a good part of the cost of a small call.
 template <typename T, int count>
-const c10::IValue& name_value(T choice) {
-  static const auto values = [] {
-    std::array<c10::IValue, count> all;
-    for (int i = 0; i < count; ++i) all[static_cast<size_t>(i)] = to_string(static_cast<T>(i));
-    return all;
+const std::array<c10::IValue, count>& names() {
+  static const auto all = [] {
+    std::array<c10::IValue, count> values;
+    for (int i = 0; i < count; ++i) values[static_cast<size_t>(i)] = to_string(static_cast<T>(i));
+    return values;
   }();
-  return values[static_cast<size_t>(choice)];
+  return all;
+}
+
+template <typename T, int count>
+c10::IValue name_of(T choice) {
+  return names<T, count>()[static_cast<size_t>(choice)];
+}
+
+/// The choice of that name. `argument` and `choices` are what the error message says.
+template <typename T, int count>
+T named(const char* op, const char* argument, const char* choices, const c10::IValue& name) {
+  for (int i = 0; i < count; ++i) {
+    if (name.toStringRef() == names<T, count>()[static_cast<size_t>(i)].toStringRef()) return static_cast<T>(i);
+  }
+  TORCH_CHECK(false, op, ": expected ", argument, " to be ", choices, ", got ", name.toStringRef());
 }
 
 }  // namespace
@@ -46,10 +45,10 @@ c10::IValue to_value(const at::Generator& generator) {
 c10::IValue to_value(const std::optional<double>& number) { return number; }
 c10::IValue to_value(const PerHead<int64_t>& values) { return values.values(); }
 c10::IValue to_value(const PerHead<double>& values) { return values.values(); }
-c10::IValue to_value(StopRule rule) { return name_value<StopRule, 2>(rule); }
-c10::IValue to_value(Backend backend) { return name_value<Backend, 3>(backend); }
-c10::IValue to_value(Gradient::Kind kind) { return name_value<Gradient::Kind, 3>(kind); }
-c10::IValue to_value(Separation::Kind kind) { return name_value<Separation::Kind, 4>(kind); }
+c10::IValue to_value(StopRule rule) { return name_of<StopRule, 2>(rule); }
+c10::IValue to_value(Backend backend) { return name_of<Backend, 3>(backend); }
+c10::IValue to_value(Gradient::Kind kind) { return name_of<Gradient::Kind, 3>(kind); }
+c10::IValue to_value(Separation::Kind kind) { return name_of<Separation::Kind, 4>(kind); }
 
 void from_value(const char*, const c10::IValue& value, at::Tensor& tensor) {
   tensor = value.isNone() ? at::Tensor() : value.toTensor();
@@ -63,24 +62,16 @@ void from_value(const char*, const c10::IValue& value, std::optional<double>& nu
 void from_value(const char*, const c10::IValue& value, PerHead<int64_t>& values) { values = value.toIntVector(); }
 void from_value(const char*, const c10::IValue& value, PerHead<double>& values) { values = value.toDoubleVector(); }
 void from_value(const char* op, const c10::IValue& value, StopRule& rule) {
-  rule = named(op, "stop_rule", "per_query or per_head", value.toStringRef(),
-               std::array{StopRule::per_query, StopRule::per_head}, string_of<StopRule>);
+  rule = named<StopRule, 2>(op, "stop_rule", "per_query or per_head", value);
 }
 void from_value(const char* op, const c10::IValue& value, Backend& backend) {
-  backend = named(op, "backend", "automatic, composite or fused", value.toStringRef(),
-                  std::array{Backend::automatic, Backend::composite, Backend::fused}, string_of<Backend>);
+  backend = named<Backend, 3>(op, "backend", "automatic, composite or fused", value);
 }
-
 void from_value(const char* op, const c10::IValue& value, Gradient::Kind& kind) {
-  using Kind = Gradient::Kind;
-  kind = named(op, "gradient", "unrolled, last or implicit", value.toStringRef(),
-               std::array{Kind::unrolled, Kind::last, Kind::implicit}, string_of<Kind>);
+  kind = named<Gradient::Kind, 3>(op, "gradient", "unrolled, last or implicit", value);
 }
-
 void from_value(const char* op, const c10::IValue& value, Separation::Kind& kind) {
-  using Kind = Separation::Kind;
-  kind = named(op, "separation", "softmax, softmax1, sparsemax or entmax", value.toStringRef(),
-               std::array{Kind::softmax, Kind::softmax1, Kind::sparsemax, Kind::entmax}, string_of<Kind>);
+  kind = named<Separation::Kind, 4>(op, "separation", "softmax, softmax1, sparsemax or entmax", value);
 }
 
 uint64_t dropout_seed(const char* op, const RetrieveSettings& settings, const at::Tensor& given) {

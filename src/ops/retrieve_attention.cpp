@@ -26,7 +26,7 @@ struct Call {
   const Tensor& values() const { return input.projection.defined() ? input.projection : input.stored; }
   double beta() const {
     if (settings.beta.defined()) return settings.beta.item<double>();
-    return 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(input.state.size(-1), 1)));
+    return default_beta(input.state.size(-1));
   }
 };
 

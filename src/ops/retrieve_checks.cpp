@@ -211,6 +211,8 @@ bool makes_updates(const IterationSettings& settings) {
   return std::any_of(steps.begin(), steps.end(), [](int64_t count) { return count != 0; });
 }
 
+double default_beta(int64_t depth) { return 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(depth, 1))); }
+
 void check_iteration(const char* function, const IterationSettings& settings, const c10::SymInt& heads) {
   const auto check_count = [&](size_t count, const char* name) {
     TORCH_CHECK(one_or(static_cast<int64_t>(count), heads), function, ": expected ", name,

@@ -70,14 +70,14 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   if (!problem.has_values) check_vmap_of_any_size(input, settings);
   problem.query = input.state.to(dtype);
   problem.stored = input.stored.to(dtype);
-  const bool same = !input.projection.defined() || input.projection.is_same(input.stored);
+  const bool same = !input.projection.defined();
   problem.projection = same ? problem.stored : input.projection.to(dtype);
   if (settings.beta.defined()) {
     problem.beta =
         settings.beta.dim() == 0 ? settings.beta : settings.beta.to(problem.query.options()).view({-1, 1, 1});
   } else {
     const auto depth = input.state.sym_size(-1).guard_int(__FILE__, __LINE__);
-    problem.beta = at::scalar_tensor(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(depth, 1))), at::kDouble);
+    problem.beta = at::scalar_tensor(default_beta(depth), at::kDouble);
   }
 
   at::Tensor excluded = input.masks.padding_mask, bias;

@@ -20,6 +20,19 @@ void check_iteration(const char* function, const IterationSettings& settings, co
 /// Whether any head makes an update at all.
 bool makes_updates(const IterationSettings& settings);
 
+/// Whether updates are made whose stop rule compares whole associations.
+inline bool stops_per_head(const IterationSettings& settings) {
+  return settings.stop_rule == StopRule::per_head && makes_updates(settings);
+}
+
+/// Whether updates are made whose gradient is implicit.
+inline bool has_implicit_gradient(const IterationSettings& settings) {
+  return settings.gradient.kind() == Gradient::Kind::implicit && makes_updates(settings);
+}
+
+/// The beta of a call that gives none, for queries of width `depth`.
+double default_beta(int64_t depth);
+
 /// The sizes of a call with any number of dimensions. They are symbols in place of numbers where a call is recorded for
 /// any length (torch.compile, torch.export).
 struct CallSizes {

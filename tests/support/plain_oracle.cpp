@@ -34,16 +34,6 @@ void normalize(double* row, int64_t width, double eps) {
   for (int64_t k = 0; k < width; ++k) row[k] = (row[k] - mean) / std::sqrt(variance + eps);
 }
 
-/// Elements of an array that has a tensor [extents] by strides.
-int64_t array_size(const std::array<int64_t, 4>& extents, const std::array<int64_t, 4>& strides) {
-  int64_t last = 0;
-  for (size_t i = 0; i < extents.size(); ++i) {
-    if (extents[i] == 0) return 0;
-    last += (extents[i] - 1) * strides[i];
-  }
-  return last + 1;
-}
-
 }  // namespace
 
 std::vector<double> in_order(const std::vector<double>& array, const Strided& strides, std::array<int64_t, 4> extents) {
@@ -350,41 +340,6 @@ std::vector<double> PlainOracle::pass_back(int64_t row, const PlainAssociation& 
     }
   }
   return result;
-}
-
-PlainCall plain_call(const kernels::Call& call) {
-  PlainCall plain;
-  plain.call = call;
-  const auto numbers = [&](const Strided& tensor, int64_t batch, int64_t rows, int64_t width, ElementType type) {
-    const auto count = array_size({batch, call.heads, rows, width}, {tensor.batch, tensor.head, tensor.row, 1});
-    return tensor.data == nullptr ? std::vector<double>() : from_type(tensor.data, size(count), type);
-  };
-  const auto array = [](const auto* from, int64_t count) {
-    using Number = std::conditional_t<std::is_integral_v<std::remove_reference_t<decltype(*from)>>, int64_t, double>;
-    return from == nullptr ? std::vector<Number>() : std::vector<Number>(from, from + count);
-  };
-  const auto memories = call.is_ragged() ? 1 : call.batch;
-  const auto type_of_state = call.is_pool() ? ElementType::float32 : call.type;
-  plain.state = numbers(call.state, call.batch, call.queries, call.depth, type_of_state);
-  plain.stored = numbers(call.stored, memories, call.keys, call.stored_width(), call.type);
-  plain.has_values = call.values.data != nullptr;
-  plain.values = numbers(call.values, memories, call.keys, call.width, call.type);
-  plain.key_bias = array(call.key_bias, (call.batch - 1) * call.key_bias_batch + call.keys);
-  const auto& m = call.mask;
-  const auto mask_size =
-      array_size({call.batch, call.heads, call.queries, call.keys}, {m.batch, m.head, m.query, m.key});
-  if (m.kind == ScoreMask::Kind::float32) plain.mask = array(static_cast<const float*>(m.data), mask_size);
-  if (m.kind == ScoreMask::Kind::boolean) {
-    const auto* excludes = static_cast<const bool*>(m.data);
-    plain.mask.assign(excludes, excludes + mask_size);
-  }
-  plain.beta = array(call.beta, call.heads);
-  plain.eps = array(call.eps, call.heads);
-  plain.steps_max = array(call.steps_max, call.heads);
-  plain.offsets = array(call.offsets, call.batch + 1);
-  plain.weight = array(call.map.weight, call.heads * call.depth * call.width);
-  plain.bias = array(call.map.bias, call.heads * call.depth);
-  return plain;
 }
 
 }  // namespace hopfield::testing

@@ -108,7 +108,4 @@ class PlainOracle {
   PlainCall c_;
 };
 
-/// The call with the numbers that its pointers, to memory of the host, lead to.
-PlainCall plain_call(const kernels::Call& call);
-
 }  // namespace hopfield::testing
