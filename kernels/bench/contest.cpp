@@ -95,7 +95,7 @@ int64_t most_on_chip(const std::string& form) {
 
 }  // namespace
 
-Contest::Contest(const Case& which, int64_t cache_bytes)
+Contest::Contest(const Case& which, const std::vector<std::string>& peers, int64_t cache_bytes)
     : setup_(std::make_shared<Setup>(which, backend_of(which))), form_(form_of(*setup_)) {
   // Together the inputs are several times as large as the cache, so that none is still there when its turn comes again.
   constexpr int64_t kTimes = 4, kMost = 16;
@@ -109,17 +109,17 @@ Contest::Contest(const Case& which, int64_t cache_bytes)
                           setup->run([&] { return library_forward(*setup); });
                         },
                         refusal_of(*setup_)});
-  add_peers();
+  add_peers(peers);
 }
 
-void Contest::add_peers() {
-  const std::vector<std::pair<std::string, SDPBackend>> peers{{"flash", SDPBackend::flash_attention},
-                                                              {"efficient", SDPBackend::efficient_attention},
-                                                              {"math", SDPBackend::math},
-                                                              {"cudnn", SDPBackend::cudnn_attention}};
-  for (const auto& peer : peers) {
-    const auto backend = peer.second;
-    contenders.push_back({peer.first,
+void Contest::add_peers(const std::vector<std::string>& names) {
+  constexpr std::array<SDPBackend, kPeers.size()> backends{SDPBackend::flash_attention, SDPBackend::efficient_attention,
+                                                           SDPBackend::math, SDPBackend::cudnn_attention};
+  for (size_t i = 0; i < kPeers.size(); ++i) {
+    const std::string name = kPeers[i];
+    if (std::find(names.begin(), names.end(), name) == names.end()) continue;
+    const auto backend = backends[i];
+    contenders.push_back({name,
                           [setup = setup_, backend] {
                             const OnlyBackend only(backend);
                             setup->next();

@@ -2,6 +2,7 @@
 
 #include "kernels/bench/case.h"
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,9 @@
 namespace hopfield::bench {
 
 struct Setup;
+
+/// The backends of LibTorch's scaled_dot_product_attention.
+constexpr std::array<const char*, 4> kPeers{"flash", "efficient", "math", "cudnn"};
 
 /// One implementation that is timed on a case.
 struct Contender {
@@ -20,9 +24,10 @@ struct Contender {
 /// A case that the library and LibTorch's attention compute in turn, with the same weights and inputs.
 class Contest {
  public:
+  /// @param peers        of kPeers, the backends of LibTorch's attention to compare with
   /// @param cache_bytes  size of the device's cache. Successive calls get different inputs, enough of them that they do
   ///                     not stay in the cache.
-  Contest(const Case& which, int64_t cache_bytes);
+  Contest(const Case& which, const std::vector<std::string>& peers, int64_t cache_bytes);
 
   /// The library comes first. If it has a refusal, that says why its kernels do not serve the op.
   std::vector<Contender> contenders;
@@ -36,7 +41,7 @@ class Contest {
   int64_t bytes_moved() const;
 
  private:
-  void add_peers();
+  void add_peers(const std::vector<std::string>& names);
 
   std::shared_ptr<Setup> setup_;
   std::string form_;

@@ -13,6 +13,7 @@
 // second makes the same report on the CPU with a thousandth of the data.
 
 #include "kernels/bench/case.h"
+#include "kernels/bench/contest.h"
 #include "kernels/bench/device.h"
 #include "kernels/bench/memory.h"
 #include "kernels/bench/report.h"
@@ -115,27 +116,37 @@ void add(const std::string& name, const Work& work) {
       ->UseRealTime();
 }
 
-/// Makes the report of --device cuda and --scale.
-int run_report(std::vector<Case> cases, const ReportOptions& options) {
-  if (const auto reason = why_not_on(options.device)) {
-    fmt::print(stderr, "hopfield_bench: --device cuda: {}\n", *reason);
-    return 2;
-  }
+/// Prints to stderr what is wrong with the arguments. Returns the program's exit code.
+int refuse(const std::string& sentence) {
+  fmt::print(stderr, "hopfield_bench: {}\n", sentence);
+  return 2;
+}
+
+/// Makes the report of --device cuda and --scale, or runs each of its cases once.
+int run_report(std::vector<Case> cases, const ReportOptions& options, bool once) {
+  if (const auto reason = why_not_on(options.device)) return refuse("--device cuda: " + *reason);
   for (auto& c : cases) {
     c = scaled(c, options.scale);
     c.device = options.device;
   }
-  return report(cases, options);
+  if (!once) return report(cases, options);
+  for (const auto& c : cases) {
+    library_work(c).run();
+    synchronize(options.device);
+    fmt::print("{}\n", c.name());
+  }
+  return 0;
 }
 
 int run(int argc, char** argv) {
-  std::vector<std::string> names;
+  std::vector<std::string> names, backends;
   std::string peer;
-  bool list = false, memory = false;
+  bool list = false, memory = false, once = false;
   std::string measured, json;
   int repetitions = 5, threads = 0;
   std::string device = "cpu", table;
   double seconds = 300, scale = 1;
+  const std::vector<std::string> known_backends(kPeers.begin(), kPeers.end());
   CLI::App app{"Times the layers and the op; without names, a default set of cases."};
   app.option_defaults()->always_capture_default();
   app.add_option("cases", names,
@@ -147,7 +158,7 @@ int run(int argc, char** argv) {
   app.add_flag("--memory", memory,
                "Measure peaks of memory in place of times, for the library and for LibTorch's attention");
   app.add_flag("--list", list, "Print the names of the default cases");
-  app.add_option("--device", device, "cuda: make a report on the GPU, against all backends of LibTorch's attention")
+  app.add_option("--device", device, "cuda: make a report on the GPU, against the backends of LibTorch's attention")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   const auto* scaling =
       app.add_option("--scale", scale, "Factor of the report's data; with --device cpu, too, makes a report")
@@ -155,6 +166,10 @@ int run(int argc, char** argv) {
   app.add_option("--seconds", seconds, "Time for the whole report; cases for which none is left are not run")
       ->check(CLI::PositiveNumber);
   app.add_option("--table", table, "File for the report's table");
+  app.add_option("--backend", backends, "A backend that the report compares with, may be repeated; none: all of them")
+      ->check(CLI::IsMember(known_backends))
+      ->allow_extra_args(false);
+  app.add_flag("--once", once, "Run each case of the report once by the library alone, for profilers");
   app.add_option(kMeasureMemoryOf, measured)->group("")->check(CLI::IsMember({"hopfield", "sdpa"}));
   try {
     app.parse(argc, argv);
@@ -162,25 +177,18 @@ int run(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   const bool reports = device != "cpu" || scaling->count() > 0;
-  if (!table.empty() && !reports) {
-    fmt::print(stderr,
-               "hopfield_bench: --table: expected --device cuda or --scale, which make the report, got neither\n");
-    return 2;
+  for (const auto& [option, given] :
+       {std::pair{"--table", !table.empty()}, {"--backend", !backends.empty()}, {"--once", once}}) {
+    if (given && !reports)
+      return refuse(fmt::format("{}: expected --device cuda or --scale, which make the report, got neither", option));
   }
-  if (reports && memory) {
-    fmt::print(stderr,
-               "hopfield_bench: --memory: expected neither --device cuda nor --scale, whose report has memory\n");
-    return 2;
-  }
+  if (reports && memory) return refuse("--memory: expected neither --device cuda nor --scale, whose report has memory");
   auto cases = names.empty() ? (reports ? default_device_cases() : default_cases()) : std::vector<Case>();
   for (const auto& name : names) {
     const auto parsed = parse_case(name);
-    if (parsed.empty()) {
-      fmt::print(stderr,
-                 "hopfield_bench: expected a case like self/8/512/512/8/64/3/train/float32, got '{}'; see --list\n",
-                 name);
-      return 2;
-    }
+    if (parsed.empty())
+      return refuse(
+          fmt::format("expected a case like self/8/512/512/8/64/3/train/float32, got '{}'; see --list", name));
     cases.insert(cases.end(), parsed.begin(), parsed.end());
   }
   if (list) {
@@ -189,16 +197,13 @@ int run(int argc, char** argv) {
   }
   if (threads > 0) at::set_num_threads(threads);
   if (reports) {
-    return run_report(cases,
-                      {device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0), seconds, scale, json, table});
+    const auto place = device == "cpu" ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0);
+    return run_report(cases, {place, seconds, scale, json, table, backends.empty() ? known_backends : backends}, once);
   }
   std::ofstream file;  // opened before the work begins, so that no time is lost if it cannot be written
   if (!json.empty()) {
     file.open(json);
-    if (!file) {
-      fmt::print(stderr, "hopfield_bench: --json: expected a file that can be written, got '{}'\n", json);
-      return 2;
-    }
+    if (!file) return refuse(fmt::format("--json: expected a file that can be written, got '{}'", json));
   }
   if (!measured.empty()) {
     print_extra_memory(cases.front(), measured);

@@ -24,8 +24,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::array<const char*, 4> kPeers{"flash", "efficient", "math", "cudnn"};
-
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -171,13 +169,14 @@ void check_errors(const Case& which, Json& entry) {
 }
 
 /// Measures a case in about `seconds`. `preparation` becomes the time that passed before the first sample.
-Json measure(const Case& which, int64_t cache_bytes, double copy_rate, double seconds, double& preparation) {
+Json measure(const Case& which, const std::vector<std::string>& peers, int64_t cache_bytes, double copy_rate,
+             double seconds, double& preparation) {
   Json entry{{"name", which.name()}, {"status", "measured"}};
   const auto begin = Clock::now();
   at::globalContext().setFloat32MatmulPrecision(which.precision.empty() ? "highest" : which.precision);
   try {
     check_errors(which, entry);
-    Contest contest(which, cache_bytes);
+    Contest contest(which, peers, cache_bytes);
     entry["form"] = contest.form();
     entry["inputs_in_turn"] = contest.input_count();
     entry["inputs_exceed_cache"] = contest.inputs_exceed_cache();
@@ -278,7 +277,8 @@ void print_remarks(const Json& entry) {
   if (!form.empty()) fmt::print("  {}\n", form);
   if (entry.contains("hopfield")) fmt::print("  hopfield: {}\n", entry["hopfield"].dump());
   for (const auto* peer : kPeers) {
-    if (entry.contains("peers")) fmt::print("  {}: {}\n", peer, entry["peers"][peer].dump());
+    if (entry.contains("peers") && entry["peers"].contains(peer))
+      fmt::print("  {}: {}\n", peer, entry["peers"][peer].dump());
   }
   fmt::print("  error {}, of LibTorch's attention by plain operations {}\n",
              entry.contains("error") ? entry["error"].dump() : entry.value("error_refusal", "unknown"),
@@ -330,7 +330,7 @@ int report(const std::vector<Case>& cases, const ReportOptions& options) {
     const double left = options.seconds - seconds_since(begin);
     double preparation = 0;
     json["cases"].push_back(left > longest_preparation
-                                ? measure(cases[i], device.cache_bytes, copy_rate,
+                                ? measure(cases[i], options.peers, device.cache_bytes, copy_rate,
                                           left / static_cast<double>(cases.size() - i), preparation)
                                 : Json{{"name", cases[i].name()}, {"status", "no time left"}});
     longest_preparation = std::max(longest_preparation, preparation);
