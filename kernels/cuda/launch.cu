@@ -1,5 +1,8 @@
 #include <cuda_runtime.h>
 #include <kernels/cuda/launch.h>
+#include <kernels/cuda/remembered.h>
+
+#include <tuple>
 
 namespace hopfield::kernels::cuda {
 namespace {
@@ -35,49 +38,92 @@ struct Configuration {
   Configuration& operator=(const Configuration&) = delete;
 };
 
-cudaError_t prepare(const void* kernel, const LaunchShape& shape) {
+/// Allows a kernel all the dynamic shared memory that a block of the current device can have beside its static memory.
+cudaError_t allow_all_shared_memory(const void* kernel, int device) {
+  int most = 0;
+  cudaFuncAttributes attributes = {};
+  auto error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              most - static_cast<int>(attributes.sharedSizeBytes));
+}
+
+/// Allows a kernel what it gets only if it is asked for, once on each device. It is as much as there can be, and not
+/// what this launch needs: another thread may be about to launch the kernel with more.
+cudaError_t prepare(const void* kernel, int device, const LaunchShape& shape) {
+  static auto& allowed = *new Remembered<std::tuple<int, const void*, cudaFuncAttribute>, cudaError_t>;
+  const auto once = [&](cudaFuncAttribute attribute, const auto& allow) {
+    return allowed.get({device, kernel, attribute}, [&] {
+      const cudaError_t error = allow();
+      return Answer<cudaError_t>{error, error == cudaSuccess};
+    });
+  };
+  auto error = cudaSuccess;
   if (shape.shared_bytes > kSharedBytesWithoutAsking) {
-    const auto error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
-    if (error != cudaSuccess) return error;
+    error = once(cudaFuncAttributeMaxDynamicSharedMemorySize, [&] { return allow_all_shared_memory(kernel, device); });
   }
-  if (shape.cluster > kPortableCluster) {
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (error == cudaSuccess && shape.cluster > kPortableCluster) {
+    error = once(cudaFuncAttributeNonPortableClusterSizeAllowed,
+                 [&] { return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1); });
   }
-  return cudaSuccess;
+  return error;
+}
+
+Answer<DeviceLimits> ask_limits(int device) {
+  bool complete = true;
+  const auto attribute = [&](cudaDeviceAttr name) {
+    int value = 0;
+    if (cudaDeviceGetAttribute(&value, name, device) == cudaSuccess) return value;
+    cudaGetLastError();
+    complete = false;
+    return 0;
+  };
+  const DeviceLimits limits{
+      static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
+      static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)),
+      static_cast<size_t>(attribute(cudaDevAttrReservedSharedMemoryPerBlock)),
+      attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1,
+      attribute(cudaDevAttrMultiProcessorCount),
+      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor)};
+  return {limits, complete};
+}
+
+Answer<bool> ask_whether_cluster_fits(const void* kernel, int device, const LaunchShape& shape) {
+  const Configuration configuration(shape, nullptr);
+  int clusters = 0;
+  auto error = prepare(kernel, device, shape);
+  if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config);
+  if (error != cudaSuccess) cudaGetLastError();
+  return {error == cudaSuccess && clusters > 0, error == cudaSuccess};
 }
 
 }  // namespace
 
 DeviceLimits device_limits() {
-  // Attributes are looked up, not asked of the device: no reason to remember them.
-  int device = 0;
-  cudaGetDevice(&device);
-  const auto attribute = [device](cudaDeviceAttr name) {
-    int value = 0;
-    if (cudaDeviceGetAttribute(&value, name, device) != cudaSuccess) cudaGetLastError();
-    return value;
-  };
-  return {static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
-          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)),
-          static_cast<size_t>(attribute(cudaDevAttrReservedSharedMemoryPerBlock)),
-          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? kMostCluster : 1,
-          attribute(cudaDevAttrMultiProcessorCount),
-          10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor)};
+  static auto& known = *new Remembered<int, DeviceLimits>;
+  int device = -1;
+  if (cudaGetDevice(&device) != cudaSuccess) cudaGetLastError();
+  return known.get(device, [&] { return ask_limits(device); });
 }
 
 bool cluster_fits(const void* kernel, const LaunchShape& shape) {
-  Configuration configuration(shape, nullptr);
-  int clusters = 0;
-  auto error = prepare(kernel, shape);
-  if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config);
-  if (error != cudaSuccess) cudaGetLastError();
-  return error == cudaSuccess && clusters > 0;
+  using Key = std::tuple<int, const void*, int64_t, size_t, int64_t>;
+  static auto& known = *new Remembered<Key, bool>;
+  int device = -1;
+  if (cudaGetDevice(&device) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return known.get({device, kernel, shape.block, shape.shared_bytes, shape.cluster},
+                   [&] { return ask_whether_cluster_fits(kernel, device, shape); });
 }
 
 std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments) {
   const Configuration configuration(shape, stream);
-  auto error = prepare(kernel, shape);
+  int device = -1;
+  auto error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = prepare(kernel, device, shape);
   if (error == cudaSuccess) error = cudaLaunchKernelExC(&configuration.config, kernel, arguments);
   if (error == cudaSuccess) return {};
   cudaGetLastError();  // it would be reported again by the next call

@@ -28,7 +28,7 @@ struct DeviceLimits {
   int64_t multiprocessors;
   int generation;  ///< compute capability times ten
 };
-#if defined(__CUDACC__)
+#if defined(HOPFIELD_CUDA_RUNTIME)
 DeviceLimits device_limits();
 
 /// Whether the current device can run a cluster of this shape.
@@ -36,16 +36,14 @@ bool cluster_fits(const void* kernel, const LaunchShape& shape);
 
 /// Implementation of launch().
 std::string launch_with(const void* kernel, const LaunchShape& shape, Stream stream, void** arguments);
-#endif
-
-#if !defined(__CUDACC__)
+#else
 /// Those of an H100.
 inline DeviceLimits device_limits() { return {227 << 10, 228 << 10, 1 << 10, 16, 132, 90}; }
 #endif
 
 template <class... Parameters>
 bool cluster_fits(void (*kernel)(Parameters...), const LaunchShape& shape) {
-#if defined(__CUDACC__)
+#if defined(HOPFIELD_CUDA_RUNTIME)
   return cluster_fits(reinterpret_cast<const void*>(kernel), shape);
 #else
   static_cast<void>(kernel);
@@ -58,7 +56,7 @@ template <class... Parameters, class... Arguments>
 [[nodiscard]] std::string launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream stream,
                                  Arguments&&... arguments) {
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-#if defined(__CUDACC__)
+#if defined(HOPFIELD_CUDA_RUNTIME)
   return std::apply(
       [&](auto&... value) {
         void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))..., nullptr};

@@ -61,8 +61,9 @@ bool retrieve_keeps_patterns(const RetrieveCall& call);
 size_t retrieve_workspace_size(const RetrieveCall& call);
 size_t retrieve_backward_workspace_size(const RetrieveCall& call);
 
-/// Enqueues the forward pass: one launch, or with the stop rule per_head T + 2 of them. Nothing is read back. Returns
-/// an empty string, or why a kernel could not be started.
+/// Enqueues the forward pass: one launch, or with the stop rule per_head T + 2 of them. Nothing is read back. What
+/// the workspace holds afterwards and what is saved for the backward pass have one form, whichever kernel runs. Returns
+/// an empty string, or why a kernel could not be started or chosen.
 [[nodiscard]] std::string retrieve_forward(const RetrieveCall& call, const Outputs& outputs, void* workspace,
                                            Stream stream);
 

@@ -174,12 +174,13 @@ size_t retrieve_workspace_size(const RetrieveCall& call) {
 }
 
 std::string retrieve_forward(const RetrieveCall& call, const Outputs& outputs, void* workspace, Stream stream) {
+  const auto& warpgroups = warpgroup_switch();
+  if (!warpgroups.error.empty()) return warpgroups.error;
   if (call.rows() == 0) return {};
   if (stops_per_head(call)) return retrieve_forward_per_head(call, outputs, workspace, stream);
-#if defined(HOPFIELD_CUDA_WARPGROUP)
-  if (retrieve_warpgroup_reason_against(call, outputs).empty())
+  if (warpgroups.on && retrieve_warpgroup_reason_against(call, outputs).empty()) {
     return retrieve_warpgroup_forward(call, outputs, workspace, stream);
-#endif
+  }
   return for_patterns(
       call, [&](auto number, auto width) { return run<decltype(number), width()>(call, outputs, workspace, stream); });
 }

@@ -5,6 +5,7 @@
 #include <kernels/cuda/retrieve_warpgroup_queries.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace hopfield::kernels::cuda {
 namespace {
@@ -102,6 +103,23 @@ auto for_padded_width(const RetrieveCall& call, const Run& run) {
 }
 
 }  // namespace
+
+WarpgroupSwitch read_warpgroup_switch(const char* value) {
+  WarpgroupSwitch result;
+  if (value == nullptr) return result;
+  const std::string text = value;
+  result.on = text == "1";
+  if (text != "0" && text != "1") {
+    result.error = "expected the environment variable HOPFIELD_CUDA_WARPGROUP to be 0 or 1, got \"" + text + '"';
+  }
+  return result;
+}
+
+const WarpgroupSwitch& warpgroup_switch() {
+  // Never freed, since threads may still call this while the program's static objects are destroyed.
+  static const auto& of_process = *new WarpgroupSwitch(read_warpgroup_switch(std::getenv("HOPFIELD_CUDA_WARPGROUP")));
+  return of_process;
+}
 
 std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Outputs& outputs) {
   const std::string kernel = "the warpgroup kernel";

@@ -6,7 +6,25 @@
 
 #include <kernels/cuda/retrieve.h>
 
+#include <string>
+
 namespace hopfield::kernels::cuda {
+
+/// Whether retrieve_forward() goes by this kernel where the environment does not say. The kernel has never run on a
+/// Hopper GPU: this is to become true once scripts/gpu_check.sh has passed on one with HOPFIELD_CUDA_WARPGROUP=1.
+constexpr bool kWarpgroupByDefault = false;
+
+/// What the environment variable HOPFIELD_CUDA_WARPGROUP says.
+struct WarpgroupSwitch {
+  bool on = kWarpgroupByDefault;  ///< retrieve_forward() goes by this kernel where it serves a call
+  std::string error;              ///< what is wrong with the variable; empty: nothing
+};
+
+/// @param value  of the variable; null: it is not set
+WarpgroupSwitch read_warpgroup_switch(const char* value);
+
+/// That of this process, in which the variable is read once.
+const WarpgroupSwitch& warpgroup_switch();
 
 /// Why this kernel does not serve the call on the current device; empty if it does. It cannot stop early: a call with a
 /// threshold is known by `exact_states`, since eps itself is in the device's memory.

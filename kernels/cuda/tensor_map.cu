@@ -1,6 +1,9 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
+#include <kernels/cuda/remembered.h>
 #include <kernels/cuda/tensor_map.h>
+
+#include <variant>
 
 namespace hopfield::kernels::cuda {
 namespace {
@@ -12,7 +15,7 @@ using Encode = decltype(&cuTensorMapEncodeTiled);
 
 /// The driver's function, without linking to the driver: a program has to start where there is none. Null if the driver
 /// has no such function.
-Encode driver_encode() {
+Answer<Encode> driver_encode() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
@@ -22,14 +25,15 @@ Encode driver_encode() {
   const auto error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
 #endif
   if (error != cudaSuccess) cudaGetLastError();
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<Encode>(function);
+  const bool there = error == cudaSuccess && found == cudaDriverEntryPointSuccess;
+  return {there ? reinterpret_cast<Encode>(function) : nullptr, error == cudaSuccess};
 }
 
 }  // namespace
 
 std::string encode_with_driver(TensorMap& map, const TiledTensor& tensor) {
-  static const auto encode = driver_encode();
+  static auto& known = *new Remembered<std::monostate, Encode>;  // there is one driver
+  const auto encode = known.get({}, driver_encode);
   if (encode == nullptr) return "the driver cannot describe tensors for copies of tiles: it is older than CUDA 12.0";
   const cuuint64_t extents[4] = {static_cast<cuuint64_t>(tensor.columns), static_cast<cuuint64_t>(tensor.rows),
                                  static_cast<cuuint64_t>(tensor.outer), static_cast<cuuint64_t>(tensor.outermost)};

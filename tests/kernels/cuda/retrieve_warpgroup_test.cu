@@ -1,6 +1,7 @@
 // Retrieval by warpgroup products against the formula in float64.
 
 #include "retrieve_backward_case.h"
+#include "retrieve_cases.h"
 #include "retrieve_forward_case.h"
 #include "warpgroup_case.h"
 
@@ -26,6 +27,12 @@ void by_warpgroups(RetrievalOnDevice& device) {
   auto error = retrieve_warpgroup_reason_against(device.call, device.out);
   if (error.empty()) error = retrieve_warpgroup_forward(device.call, device.out, device.workspace, nullptr);
   if (!error.empty()) throw std::runtime_error(error);
+}
+
+/// By the kernel that retrieve_forward() chooses. The one for Hopper GPUs writes no scores.
+void by_choice(RetrievalOnDevice& device) {
+  device.out.scores = nullptr;
+  device.forward();
 }
 
 void check(const Retrieval& r) { check_forward(r, by_warpgroups); }
@@ -217,6 +224,65 @@ TEST_F(CudaRetrieveWarpgroup, WhatItDoesNotServeHasAReason) {
   EXPECT_NE(reason([](auto& call, auto&) { call.state.row = 12; }), "");
   EXPECT_NE(reason([](auto&, auto& out) { out.output.row = 12; }), "");
   EXPECT_NE(reason([](auto&, auto& out) { out.state.head = 12; }), "");
+}
+
+// The switch. These tests are also run with HOPFIELD_CUDA_WARPGROUP=1.
+
+using CudaRetrieveWarpgroupSwitch = CudaWarpgroup;
+
+TEST_F(CudaRetrieveWarpgroupSwitch, RunsWhereTheEnvironmentAsksForIt) {
+  auto r = sample();
+  r.keys = 300;
+  const auto patterns = draw(r);
+  const auto sums = [&](auto forward) {
+    RetrievalOnDevice device(r, patterns);
+    forward(device);
+    return results(r, device).exponential_sums;
+  };
+  const auto of_warpgroups = sums(by_warpgroups);
+  const auto of_others = sums([](const RetrievalOnDevice& device) { device.forward(); });
+  ASSERT_NE(of_warpgroups, of_others) << "the scores that are asked for do not tell the kernels apart";
+  const char* value = std::getenv("HOPFIELD_CUDA_WARPGROUP");
+  const bool asked = value == nullptr ? kWarpgroupByDefault : std::string(value) == "1";
+  EXPECT_EQ(sums(by_choice), asked ? of_warpgroups : of_others);
+}
+
+TEST_F(CudaRetrieveWarpgroupSwitch, LeavesOtherCallsToOtherKernels) {
+  Retrieval all;
+  all.type = ElementType::bfloat16;
+  all.keys_first = true;
+  int served = 0, left = 0;
+  for_retrieve_cases(all, [&](Retrieval r) {
+    r.width = (r.width + 7) / 8 * 8;
+    check_forward(r, [&](auto& device) {
+      by_choice(device);
+      ++(retrieve_warpgroup_reason_against(device.call, device.out).empty() ? served : left);
+    });
+  });
+  EXPECT_GE(served, 9);
+  EXPECT_GE(left, 9);
+}
+
+TEST_F(CudaRetrieveWarpgroupSwitch, BackwardGoesOnFromEitherKernel) {
+  auto r = sample();
+  r.queries = 20;
+  r.keys = 140;
+  r.width = 24;
+  check_backward(r, by_choice);
+}
+
+TEST_F(CudaRetrieveWarpgroupSwitch, IsZeroOrOne) {
+  EXPECT_EQ(read_warpgroup_switch(nullptr).on, kWarpgroupByDefault);
+  EXPECT_TRUE(read_warpgroup_switch("1").on);
+  EXPECT_FALSE(read_warpgroup_switch("0").on);
+  for (const auto* right : {static_cast<const char*>(nullptr), "0", "1"}) {
+    EXPECT_EQ(read_warpgroup_switch(right).error, "");
+  }
+  for (const auto* wrong : {"", "on", "01", "1 ", "-1", "true"}) {
+    EXPECT_EQ(
+        read_warpgroup_switch(wrong).error,
+        "expected the environment variable HOPFIELD_CUDA_WARPGROUP to be 0 or 1, got \"" + std::string(wrong) + '"');
+  }
 }
 
 }  // namespace
