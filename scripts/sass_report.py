@@ -15,7 +15,7 @@ and for each loop that has matrix products and, if there is such a loop, exponen
   in the loop          all instructions inside its back edge, those of inner loops counted once
   a trip               the instructions of a warp in the shortest trip with all products, copies and exponentials: what a
                        call without masks, dropout and the like meets. Inner loops are counted as often as the sizes of the
-                       tile say, for patterns and instances as wide as the kernel is compiled for. See sass_trips.py.
+                       tile say, for patterns and instances of --width numbers. See sass_trips.py.
   per score            the trip's instructions of a lane for each score that the lane finds, without MMA and MUFU
 
 by class. MMA: products by tensor cores. MUFU: exponentials, roots, reciprocals. copy: asynchronous copies to shared memory.
@@ -49,60 +49,68 @@ def fail(message):
     sys.exit(2)
 
 
-# The tiles of kernels. Each entry gets a kernel's template arguments and returns how its trips are called, with the work
-# of one warp. They follow kBands, kKeysAtOnce and kRowsAtOnce in retrieve_*.h, kTileRows and kWarpEights in pool_tile.h.
+# The tiles of kernels. Each entry gets a kernel's template arguments and the patterns' width, 0 for all that the kernel is
+# compiled for, and returns how its trips are called, with the work of one warp. They follow kBands, kKeysAtOnce and
+# kRowsAtOnce in retrieve_*.h, kTileRows and kWarpEights in pool_tile.h.
 
 
-def retrieve_work(number, width, keys, products, block_keys=0):
+def retrieve_work(number, compiled, width, keys, products, block_keys=0, loops=0):
     """@param block_keys  rows of a tile that four warps copy in a trip"""
-    floats, rows = number == "float", 32 if width <= 128 else 16
+    floats, rows, width = number == "float", 32 if compiled <= 128 else 16, width or compiled
     row_copies = width * (4 if floats else 2) // 128
     return Work(rows, keys, rows * keys * width, products, 3 if floats else 1, block_keys // 16 * row_copies,
-                row_copies if block_keys else 0, has_plain=floats)
+                row_copies if block_keys else 0, has_plain=floats, loops=loops)
 
 
-def pool_work(number, tiles, products):
+def pool_work(number, tiles, width, products):
     """A warp finds its share of the scores for all of the width, and sums for its quarter of the width: the same work."""
-    floats, width = number == "float", 32 * tiles
+    floats, width = number == "float", width or 32 * tiles
     rows = (32 if tiles <= 8 else 16) if floats else (64 if tiles <= 8 else 32 if tiles <= 16 else 16)
     row_copies = width * (4 if floats else 2) // 128
     return Work(16, max(rows // 4, 8), 4 * rows * width, products, 3 if floats else 2, rows // 16 * row_copies, row_copies,
                 max(rows // 16, 2), floats)
 
 
-def keys_at_once(number, width):
-    return 32 if number == "float" or width > 64 else 64
-
-
-def forward_tiles(number, width):
-    work = retrieve_work(number, width, keys_at_once(number, width), 2, keys_at_once(number, width))
+def forward_tiles(number, compiled, width):
+    keys = 32 if number == "float" or compiled > 64 else 64
+    work = retrieve_work(number, compiled, width, keys, 2, keys)
     return {"ring": work, "resident": work._replace(copies=0)}
+
+
+def per_head_tiles(number, width):
+    keys = 16 if number == "float" else 32
+    return {"": retrieve_work(number, 256, width, keys, 3, keys)}
+
+
+def queries_back_tiles(number, compiled, width):
+    return {"": retrieve_work(number, compiled, width, 16, 3, 16 if number == "float" and compiled > 128 else 0)}
+
+
+def instances_tiles(number, tiles, width):
+    return {"": Work(product=16 * 16 * (width or 32 * tiles) // 4, products=1, pieces=3, has_plain=number == "float")}
 
 
 TILES = {
     "retrieve_all_steps": forward_tiles,
-    "retrieve_step_per_head": lambda number: {
-        "": retrieve_work(number, 256, 16 if number == "float" else 32, 3, 16 if number == "float" else 32)},
-    "retrieve_by_warpgroups": lambda width: {"": Work(16, 128, 16 * 128 * width, 2)},
-    "retrieve_steps_back": lambda number, width: {
-        "": retrieve_work(number, width, 16, 3, 16 if number == "float" and width > 128 else 0)},
-    "retrieve_patterns_back": lambda number, width: {"": retrieve_work(number, width, 16, 4)},
-    "pool_pass": lambda number, tiles: {"": pool_work(number, tiles, 2)},
-    "pool_bags_on_chip": lambda number, tiles: {"": pool_work(number, tiles, 2)},
-    "pool_backward_pass": lambda number, tiles: {"": pool_work(number, tiles, 3)},
-    "pool_backward_instances_pass": lambda number, tiles: {
-        "": Work(product=16 * 16 * 8 * tiles, products=1, pieces=3, has_plain=number == "float")},
+    "retrieve_step_per_head": per_head_tiles,
+    "retrieve_by_warpgroups": lambda compiled, width: {"": Work(16, 128, 16 * 128 * (width or compiled), 2)},
+    "retrieve_steps_back": queries_back_tiles,
+    "retrieve_patterns_back": lambda number, compiled, width: {"": retrieve_work(number, compiled, width, 16, 4, loops=2)},
+    "pool_pass": lambda number, tiles, width: {"": pool_work(number, tiles, width, 2)},
+    "pool_bags_on_chip": lambda number, tiles, width: {"": pool_work(number, tiles, width, 2)},
+    "pool_backward_pass": lambda number, tiles, width: {"": pool_work(number, tiles, width, 3)},
+    "pool_backward_instances_pass": instances_tiles,
 }
 
 
-def works_of(kernel):
+def works_of(kernel, width=0):
     """(name of the trip, Work, without tensor cores) for a kernel like pool_pass<float, 8>; none if its tile is unknown."""
     match = re.fullmatch(r"(\w+)<(.*)>", kernel)
     if not match or match[1] not in TILES:
         return []
     arguments = [int(text) if text.isdigit() else text for text in match[2].split(", ")]
     try:
-        works = TILES[match[1]](*arguments)
+        works = TILES[match[1]](*arguments, width)
     except TypeError:
         return []  # the kernel has got other template parameters than TILES knows
     found = []
@@ -187,13 +195,13 @@ def in_order(counts):
     return {kind: counts[kind] for kind in KINDS}
 
 
-def describe_loop(graph, loops, loop, kernel):
+def describe_loop(graph, loops, loop, kernel, width):
     inner = [other for other in loops if other.blocks < loop.blocks]
     address = [graph.blocks[other.header][0].address for other in (loop, *inner)]
     found = {"address": hex(address[0]), "instructions": in_order(count(graph, loop.blocks)),
              "inner_loops": [{"address": hex(at), "instructions": in_order(count(graph, other.blocks))}
                              for at, other in sorted(zip(address[1:], inner))], "trips": [], "remarks": []}
-    works = works_of(kernel)
+    works = works_of(kernel, width)
     if not works:
         found["remarks"].append("TILES of sass_report.py does not have this kernel's tile, so nothing is known of its trips")
     if inner:
@@ -215,14 +223,14 @@ def describe_loop(graph, loops, loop, kernel):
     return found
 
 
-def describe(function, kernel):
+def describe(function, kernel, width):
     graph = graph_of(function.instructions)
     loops = loops_of(graph.successors)
     result = {"kernel": kernel, "architecture": function.architecture, "instructions": len(function.instructions)}
     result |= {key: function.resources.get(key) for key in ("registers", "stack", "shared")}
     bytes_of = {name: local_bytes(function.instructions, base) for name, base in (("stored", "STL"), ("loaded", "LDL"))}
     result["spilled"] = bytes_of
-    result["loops"] = [describe_loop(graph, loops, loop, kernel) for loop in product_loops(graph, loops)]
+    result["loops"] = [describe_loop(graph, loops, loop, kernel, width) for loop in product_loops(graph, loops)]
     result["remarks"] = [f"branches whose targets are not known: {graph.unknown}"] if graph.unknown else []
     return result
 
@@ -293,9 +301,13 @@ def main():
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--kernel", metavar="REGEX", default="", help="only kernels in whose readable name it is found")
     parser.add_argument("--arch", metavar="sm_90a", help="only code of this architecture")
+    parser.add_argument("--width", metavar="256", type=int, default=0,
+                        help="width of patterns or instances, a multiple of 64; by default all that a kernel is compiled for")
     parser.add_argument("--json", metavar="OUT", help="write the report there as well")
     parser.add_argument("--markdown", action="store_true", help="print tables")
     given = parser.parse_args()
+    if given.width < 0 or given.width % 64 != 0:
+        fail(f"expected --width to be a positive multiple of 64, got {given.width}; round it up")
     try:
         wanted = re.compile(given.kernel)
     except re.error as error:
@@ -315,7 +327,7 @@ def main():
     if not chosen:
         known = ", ".join(sorted(set(names.values())))
         fail(f"expected --kernel to match one of {known}, got {given.kernel}; choose from these")
-    results = [describe(function, names[function.name]) for function in chosen]
+    results = [describe(function, names[function.name], given.width) for function in chosen]
     results.sort(key=lambda result: (result["architecture"], result["kernel"]))
     if given.json:
         try:

@@ -31,6 +31,7 @@ class Work(NamedTuple):
     row_copies: int = 0  # the same of one row, which is also what LayerNorm reads of it
     norm_rows: int = 0  # rows of a tile that LayerNorm takes one after the other
     has_plain: bool = False  # the kernel also has products without tensor cores
+    loops: int = 0  # loops of products, without those for exact states, which come first
 
     def multiplications(self, plain):
         return self.product * self.products * (1 if plain else self.pieces)
@@ -246,7 +247,8 @@ def unused_blocks(graph, loops, loop, work, plain):
 
     * A product has a loop for several instructions of its width at once, and maybe a second one for fewer, and then code
       for the rest. All of them add to the same registers. The first loop whose trips fit the product makes all of it.
-    * Two products that add to the same registers are those of the rounding errors of exact states, and of the states.
+    * Two products that add to the same registers are those of the rounding errors of exact states, and of the states. The
+      registers may be copied in between, so `work.loops` may tell how many products there are.
     """
 
     def sums_of(blocks):
@@ -260,7 +262,7 @@ def unused_blocks(graph, loops, loop, work, plain):
         return sums
 
     def same(some, other):
-        return bool(some & other) and 2 * len(some & other) >= min(len(some), len(other))
+        return 2 * len(some & other) > min(len(some), len(other))
 
     def multiplications(blocks):
         return sum(way_of_block(graph.blocks[number], {}, plain, False).multiplications for number in blocks)
@@ -283,7 +285,8 @@ def unused_blocks(graph, loops, loop, work, plain):
             group[1].append([other])
         group[2] = made
     used, ends = set(), []
-    for sums, products, _ in groups:
+    groups.sort(key=lambda group: group[1][-1][0].header)
+    for sums, products, _ in groups[-work.loops:]:
         fitting = [other for other in products[-1] if product and product % multiplications(other.blocks) == 0]
         used = used.union(*(other.blocks for other in fitting[:1] or products[-1]))
         if fitting:
@@ -300,17 +303,12 @@ def shortest_trip(loop, graph, loops, work, plain=False, copies=True):
     @param copies  the trip copies as much of a tile as it can, rather than nothing
     """
     instructions = [instruction for block in loop.blocks for instruction in graph.blocks[block]]
-    reads, limit = score_reads(instructions), work.multiplications(plain)
-    best = None
-    for left_out in (unused_blocks(graph, loops, loop, work, plain), set()):
-        ways = list(ways_through(Search(graph, loops, work, plain, reads, left_out), loop).values())
-        ways = [way for way in ways if way.multiplications or way.uncertain]
-        if not ways:
-            continue
-        most = max(way.multiplications for way in ways)
-        ways = [way for way in ways if way.multiplications == most]
-        wanted = (max if copies else min)(way.copies for way in ways)
-        best = min((way for way in ways if way.copies == wanted), key=Way.rank)
-        if best.multiplications <= limit <= best.multiplications + best.uncertain:
-            break
-    return best
+    unused = unused_blocks(graph, loops, loop, work, plain)
+    search = Search(graph, loops, work, plain, score_reads(instructions), unused)
+    ways = [way for way in ways_through(search, loop).values() if way.multiplications or way.uncertain]
+    if not ways:
+        return None
+    most = max(way.multiplications for way in ways)
+    ways = [way for way in ways if way.multiplications == most]
+    wanted = (max if copies else min)(way.copies for way in ways)
+    return min((way for way in ways if way.copies == wanted), key=Way.rank)

@@ -197,7 +197,7 @@ class Report(Case):
         self.assertEqual(trip.counts - resident.counts, {"copy": 1})
 
     def test_known_tile(self):
-        with mock.patch.dict(sass_report.TILES, {"association": lambda width: {"": WORK._replace(product=64 * width)}}), \
+        with mock.patch.dict(sass_report.TILES, {"association": lambda compiled, width: {"": WORK._replace(product=64 * (width or compiled))}}), \
                 mock.patch.object(sass_report, "readable_names", lambda names: {name: "association<64>" for name in names}):
             (result,) = self.results(self.text, "--arch", "sm_90a")
             table = self.report(self.text, "--arch", "sm_90a", "--markdown")
@@ -209,7 +209,7 @@ class Report(Case):
     def test_wrong_tile(self):
         trip = self.trip(WORK._replace(products=4))
         self.assertLess(trip.multiplications, 4 * WORK.product)
-        with mock.patch.object(sass_report, "works_of", lambda kernel: [("", WORK._replace(products=4), False)]):
+        with mock.patch.object(sass_report, "works_of", lambda kernel, width: [("", WORK._replace(products=4), False)]):
             (result,) = self.results(self.text, "--arch", "sm_90a")
         self.assertEqual(result["loops"][0]["trips"], [])
         self.assertIn("multiplications that its tile takes was found", " ".join(result["loops"][0]["remarks"]))
@@ -223,6 +223,7 @@ class Report(Case):
         ring, resident = ("ring", 32, 64, 4, False), ("resident", 32, 64, 0, False)
         self.assertEqual(tiles("retrieve_all_steps<bfloat16, 64>"), [ring, resident])
         self.assertEqual(tiles("pool_pass<float, 8>"), [("tf32", 16, 8, 16, False), ("plain", 16, 8, 16, True)])
+        self.assertEqual([work.product for _, work, _ in sass_report.works_of("pool_backward_pass<bfloat16, 32>", 256)], [16384])
         self.assertEqual(sass_report.works_of("retrieve_all_steps<bfloat16>"), [])
         self.assertEqual(sass_report.works_of("write_head_residuals"), [])
 
@@ -284,6 +285,10 @@ class Refusals(Case):
 
     def test_wrong_expression(self):
         self.assertIn("regular expression, got a(:", self.refusal(self.text, "--kernel", "a("))
+
+    def test_wrong_width(self):
+        self.assertIn("multiple of 64, got 100;", self.refusal(self.text, "--width", "100"))
+        self.assertIn("--width: invalid int value", self.refusal(self.text, "--width", "wide"))
 
     def test_json_cannot_be_written(self):
         self.assertIn("--json", self.refusal(self.text, "--json", str(self.folder)))
