@@ -7,7 +7,7 @@ again without leaving it, where the header is passed on every way to them from t
 import re
 from typing import NamedTuple
 
-ARCHITECTURE = re.compile(r"(?:arch = |code for )(sm_\w+)")
+ARCHITECTURE = re.compile(r"(arch = |code for )(sm_\w+)")
 FUNCTION = re.compile(r"Function\s?:?\s*(\S+?):?$")
 RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)")
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*?)\s*;")
@@ -80,7 +80,9 @@ def read_functions(lines):
         elif match := RESOURCES.search(line):
             resources[architecture, name] = dict(zip(("registers", "stack", "shared"), map(int, match.groups())))
         elif match := ARCHITECTURE.search(line):
-            architecture, name = match[1], None
+            name = None
+            if match[1] == "arch = " or not architecture.startswith(match[2]):
+                architecture = match[2]  # older programs go on with "code for sm_90" behind "arch = sm_90a"
     return [Function(*key, code, resources.get(key, {})) for key, code in found.items()]
 
 

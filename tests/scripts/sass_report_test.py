@@ -237,6 +237,10 @@ class Report(Case):
         file = self.write("code.sass", listing("association", ASSOCIATION, resources=False))
         self.assertIn("association, sm_90a: - registers, stack -, spilled 8 / 4, shared -", self.report(file))
 
+    def test_text_of_older_programs(self):
+        file = self.write("old.sass", listing("association", ASSOCIATION).replace("code for sm_90a", "code for sm_90"))
+        self.assertIn("association, sm_90a: 40 registers", self.report(file))
+
     def test_binary(self):
         program = self.folder / "bin/cuobjdump"
         program.parent.mkdir()
