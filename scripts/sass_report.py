@@ -141,7 +141,7 @@ def text_of(file):
     program = find_program("cuobjdump")
     if program is None:
         fail("expected cuobjdump in PATH, CUDA_HOME/bin or /usr/local/cuda/bin, got none of them; install it (NVIDIA's "
-             "package cuda-cuobjdump), or give a text that cuobjdump --dump-sass --dump-resource-usage wrote elsewhere")
+             "package cuda-cuobjdump, from PyPI nvidia-cuda-cuobjdump), or give a text that cuobjdump --dump-sass --dump-resource-usage wrote elsewhere")
     command = [program, "--dump-sass", "--dump-resource-usage", file]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if result.returncode != 0 and "does not contain device code" not in result.stderr + result.stdout:

@@ -30,7 +30,7 @@ from machine import Problem
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
-# Of retrieval, by the warpgroup kernel where it serves the call.
+# Retrieval goes by the warpgroup kernel where that serves the call.
 SWITCHED_ON = {"HOPFIELD_CUDA_WARPGROUP": "1"}
 
 
@@ -58,14 +58,13 @@ def first_stage(check, programs):
     """The most telling parts first: what is wrong, then how fast it is, then why."""
     hopper = check.device.capability == "9.0"
     groups = [google_tests.Group("cuda_test", "cuda_test", leave_out="Warpgroup")]
-    if hopper:  # apart, since these kernels are not used unless the switch is on
-        groups += [google_tests.Group("warpgroup kernel", "cuda_test", only="Warpgroup"),
-                   google_tests.Group("cuda_test, switched on", "cuda_test", only="Retrieve", leave_out="Warpgroup",
-                                      environment=SWITCHED_ON)]
+    if hopper:  # apart, since this kernel is not used unless the switch is on
+        groups += [google_tests.Group("warpgroup kernel", "cuda_test", only=("Warpgroup",), environment=SWITCHED_ON)]
     google_tests.run(check, programs, groups)
     groups = [google_tests.Group("ops_test", "ops_test")]
     if hopper:
-        groups += [google_tests.Group("ops_test, switched on", "ops_test", only="Retrieve", environment=SWITCHED_ON)]
+        groups += [google_tests.Group("ops_test, switched on", "ops_test", only=("RetrieveCuda", "OnDevice"),
+                                      environment=SWITCHED_ON)]
     programs.wait_for("ops_test")
     google_tests.run(check, programs, groups)
     programs.wait_for("hopfield_bench")
@@ -81,8 +80,8 @@ def second_stage(check, programs):
     programs.wait_for("hopfield_bench")
     sanitizers.run(check, programs)
     google_tests.run(check, programs, [
-        google_tests.Group("a thousand repeats", "cuda_test", only="SameBitsEveryTime",
-                           environment={"HOPFIELD_REPEATS": "1000"})], apart=True)
+        google_tests.Group("a thousand repeats", "cuda_test", only=("SameBitsEveryTime",),
+                           environment={"HOPFIELD_REPEATS": "1000"})], apart=True, seconds=120)
     benchmark.run(check, programs, "all cases", (), share=1.0)
 
 

@@ -159,7 +159,7 @@ def libraries_of(root):
     found = {}
     for program in build.PROGRAMS:
         listing = machine.output_of("ldd", str(root / build.FOLDER / "bin" / program)) or ""
-        for name, path in re.findall(r"^\s*(\S+) => (\S+)", listing, re.MULTILINE):
+        for name, path in re.findall(r"^\s*(\S+) => (.+) \(0x", listing, re.MULTILINE):
             if BROUGHT_ALONG.match(name) and os.path.exists(path):
                 found[name] = path
     return found

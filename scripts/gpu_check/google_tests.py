@@ -12,22 +12,24 @@ import time
 
 import running
 
-MOST_SECONDS = 150  # of a process
+MOST_SECONDS = 100  # of a process
+MOST_SECONDS_ALONE = 60
 MOST_ALONE = 64     # tests that are run once more
 EVENT = re.compile(r"^\[ *(RUN|OK|FAILED|SKIPPED) *\] ([^\s,]+)(?:, where .*?)?(?: \((\d+) ms\))?$")
 
 
 @dataclasses.dataclass
 class Group:
-    """Tests of a program that make a part of the check: those with `only` in their name and without `leave_out`."""
+    """Tests of a program that make a part of the check: those with one of `only` in their name and without
+    `leave_out`."""
     name: str
     program: str
-    only: str = ""
+    only: tuple = ("",)
     leave_out: str | None = None
     environment: dict = dataclasses.field(default_factory=dict)
 
     def has(self, test):
-        return self.only in test and not (self.leave_out and self.leave_out in test)
+        return any(word in test for word in self.only) and not (self.leave_out and self.leave_out in test)
 
 
 @dataclasses.dataclass
@@ -36,6 +38,7 @@ class Outcome:
     seconds: float = 0
     text: str = ""           # what it printed
     is_first: bool = False   # the first of its process that did not pass
+    passes_alone: bool = False
 
 
 def tests_in(listing):
@@ -82,14 +85,15 @@ def shards(tests, processes, apart):
     return sorted(lists, key=lambda one: ("Large" not in one[0], -len(one)))
 
 
-def job_for(programs, group, tests, seconds=MOST_SECONDS):
+def job_for(programs, group, tests, seconds):
     command = [programs.path(group.program), f"--gtest_filter={':'.join(tests)}"]
     environment = {**programs.environment, "OMP_NUM_THREADS": "1", "GTEST_COLOR": "no", **group.environment}
     return running.Job(f"{group.name}: {tests[0]}{' ..' if len(tests) > 1 else ''}", command, seconds, environment)
 
 
-def run(check, programs, groups, apart=False):
-    """Runs groups of tests, a part of the check each. With `apart` each test has a process of its own."""
+def run(check, programs, groups, apart=False, seconds=MOST_SECONDS):
+    """Runs groups of tests, a part of the check each. With `apart` each test has a process of its own. No process takes
+    longer than so many seconds."""
     begin, workers = time.monotonic(), running.workers()
     tests, lists = {}, []
     for group in groups:
@@ -102,50 +106,52 @@ def run(check, programs, groups, apart=False):
         tests[group.name] = [test for test in tests_in(listed.output) if group.has(test)]
         lists += [(group, one) for one in shards(tests[group.name], workers, apart)]
     lists.sort(key=lambda one: "Large" not in one[1][0])
-    seconds = check.seconds if apart else MOST_SECONDS
     outcomes = {name: {} for name in tests}
+    ended_badly = collections.defaultdict(list)
     busy = collections.Counter()
     ends = check.run_all([job_for(programs, group, one, seconds) for group, one in lists], workers)
     for (group, one), ended in zip(lists, ends):
         found = outcomes_in(ended.output, one, ended.code == 0)
-        if ended.reason() and not any(outcome.is_first for outcome in found.values()):
-            # It ended badly, but in none of its tests: before them, between them or after them.
-            for outcome in found.values():
-                if outcome.result == "not run" and ended.code is not None:
-                    outcome.result, outcome.is_first = "crashed", True
-                    outcome.text = ended.output[-1000:]
-                    break
         for outcome in found.values():
             if outcome.result == "crashed":
                 outcome.text = f"{ended.reason()}\n{outcome.text}"
+        if ended.code is not None and ended.reason() and not any(outcome.is_first for outcome in found.values()):
+            ended_badly[group.name].append(f"{one[0]} and {len(one) - 1} more: {ended.reason()}, in none of the tests")
         outcomes[group.name].update(found)
         busy[group.name] += ended.seconds
     run_alone(check, programs, [group for group in groups if group.name in tests], outcomes, workers)
     for group in groups:
         if group.name in tests:
-            conclude(check, group, outcomes[group.name], time.monotonic() - begin, busy[group.name])
+            conclude(check, group, outcomes[group.name], ended_badly[group.name], time.monotonic() - begin, busy[group.name])
 
 
 def run_alone(check, programs, groups, outcomes, workers):
-    """Runs tests once more, each alone: those that may have failed only because of another."""
+    """Runs tests once more, each alone: those that may have failed only because of another, and the others to see whether
+    they fail alone, too."""
     again, large = [], []
     for group in groups:
         for test, outcome in outcomes[group.name].items():
             if outcome.result == "SKIPPED" and "of GPU memory" in outcome.text:
                 large.append((group, test))  # others had taken it
-            elif outcome.result in ("FAILED", "crashed", "not run") and not outcome.is_first:
+            elif outcome.result in ("FAILED", "crashed", "not run"):
                 again.append((group, test))
     again = again[:MOST_ALONE]
     for these, at_once in ((again, workers), (large, 1)):
-        ends = check.run_all([job_for(programs, group, [test], 60) for group, test in these], at_once)
+        ends = check.run_all([job_for(programs, group, [test], MOST_SECONDS_ALONE) for group, test in these], at_once)
         for (group, test), ended in zip(these, ends):
             found = outcomes_in(ended.output, [test], ended.code == 0)[test]
-            if found.result != "not run":
-                found.text = found.text if found.result != "crashed" else f"{ended.reason()}\n{found.text}"
-                outcomes[group.name][test] = found
+            before = outcomes[group.name][test]
+            if found.result == "not run":
+                continue
+            if before.is_first:
+                before.passes_alone = found.result == "OK"
+                continue
+            if found.result == "crashed":
+                found.text = f"{ended.reason()}\n{found.text}"
+            outcomes[group.name][test] = found
 
 
-def conclude(check, group, outcomes, seconds, busy):
+def conclude(check, group, outcomes, ended_badly, seconds, busy):
     """Records what became of a group of tests."""
     count = collections.Counter(outcome.result for outcome in outcomes.values())
     bad = {test: outcome for test, outcome in outcomes.items() if outcome.result in ("FAILED", "crashed")}
@@ -157,9 +163,11 @@ def conclude(check, group, outcomes, seconds, busy):
     words += [f"no time for {len(left)}"] if left else []
     words.append(f"{busy:.0f} s of processes")
     result = "passed"
-    if bad:
+    if bad or ended_badly:
         result = "FAILED"
-        words.append("failed: " + ", ".join(bad))
+        names = [f"{test} (passes alone)" if outcome.passes_alone else test for test, outcome in bad.items()]
+        words += ["failed: " + ", ".join(names)] if names else []
+        words += ended_badly
     elif not outcomes:
         result, words = "FAILED", ["no test was run"]
     elif any("there is no CUDA device" in text for text in skipped.values()):

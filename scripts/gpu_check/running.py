@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -22,11 +23,12 @@ INTERRUPTED = "interrupted"
 
 @dataclasses.dataclass
 class Job:
-    """A command that takes no more than `seconds`."""
+    """A command that takes no more than `seconds`, and runs no longer than `until`, by time.monotonic()."""
     name: str
     command: list
     seconds: float
     environment: dict = dataclasses.field(default_factory=dict)
+    until: float = math.inf
 
 
 @dataclasses.dataclass
@@ -86,10 +88,11 @@ class Check:
 
     def run(self, job):
         """Runs a job to its end, but no longer than it may take and than time is left."""
-        why = self.why_not()
+        begin = time.monotonic()
+        why = self.why_not() or (NO_TIME if job.until - begin < LEAST_SECONDS else "")
         if why:
             return Ended(why=why)
-        limit, begin = min(job.seconds, self.left()), time.monotonic()
+        limit = min(job.seconds, job.until - begin, self.left())
         try:
             child = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                      env={**os.environ, **job.environment}, start_new_session=True)
