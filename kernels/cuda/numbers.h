@@ -132,35 +132,36 @@ constexpr float kLog2e = 1.44269504088896341f;
 
 HOPFIELD_DEVICE float minus_infinity() { return bits_float(0xFF800000u); }
 
-/// 2 to the power of `value`, off by at most 2^-22 of the result; 0 for minus infinity.
+/// 2 to the power of `value`, off by at most 2 units in the last place from what is nearest; 0 for minus infinity.
 HOPFIELD_DEVICE float fast_exp2(float value) {
 #if defined(__CUDACC__)
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
   return result;
 #else
-  return std::exp2(value);
+  return cuda_on_host::exp2(value);
 #endif
 }
 
+/// Off by at most 2^-22, and of results larger than 1 by at most 2^-22 of them.
 HOPFIELD_DEVICE float fast_log2(float value) {
 #if defined(__CUDACC__)
   float result;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
   return result;
 #else
-  return std::log2(value);
+  return cuda_on_host::log2(value);
 #endif
 }
 
-/// 1 / sqrt(value).
+/// 1 / sqrt(value), off by at most 2^-22.9 of the result.
 HOPFIELD_DEVICE float fast_rsqrt(float value) {
 #if defined(__CUDACC__)
   float result;
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
   return result;
 #else
-  return 1.0f / std::sqrt(value);
+  return cuda_on_host::rsqrt(value);
 #endif
 }
 

@@ -2,6 +2,7 @@
 // with the kernels of the device at hand, ops_on_host_test with the GPU's kernels on the host.
 
 #include "support/allocations.h"
+#include "support/decisions.h"
 #include "support/device.h"
 #include "support/naive.h"
 #include <hopfield/ops/pool.h>
@@ -78,6 +79,10 @@ TEST(Memory, ManyUpdatesHaveTheGradientsOfPlainOperations) {
     const auto options = RetrieveOptions().beta(0.2).update_steps_max(500).update_steps_eps(1e-3);
     const auto expected = train(RetrieveOptions(options).backend(Backend::composite), at::kDouble);
     const auto found = train(RetrieveOptions(options).backend(Backend::fused), at::kFloat);
+    EXPECT_TRUE(testing::decides_clearly(options, [&](RetrieveOptions other) {
+      const at::AutoGradMode with_gradient(true);
+      return at::tensor(train(other.backend(Backend::composite), at::kDouble).most_steps);
+    }));
     EXPECT_EQ(found.most_steps, expected.most_steps);
     for (size_t i = 0; i < expected.gradients.size(); ++i) {
       EXPECT_LE(max_difference(found.gradients[i].to(at::kDouble), expected.gradients[i]), 1e-4) << i;

@@ -2,6 +2,7 @@
 // second derivatives. Every option and every input of both ops is tested at values that are not its defaults.
 
 #include "support/close.h"
+#include "support/decisions.h"
 #include "support/device.h"
 #include "support/naive.h"
 #include <hopfield/ops/pool.h>
@@ -197,17 +198,25 @@ Results call(const PoolInput& in, const RetrieveOptions& options) {
   return {pooled, {}, pooled.mass, {}};
 }
 
+/// Moves all that has a precision to the device, in that precision.
+template <typename Input>
+Input in_type(Input in, at::ScalarType type) {
+  for (auto* tensor : differentiable(in)) {
+    if (tensor->defined()) *tensor = tensor->detach().to(test_device(), type);
+  }
+  for (auto* tensor : {&in.masks.association_mask, &in.masks.padding_mask, &in.masks.key_bias}) {
+    if (tensor->defined()) *tensor = tensor->to(test_device(), tensor->scalar_type() == at::kBool ? at::kBool : type);
+  }
+  return in;
+}
+
 /// Computes values and first derivatives, and the derivatives of a sum of these if `twice` is set.
 template <typename Input>
 Results run(Input in, RetrieveOptions options, at::ScalarType type, bool twice) {
   std::vector<at::Tensor> leaves;
+  in = in_type(in, type);
   for (auto* tensor : differentiable(in)) {
-    if (!tensor->defined()) continue;
-    *tensor = tensor->detach().to(test_device(), type).requires_grad_(true);
-    leaves.push_back(*tensor);
-  }
-  for (auto* tensor : {&in.masks.association_mask, &in.masks.padding_mask, &in.masks.key_bias}) {
-    if (tensor->defined()) *tensor = tensor->to(test_device(), tensor->scalar_type() == at::kBool ? at::kBool : type);
+    if (tensor->defined()) leaves.push_back(tensor->requires_grad_(true));
   }
   if (options.beta().defined() && options.beta().requires_grad()) leaves.push_back(options.beta());
   options.generator(at::detail::createCPUGenerator(7));
@@ -271,8 +280,10 @@ void compare_all(const std::vector<InputCase<Input>>& inputs) {
         auto fused = RetrieveOptions(options).backend(Backend::fused);
         if (why_not_fused(floats, fused)) continue;
         ++compared;
-        compare(run(floats, fused, at::kFloat, twice),
-                run(floats, RetrieveOptions(options).backend(Backend::composite), at::kDouble, twice));
+        const auto composite = RetrieveOptions(options).backend(Backend::composite);
+        compare(run(floats, fused, at::kFloat, twice), run(floats, composite, at::kDouble, twice));
+        EXPECT_TRUE(testing::decides_clearly(
+            composite, [&](const auto& o) { return call(in_type(floats, at::kDouble), o).differentiated.steps; }));
       }
     }
   }
@@ -294,8 +305,11 @@ TEST(OpOptions, OfTheImplicitGradient) {
       const auto floats = in_floats(input);
       if (why_not_fused(floats, RetrieveOptions(options).backend(Backend::fused))) continue;
       ++compared;
+      const auto composite = RetrieveOptions(options).backend(Backend::composite);
       compare(run(floats, RetrieveOptions(options).backend(Backend::fused), at::kFloat, false),
-              run(floats, RetrieveOptions(options).backend(Backend::composite), at::kDouble, false));
+              run(floats, composite, at::kDouble, false));
+      EXPECT_TRUE(testing::decides_clearly(
+          composite, [&](const auto& o) { return call(in_type(floats, at::kDouble), o).differentiated.steps; }));
     }
   }
   EXPECT_GT(compared, 15 / stride());

@@ -1,5 +1,6 @@
 // These tests compare retrieve() without gradient on the device at hand with the composite in float64.
 
+#include "support/decisions.h"
 #include "support/device.h"
 #include "support/naive.h"
 #include "support/retrieve_input.h"
@@ -42,6 +43,13 @@ double error(const at::Tensor& found, const at::Tensor& reference) {
   return (testing::absolute_errors(found, reference) / sizes).max().item<double>();
 }
 
+/// Without this, a device could make other updates.
+void expect_clear_decisions(const RetrieveInput& input, const RetrieveOptions& options) {
+  EXPECT_TRUE(testing::decides_clearly(options, [&](RetrieveOptions other) {
+    return retrieve(on_device(input, at::kDouble), other.backend(Backend::composite)).steps;
+  }));
+}
+
 void expect_like_composite(const RetrieveInput& input, RetrieveOptions options, const std::string& name) {
   const at::NoGradGuard no_grad;
   const auto reference = retrieve(on_device(input, at::kDouble), RetrieveOptions(options).backend(Backend::composite));
@@ -57,6 +65,7 @@ void expect_like_composite(const RetrieveInput& input, RetrieveOptions options, 
     if (type == at::kBFloat16) continue;
     EXPECT_TRUE(at::equal(found.steps.cpu(), reference.steps.cpu())) << name;
   }
+  expect_clear_decisions(input, options);
 }
 
 TEST(RetrieveOnDevice, EqualsTheCompositeForAllLayoutsAndMasks) {
@@ -93,6 +102,7 @@ TEST(RetrieveOnDevice, StopsEachQueryWhenItStandsStill) {
       retrieve(on_device(c.input, at::kDouble), RetrieveOptions(options).backend(Backend::composite));
   const auto found = retrieve(on_device(c.input, at::kFloat), RetrieveOptions(options).backend(Backend::fused));
   EXPECT_LT(error(found.output, reference.output), 1e-4);
+  expect_clear_decisions(c.input, options);
   EXPECT_TRUE(at::equal(found.steps.cpu(), reference.steps.cpu()));
   EXPECT_TRUE(at::equal(found.converged.cpu(), reference.converged.cpu()));
   EXPECT_TRUE(found.converged.all().item<bool>());

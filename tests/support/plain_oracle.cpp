@@ -177,12 +177,21 @@ PlainResult PlainOracle::forward(bool rounds_states, const std::vector<int64_t>&
   if (call.per_head) {
     follow_heads(made, result);
   } else {
-    follow_queries(rounds_states, result);
+    follow_queries(rounds_states, made, result);
   }
   return result;
 }
 
-void PlainOracle::follow_queries(bool rounds_states, PlainResult& result) const {
+bool PlainOracle::decides_clearly(double margin) const {
+  const auto steps = [&](double change) {
+    auto other = c_;
+    for (auto& eps : other.eps) eps = eps > 0 ? std::max(eps + change, 1e-300) : eps;
+    return PlainOracle(other).forward().steps;
+  };
+  return steps(margin) == steps(-margin);
+}
+
+void PlainOracle::follow_queries(bool rounds_states, const std::vector<int64_t>& made, PlainResult& result) const {
   const auto& call = c_.call;
   const auto rows = call.rows();
   result.saved_states.assign(size(call.most_steps * rows * call.depth), 0.0);
@@ -201,10 +210,11 @@ void PlainOracle::follow_queries(bool rounds_states, PlainResult& result) const 
       return a;
     };
     double residual = std::nan("");
+    const auto most = made.empty() ? c_.steps_max[head] : made[size(row)];
     int64_t steps = 0;
     bool frozen = false;
     for (int64_t step = 0; step < call.most_steps; ++step) {
-      if (!frozen && step < c_.steps_max[head]) {
+      if (!frozen && step < most) {
         const auto a = look(step, false);
         frozen = a.logsumexp == -kInfinity;
         residual = 0;
@@ -214,7 +224,7 @@ void PlainOracle::follow_queries(bool rounds_states, PlainResult& result) const 
           residual = std::sqrt(residual);
           state = next;
           ++steps;
-          frozen = c_.eps[head] > 0 && residual <= c_.eps[head];
+          frozen = made.empty() && c_.eps[head] > 0 && residual <= c_.eps[head];
         }
       }
       std::copy(state.begin(), state.end(), result.saved_states.begin() + (step * rows + row) * call.depth);

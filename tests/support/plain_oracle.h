@@ -72,8 +72,12 @@ class PlainOracle {
   explicit PlainOracle(PlainCall call);
 
   /// @param rounds_states  the patterns are multiplied with states that are rounded to the call's type
-  /// @param made  with the stop rule per_head, the updates of each head; empty: the rule finds them
+  /// @param made  the updates of each row, or with the stop rule per_head of each head; empty: the rule finds them
   PlainResult forward(bool rounds_states = false, const std::vector<int64_t>& made = {}) const;
+
+  /// Whether the rule finds the same updates with all thresholds larger or smaller by `margin`. Otherwise an error of
+  /// that size decides.
+  bool decides_clearly(double margin) const;
 
   /// The derivative of a retrieval's loss.
   /// @param steps  updates that each row made [rows]
@@ -99,7 +103,7 @@ class PlainOracle {
   int64_t keys(int64_t batch) const;
   double bias_of(const Row& place, int64_t key) const;
   int64_t pattern(const kernels::Strided& strides, const Row& place, int64_t key) const;
-  void follow_queries(bool rounds_states, PlainResult& result) const;
+  void follow_queries(bool rounds_states, const std::vector<int64_t>& made, PlainResult& result) const;
   void follow_heads(const std::vector<int64_t>& made, PlainResult& result) const;
   void read_out(int64_t row, const PlainAssociation& found, PlainResult& result) const;
   std::vector<double> pass_back(int64_t row, const PlainAssociation& through, const std::vector<double>& incoming,

@@ -1,3 +1,4 @@
+#include "../../support/hardware_errors.h"
 #include "harness.h"
 
 #include <kernels/cuda/numbers.h>
@@ -20,6 +21,10 @@ HOPFIELD_KERNEL void round_trip(const float* in, uint32_t* bits, float* out, int
     out[3 * i + 2] = pair.high;
   }
 }
+
+using hopfield::testing::kExp2Error;
+using hopfield::testing::kLog2Error;
+using hopfield::testing::kRsqrtError;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -100,10 +105,10 @@ TEST_F(Cuda, FunctionsOfFloats) {
     int exponent = 0;
     std::frexp(value, &exponent);
     EXPECT_EQ(found[5 * i], std::ldexp(std::round(std::ldexp(value, 11 - exponent)), exponent - 11));
-    EXPECT_NEAR(found[5 * i + 1], std::exp2(value), 3e-7 * std::exp2(value));
-    EXPECT_NEAR(found[5 * i + 2], std::log2(std::abs(value)),
-                1e-6 * std::max(1.0, std::abs(std::log2(std::abs(value)))));
-    EXPECT_NEAR(found[5 * i + 3], 1 / std::sqrt(std::abs(value)), 3e-7 / std::sqrt(std::abs(value)));
+    const double power = std::exp2(value), logarithm = std::log2(std::abs(value)), root = std::sqrt(std::abs(value));
+    EXPECT_NEAR(found[5 * i + 1], power, kExp2Error * power);
+    EXPECT_NEAR(found[5 * i + 2], logarithm, kLog2Error * std::max(1.0, std::abs(logarithm)));
+    EXPECT_NEAR(found[5 * i + 3], 1 / root, kRsqrtError / root);
     uint32_t bits;
     std::memcpy(&bits, &values[i], 4);
     bits &= 0xFFFF0000u;

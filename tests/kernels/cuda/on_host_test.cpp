@@ -1,7 +1,9 @@
 // What the host runtime reports of kernels with errors.
 
+#include "../../support/hardware_errors.h"
 #include "harness.h"
 
+#include <cuda_on_host/arithmetic.h>
 #include <cuda_on_host/launch.h>
 #include <gmock/gmock.h>
 #include <kernels/cuda/async_copy.h>
@@ -241,6 +243,59 @@ TEST(OnHost, SharedMemoryOfAPeerThatHasEndedHoldsNan) {
   EXPECT_EQ(out.download()[0], 1.0f);
   ASSERT_EQ(launch(read_from_a_peer, {{2, 1, 1}, 32, 4, 2}, nullptr, out.data(), false), "");
   EXPECT_TRUE(std::isnan(out.download()[0]));
+}
+
+/// Lets a test have the device's arithmetic.
+struct AsOnADevice {
+  cuda_on_host::Arithmetic before = cuda_on_host::set_arithmetic(cuda_on_host::Arithmetic::device);
+  ~AsOnADevice() { cuda_on_host::set_arithmetic(before); }
+};
+
+TEST(OnHost, FunctionsOfADeviceAreOffByWhatIsDocumented) {
+  const AsOnADevice as_on_a_device;
+  double of_exp2 = 0, of_log2 = 0, of_rsqrt = 0;
+  for (const float x : random_floats(1000, 1)) {
+    const double power = std::exp2(static_cast<double>(x)), logarithm = std::log2(std::abs(static_cast<double>(x))),
+                 root = std::sqrt(std::abs(static_cast<double>(x)));
+    of_exp2 = std::max(of_exp2, std::abs(fast_exp2(x) / power - 1));
+    of_log2 = std::max(of_log2, std::abs(fast_log2(std::abs(x)) - logarithm) / std::max(1.0, std::abs(logarithm)));
+    of_rsqrt = std::max(of_rsqrt, std::abs(fast_rsqrt(std::abs(x)) * root - 1));
+  }
+  for (const auto& [found, largest] : {std::pair{of_exp2, hopfield::testing::kExp2Error},
+                                       {of_log2, hopfield::testing::kLog2Error},
+                                       {of_rsqrt, hopfield::testing::kRsqrtError}}) {
+    EXPECT_LE(found, largest);
+    EXPECT_GT(found, 0.9 * largest);
+  }
+  EXPECT_EQ(fast_exp2(0.0f), 1.0f);
+  EXPECT_EQ(fast_exp2(-130.0f), 0.0f) << "a number too small to be normal";
+}
+
+/// c + 16 products a b, for c in all lanes.
+HOPFIELD_KERNEL void add_products(float a, float b, float* c) {
+  const uint32_t left = pack_pair<bfloat16_t>(a, a), right = pack_pair<bfloat16_t>(b, b);
+  float sums[4] = {*c, *c, *c, *c};
+  mma_m16n8k16<bfloat16_t>(sums, {left, left, left, left}, {right, right});
+  sync_warp();
+  if (lane_index() == 0) *c = sums[0];
+}
+
+TEST(OnHost, ProductsOfADeviceAreCutOff) {
+  const auto sum = [](float c, float a, float b) {
+    const DeviceArray<float> sums(1, c);
+    EXPECT_EQ(launch(add_products, {{1, 1, 1}, 32}, nullptr, a, b, sums.data()), "");
+    return sums.download()[0];
+  };
+  const float a = 0x1.8p-12f, b = 0x1p-12f;  // beside 1, a b is one and a half of the last digit that is kept
+  const auto before = cuda_on_host::set_arithmetic(cuda_on_host::Arithmetic::exact);
+  EXPECT_EQ(sum(1.0f, a, b), 1.0f + 0x1p-19f);  // to the nearest float, 16 times
+  cuda_on_host::set_arithmetic(cuda_on_host::Arithmetic::device);
+  EXPECT_EQ(sum(1.0f, a, b), 1.0f + 0x1p-20f);
+  EXPECT_EQ(sum(-1.0f, -a, b), -1.0f - 0x1p-20f);
+  EXPECT_EQ(sum(0.0f, 3.0f, 5.0f), 240.0f);
+  EXPECT_EQ(sum(0.0f, HUGE_VALF, 1.0f), HUGE_VALF);
+  EXPECT_TRUE(std::isnan(sum(0.0f, HUGE_VALF, 0.0f)));
+  cuda_on_host::set_arithmetic(before);
 }
 
 TEST(OnHost, MisalignedPackIsRefused) {

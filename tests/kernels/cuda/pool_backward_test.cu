@@ -132,8 +132,10 @@ void check_gradients(Sample s) {
   const auto data = draw(s);
   const Loss loss(s);
   const auto found = gradients(s, data, loss);
+  // Errors are those of the forward pass (pool_test.cu), of whose results and weights the gradients are made, together
+  // with those of as many products again: a few times as large. Of 16 bits, the gradients of scores are rounded to two
+  // numbers, too, and the instances' own gradient to their type. The differences are 1e-9 off.
   const double tolerance = s.type == ElementType::float32 ? 1e-4 : 1e-3;
-  // The instances' own gradient is rounded to their type.
   const double of_instances = s.type == ElementType::bfloat16 ? 1e-2 : tolerance;
   check_gradient(data, &PlainCall::stored, found.stored, loss, of_instances, "instances");
   check_gradient(data, &PlainCall::state, found.state, loss, tolerance, "state");

@@ -2,6 +2,7 @@
 
 // A call of pooling for tests: described, drawn, and run on the device.
 
+#include "../../support/hardware_errors.h"
 #include "drawing.h"
 
 #include <kernels/cuda/pool.h>

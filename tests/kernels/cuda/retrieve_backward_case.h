@@ -100,15 +100,20 @@ void check_backward(const Retrieval& r, const Forward& forward, int64_t last = k
   // With the steps that the device made: the tests of the forward pass judge those.
   const auto steps = device.download(device.out.steps, device.rows());
   const auto reference = PlainOracle(patterns).backward(loss, steps, last);
-  const double tolerance = r.type == ElementType::bfloat16 ? 3e-2 : r.type == ElementType::float16 ? 4e-3 : 3e-5;
+  // As in the forward pass, but the errors of its states and weights meet those of the backward pass, and 16-bit
+  // gradients of scores are rounded as well.
+  const double tolerance = r.type == ElementType::float32 ? 3e-5 : 8 * hopfield::testing::rounding_of(r.type);
+  // The gradients of patterns are sums over all queries and associations.
+  const auto terms = r.queries * (r.steps + 1) / pattern_gradient_form(device.call).parts;
+  const double of_patterns = tolerance + 2 * hopfield::testing::drift(r.type, r.plain, terms);
   const auto& call = patterns.call;
   const auto batch = call.stored.batch == 0 ? 1 : r.batch;
   expect_close(found.query, reference.query, tolerance, "query");
   expect_close(found.beta, reference.beta, tolerance, "beta");
-  expect_close(found.stored, in_order(reference.stored, call.stored, {batch, r.heads, call.keys, r.depth}), tolerance,
+  expect_close(found.stored, in_order(reference.stored, call.stored, {batch, r.heads, call.keys, r.depth}), of_patterns,
                "stored");
   if (r.width == 0) return;
-  expect_close(found.values, in_order(reference.values, call.values, {batch, r.heads, call.keys, r.width}), tolerance,
+  expect_close(found.values, in_order(reference.values, call.values, {batch, r.heads, call.keys, r.width}), of_patterns,
                "values");
 }
 

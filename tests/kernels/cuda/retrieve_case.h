@@ -2,6 +2,7 @@
 
 // A call of attention-like retrieval for tests: described, drawn, and put on the device.
 
+#include "../../support/hardware_errors.h"
 #include "drawing.h"
 
 #include <kernels/cuda/retrieve.h>
@@ -221,6 +222,15 @@ class RetrievalOnDevice {
   std::vector<std::shared_ptr<void>> kept_;
   uint8_t* converged_ = nullptr;
 };
+
+/// What results may be off by, as a part of numbers above 1. In float32, tensor cores cut off the sums that scores are
+/// made of, which moves scores of a few units by about 1e-5 and the states by as much in each update; exponentials add
+/// kExp2Error. Of 16 bits, roundings count: of the weights in each association, of the states and of the output, in
+/// calls of up to two updates. The device arithmetic of the host, which has the largest errors that are documented,
+/// uses half of the bound of float32.
+inline double tolerance_of(ElementType type) {
+  return type == ElementType::float32 ? 2e-5 : 5 * hopfield::testing::rounding_of(type);
+}
 
 inline void expect_near(const std::vector<double>& found, const std::vector<double>& reference, double tolerance,
                         const char* name) {

@@ -1,5 +1,6 @@
 #include "cuda_on_host/machine.h"
 
+#include "cuda_on_host/arithmetic.h"
 #include "cuda_on_host/launch.h"
 
 #include <algorithm>
@@ -258,6 +259,7 @@ std::string refusal(const Shape& shape) {
 std::string launch(const Shape& shape, const std::function<void()>& kernel) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);
+  if (auto error = arithmetic_refusal(); !error.empty()) return error;
   if (auto error = refusal(shape); !error.empty()) return error;
   const Quiet quiet;
   Machine here(shape, kernel, order_seed());

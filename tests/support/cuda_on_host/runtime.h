@@ -2,6 +2,7 @@
 
 // What kernels/cuda/host.h includes where kernels are compiled for the host.
 
+#include "cuda_on_host/arithmetic.h"
 #include "cuda_on_host/async_copy.h"
 #include "cuda_on_host/device.h"
 #include "cuda_on_host/launch.h"

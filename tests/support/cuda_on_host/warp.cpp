@@ -1,5 +1,6 @@
 #include "cuda_on_host/warp.h"
 
+#include "cuda_on_host/arithmetic.h"
 #include "cuda_on_host/machine.h"
 #include "cuda_on_host/numbers.h"
 
@@ -28,16 +29,19 @@ float float_of_half(Number number, uint32_t bits) {
   return number == Number::kBfloat16 ? float_of_bfloat16(half) : float_of_float16(half);
 }
 
-/// Products of two numbers of at most 11 bits are exact in float32. c of lane (row, column pair) += sum over k of
-/// a(row, k) b(k, column), with a and b given as functions of the slots.
+/// c of lane (row, column pair) += sum over k of a(row, k) b(k, column), with a and b given as functions of the slots.
 template <class A, class B>
-void multiply(float* c, int inner, const A& a, const B& b) {
+void multiply(float* c, Product product, int inner, const A& a, const B& b) {
   const int row = lane() / 4, column = lane() % 4 * 2;
-  for (int i = 0; i < 4; ++i) {
-    float sum = c[i];
-    for (int k = 0; k < inner; ++k) sum += a(row + i / 2 * 8, k) * b(k, column + i % 2);
-    c[i] = sum;
+  std::array<Factors, 2> rows, columns;
+  for (int half = 0; half < 2; ++half) {
+    auto &left = rows[static_cast<size_t>(half)], &right = columns[static_cast<size_t>(half)];
+    for (int k = 0; k < inner; ++k) {
+      left[static_cast<size_t>(k)] = a(row + 8 * half, k);
+      right[static_cast<size_t>(k)] = b(k, column + half);
+    }
   }
+  add_products(product, rows, columns, c);
 }
 
 }  // namespace
@@ -78,7 +82,7 @@ void mma_m16n8k16(Number number, float* c, const uint32_t* a, const uint32_t* b)
   }
   const auto& slots = exchange("mma", mine);
   multiply(
-      c, 16,
+      c, Product::of_16_bits, 16,
       [&](int row, int k) {
         const int owner = row % 8 * 4 + k % 8 / 2, place = row / 8 * 2 + k / 8 * 4 + k % 2;
         return float_of(slots[static_cast<size_t>(owner)].words[static_cast<size_t>(place)]);
@@ -96,7 +100,7 @@ void mma_m16n8k8_tf32(float* c, const uint32_t* a, const uint32_t* b) {
   for (size_t i = 0; i < 2; ++i) mine.words[4 + i] = b[i] & kRead;
   const auto& slots = exchange("mma", mine);
   multiply(
-      c, 8,
+      c, Product::of_tf32, 8,
       [&](int row, int k) {
         return float_of(
             slots[static_cast<size_t>(row % 8 * 4 + k % 4)].words[static_cast<size_t>(row / 8 + k / 4 * 2)]);

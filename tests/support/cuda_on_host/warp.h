@@ -43,7 +43,7 @@ inline void ldmatrix(uint32_t* registers, int matrices, bool transposed, const v
 
 enum class Number { kBfloat16, kFloat16 };
 
-/// c += a b for fragments of mma.sync. Products are exact, sums are rounded to float32 one by one.
+/// c += a b for fragments of mma.sync.
 void mma_m16n8k16(Number number, float* c, const uint32_t* a, const uint32_t* b);
 void mma_m16n8k8_tf32(float* c, const uint32_t* a, const uint32_t* b);
 

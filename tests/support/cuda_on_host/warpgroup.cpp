@@ -18,9 +18,9 @@ void fence_products() { current().warpgroup.fenced = true; }
 
 void commit_products() { ++current().warpgroup.groups; }
 
-std::array<std::array<float, 16>, 2> gather_rows(const uint32_t* registers) {
+std::array<Factors, 2> gather_rows(const uint32_t* registers) {
   const int lane = position().thread % 32;
-  std::array<std::array<float, 16>, 2> rows;
+  std::array<Factors, 2> rows;
   for (int owner = 0; owner < 4; ++owner) {
     for (int i = 0; i < 4; ++i) {
       const auto pair = shuffle_bits(registers[i], lane / 4 * 4 + owner);
@@ -55,14 +55,11 @@ bool take_product(int pending, WarpgroupProduct& product) {
   return true;
 }
 
-void carry_out(const WarpgroupProduct& product, const std::vector<std::array<float, 16>>& b_columns) {
+void carry_out(const WarpgroupProduct& product, const std::vector<std::array<Factors, 2>>& b_columns) {
   auto& sums = current().warpgroup.sums[product.sums];
-  for (size_t i = 0; i < sums.size(); ++i) {
-    const auto& row = product.a_rows[i % 4 / 2];
-    const auto& column = b_columns[i / 4 * 2 + i % 2];
-    float sum = product.adds ? sums[i] : 0.0f;
-    for (size_t k = 0; k < row.size(); ++k) sum += row[k] * column[k];
-    sums[i] = sum;
+  for (size_t j = 0; j < b_columns.size(); ++j) {
+    if (!product.adds) std::fill_n(&sums[4 * j], 4, 0.0f);
+    add_products(Product::of_warpgroup, product.a_rows, b_columns[j], &sums[4 * j]);
   }
 }
 

@@ -5,6 +5,7 @@
 // thread has written them. Each warp makes its own 16 rows and does not wait for the other warps. Memory of kernels is
 // read in this header only, which is compiled with the sanitizers.
 
+#include "cuda_on_host/arithmetic.h"
 #include "cuda_on_host/device.h"
 #include "cuda_on_host/numbers.h"
 
@@ -24,7 +25,7 @@ struct WarpgroupProduct {
   bool rows_view = false, adds = false;
   const uint32_t* registers = nullptr;  // of A, null where it lies in shared memory
   std::array<uint32_t, 4> registers_were{};
-  std::array<std::array<float, 16>, 2> a_rows{};
+  std::array<Factors, 2> a_rows{};
   int group = 0;
 };
 
@@ -41,13 +42,13 @@ void commit_products();
 void queue_product(const WarpgroupProduct& product);
 
 /// The A of a lane's rows, from the registers of the four lanes that have them.
-std::array<std::array<float, 16>, 2> gather_rows(const uint32_t* registers);
+std::array<Factors, 2> gather_rows(const uint32_t* registers);
 
 /// The next product of the calling thread that has to end before only `pending` groups are left; null if there is none.
 bool take_product(int pending, WarpgroupProduct& product);
 
-/// `b_columns`: the lane's columns 8 j + 2 c and 8 j + 2 c + 1 of B, one after the other.
-void carry_out(const WarpgroupProduct& product, const std::vector<std::array<float, 16>>& b_columns);
+/// `b_columns`: the lane's columns 8 j + 2 c and 8 j + 2 c + 1 of B.
+void carry_out(const WarpgroupProduct& product, const std::vector<std::array<Factors, 2>>& b_columns);
 
 /// Gives back the registers of products that are not under way any more.
 void finish_products();
@@ -96,11 +97,11 @@ inline void wait_products(int pending) {
               "registers of A were written while a product was under way");
     }
     const OperandPlace b(product.b);
-    std::vector<std::array<float, 16>> columns(static_cast<size_t>(2 * product.eighths));
+    std::vector<std::array<Factors, 2>> columns(static_cast<size_t>(product.eighths));
     for (int j = 0; j < 2 * product.eighths; ++j) {
       const int column = j / 2 * 8 + lane % 4 * 2 + j % 2;
       for (int k = 0; k < 16; ++k) {
-        columns[static_cast<size_t>(j)][static_cast<size_t>(k)] =
+        columns[static_cast<size_t>(j / 2)][static_cast<size_t>(j % 2)][static_cast<size_t>(k)] =
             product.rows_view ? b.across_rows(column, k) : b.along_rows(column, k);
       }
     }
