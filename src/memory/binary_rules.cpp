@@ -34,10 +34,13 @@ at::Tensor with_storkey(const at::Tensor& couplings, const at::Tensor& patterns)
 at::Tensor pseudo_inverse(const at::Tensor& patterns) {
   const auto [left, values, right] = at::linalg_svd(patterns.to(at::kDouble), /*full_matrices=*/false);
   const auto largest = static_cast<double>(std::max(patterns.size(0), patterns.size(1)));
-  const auto threshold = values[0].item<double>() * largest * std::numeric_limits<double>::epsilon();
-  const auto basis = right.narrow(0, 0, values.gt(threshold).sum().item<int64_t>());  // [rank, d], orthonormal
+  const auto rounding = largest * std::numeric_limits<double>::epsilon();
+  const auto rank = values.gt(values[0] * rounding).sum().item<int64_t>();
+  const auto basis = right.narrow(0, 0, rank);  // [rank, d], orthonormal
   const auto projection = basis.t().mm(basis);
-  return (0.5 * (projection + projection.t())).to(patterns.scalar_type());
+  // What is zero but for rounding is zero: otherwise it alone would decide in networks whose neurons feel no field.
+  const auto cleaned = projection.masked_fill(projection.abs() <= rounding, 0.0);
+  return (0.5 * (cleaned + cleaned.t())).to(patterns.scalar_type());
 }
 
 at::Tensor without_diagonal(const BinarySettings& settings, at::Tensor couplings) {
