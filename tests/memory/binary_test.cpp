@@ -307,7 +307,8 @@ TEST(BinaryNetwork, UpdatesByGlaubersDynamics) {
 }
 
 TEST(BinaryNetwork, SamplesTheBoltzmannDistribution) {
-  BinaryNetwork network(torch::tensor({{1.0, 1.0, -1.0, 1.0}, {1.0, 1.0, 1.0, -1.0}, {-1.0, 1.0, 1.0, 1.0}}, at::kDouble));
+  BinaryNetwork network(
+      torch::tensor({{1.0, 1.0, -1.0, 1.0}, {1.0, 1.0, 1.0, -1.0}, {-1.0, 1.0, 1.0, 1.0}}, at::kDouble));
   network.set_thresholds(torch::tensor({0.1, -0.2, 0.0, 0.3}, at::kDouble));
   const double temperature = 0.8;
   const auto powers = torch::tensor({1.0, 2.0, 4.0, 8.0});
