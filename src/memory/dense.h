@@ -15,9 +15,4 @@ Recall recall_dense(const Interaction& interaction, const at::Tensor& patterns, 
 /// The energies [Q] of states [Q, d].
 at::Tensor energies_dense(const Interaction& interaction, const at::Tensor& patterns, const at::Tensor& states);
 
-/// A tile of queries in LibTorch operations: for other devices than the CPU. `overlaps` [Q, N] float64 are those of
-/// `states` [Q, d] and kept up to date. A MakeSweep once the first four arguments are bound.
-at::Tensor update_dense_composite(const Interaction& interaction, const at::Tensor& patterns, const at::Tensor& states,
-                                  const at::Tensor& overlaps, const Sweep& sweep, const at::Tensor& active);
-
 }  // namespace hopfield::memory::detail

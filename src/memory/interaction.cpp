@@ -25,6 +25,20 @@ double power(double x, int64_t degree, bool rectified) {
 /// The first power of two that is not below a number.
 double power_of_two(int64_t number) { return std::exp2(std::ceil(std::log2(static_cast<double>(number)))); }
 
+/// (D(m - 1) + sign D(m + 1)) / 2 for all overlaps m but the outermost, which no state has.
+at::Tensor halves(const at::Tensor& differences, double sign) {
+  auto result = at::zeros_like(differences);
+  const auto inner = differences.size(0) - 2;
+  result.narrow(0, 1, inner).copy_(0.5 * (differences.narrow(0, 0, inner) + sign * differences.narrow(0, 2, inner)));
+  return result;
+}
+
+Interaction with_halves(Interaction interaction) {
+  interaction.half_sums = halves(interaction.differences, 1.0);
+  interaction.half_differences = halves(interaction.differences, -1.0);
+  return interaction;
+}
+
 }  // namespace
 
 Interaction Interaction::polynomial(int64_t neurons, int64_t degree, bool rectified) {
@@ -49,7 +63,7 @@ Interaction Interaction::polynomial(int64_t neurons, int64_t degree, bool rectif
   }
   result.field_unit = d / (2 * n) * std::pow(1.0 / (unit * d), n);
   result.energy_unit = -d / n;
-  return result;
+  return with_halves(result);
 }
 
 Interaction Interaction::exponential(int64_t neurons) {
@@ -60,7 +74,7 @@ Interaction Interaction::exponential(int64_t neurons) {
   const auto entries = at::arange(2 * neurons + 3, at::kDouble);
   result.differences = (entries - static_cast<double>(result.zero + 1)).exp();
   result.values = (entries - static_cast<double>(result.zero)).exp();
-  return result;
+  return with_halves(result);
 }
 
 double Interaction::energy_of(double sum, double largest) const {
