@@ -204,10 +204,13 @@ at::Tensor update_at_once(DenseTile& tile, const Sweep& sweep, const at::Tensor&
   auto excess =
       excess_of<at::Tensor>(tile.interaction, signed_sums, sums.constant, states, thresholds[0], thresholds[1]);
   if (!is_noisy(sweep)) correct_rounding(tile, sums, overlaps, states, 0, excess);
-  const auto after = decided(states, excess).to(tile.states.scalar_type());
-  tile.states.index_copy_(0, active, after);
-  tile.overlaps.index_copy_(0, active, overlaps_of(after, tile.patterns));
-  return after.ne(states).sum(-1);
+  const auto after = decided(states, excess);
+  const auto changed = after.ne(states).sum(-1);
+  const auto moved = changed.nonzero().squeeze(-1);
+  const auto moved_states = after.index_select(0, moved).to(tile.states.scalar_type());
+  tile.states.index_copy_(0, active.index_select(0, moved), moved_states);
+  tile.overlaps.index_copy_(0, active.index_select(0, moved), overlaps_of(moved_states, tile.patterns));
+  return changed;
 }
 
 at::Tensor energies_of(const Interaction& interaction, const at::Tensor& overlaps) {

@@ -48,9 +48,9 @@ const Kind kKinds[] = {
     {"hebb", [] { return network(LearningRule::hebb); }, 20},
     {"storkey", [] { return network(LearningRule::storkey); }, 40},
     {"pseudo_inverse", [] { return network(LearningRule::pseudo_inverse); }, 64},
-    {"polynomial3", [] { return polynomial(3, false); }, 500},
-    {"polynomial4rectified", [] { return polynomial(4, true); }, 1000},
-    {"exponential", [] { return std::make_unique<ExponentialMemory>(); }, 1000},
+    {"polynomial3", [] { return polynomial(3, false); }, 200},
+    {"polynomial4rectified", [] { return polynomial(4, true); }, 400},
+    {"exponential", [] { return std::make_unique<ExponentialMemory>(); }, 400},
 };
 
 class TwoValued : public ::testing::TestWithParam<Kind> {
