@@ -88,7 +88,7 @@ struct StateName {
 ///
 /// The weights are rounded to multiples of a power of two, about 2^-23 of the largest local field that is possible in
 /// float32, so that local fields are free of rounding errors however they are summed. Those of hebb are exact anyway.
-/// No result depends on the rest of a batch, on threads or on the device.
+/// No recall depends on the rest of its batch, on threads or on the device.
 class BinaryNetwork final : public Memory {
  public:
   explicit BinaryNetwork(const BinaryOptions& options = {});

@@ -28,8 +28,9 @@ struct MemoryFile;
 /// from the same state.
 ///
 /// `steps`, `residual`, `period` and random numbers are those of BinaryNetwork. Energy differences are computed in
-/// float64, relative to the pattern with the largest overlap: a query's result depends neither on the rest of a batch
-/// nor on threads. A sweep takes time for N d operations a query, and a tile of queries x patterns of memory.
+/// float64, relative to the pattern with the largest overlap. As in PolynomialMemory, updates without noise do not
+/// depend on rounding, and what becomes of a query depends neither on the rest of the batch nor on threads. A sweep
+/// takes time for N d operations a query, and memory for a tile of queries x patterns.
 ///
 /// Source: Demircigil, Heusel, Loewe, Upgang, Vermet, "On a model of associative memory with huge storage capacity",
 /// Journal of Statistical Physics, 2017, section 2.

@@ -43,17 +43,19 @@ class PolynomialOptions {
 ///
 ///     E(s) = -d/n sum_i F(x_i.s / d),
 ///
-/// which is that of the paper, -sum_i F(x_i.s), in units in which it can be represented whatever n and d are. An update
-/// gives s_j the value with the lower energy, and keeps s_j if both values have the same: asynchronous updates never
-/// raise the energy. The local field of a neuron is half of what the energy falls when s_j goes from -1 to 1. It is
-/// about 1 for a retrieved pattern, and the temperature has this unit. In synchronous updates all neurons decide from
-/// the same state. With n = 2 the memory is the BinaryNetwork with the rule hebb, whose energy is higher by N / 2.
+/// which is that of the paper, -sum_i F(x_i.s), divided by n d^(n-1): it can be represented whatever n and d are. An
+/// update gives s_j the value with the lower energy, and keeps s_j if both values have the same: asynchronous updates
+/// never raise the energy. The local field of a neuron is half of what the energy falls when s_j goes from -1 to 1. It
+/// is about 1 for a retrieved pattern, and the temperature has this unit. In synchronous updates all neurons decide
+/// from the same state. With n = 2 the memory is the BinaryNetwork with the rule hebb, whose energy is higher by N / 2.
 ///
-/// `steps`, `residual`, `period` and random numbers are those of BinaryNetwork. Energy differences are computed in
-/// float64, from overlaps x_i.s that are integers: a query's result depends neither on the rest of a batch nor on
-/// threads. A sweep takes time for N d operations a query, and a tile of queries x patterns of memory.
+/// `steps`, `residual`, `period` and random numbers are those of BinaryNetwork. Updates without noise do not depend on
+/// rounding: energy differences are sums in float64 over overlaps x_i.s, which are integers, and a sum that is too
+/// close to zero for its sign to be certain is computed from how often each overlap occurs. What becomes of a query
+/// depends neither on the rest of the batch nor on threads. A sweep takes time for N d operations a query, and memory
+/// for a tile of queries x patterns.
 ///
-/// Source: Krotov, Hopfield, "Dense associative memory for pattern recognition", NIPS 2016, equations (3) to (7).
+/// Source: Krotov, Hopfield, "Dense associative memory for pattern recognition", NIPS 2016, section 2.
 class PolynomialMemory final : public Memory {
  public:
   /// @throws c10::Error if the degree is below 2.
