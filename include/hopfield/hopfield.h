@@ -4,6 +4,7 @@
 
 #include <hopfield/core/bags.h>
 #include <hopfield/core/energy.h>
+#include <hopfield/core/ode.h>
 #include <hopfield/core/update.h>
 #include <hopfield/data/bag_dataset.h>
 #include <hopfield/data/bit_patterns.h>
