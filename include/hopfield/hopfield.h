@@ -17,6 +17,8 @@
 #include <hopfield/io/file.h>
 #include <hopfield/io/safetensors.h>
 #include <hopfield/io/state_dict.h>
+#include <hopfield/memory/continuous.h>
+#include <hopfield/memory/memory.h>
 #include <hopfield/nn/hopfield.h>
 #include <hopfield/nn/hopfield_layer.h>
 #include <hopfield/nn/hopfield_pooling.h>

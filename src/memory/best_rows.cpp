@@ -1,0 +1,99 @@
+#include "memory/best_rows.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace hopfield::memory::detail {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The scores of a tile of queries and rows are reduced to the maximum of each block of rows. The k best rows are in the
+// k blocks with the highest maxima, and only the scores of these blocks are computed again and sorted.
+constexpr int64_t kBlock = 64;
+constexpr int64_t kTileRows = 128 * kBlock;
+constexpr int64_t kTileQueries = 512;
+// Most numbers of candidate rows that are gathered at a time.
+constexpr int64_t kGathered = int64_t{1} << 22;
+
+/// A tile of queries, ready for products with rows.
+struct Queries {
+  at::Tensor centred;  // [m, d]
+  at::Tensor offset;   // [m, 1]: what the centre of the rows takes from each score; undefined: nothing
+};
+
+Queries centred(const at::Tensor& queries, double centre) {
+  if (centre == 0.0) return {queries, {}};
+  const auto shifted = queries - centre;
+  return {shifted, shifted.sum(-1, /*keepdim=*/true) * -centre};
+}
+
+/// The maximum of each block [m, blocks] of one tile of queries over all rows.
+at::Tensor block_maxima(const Queries& queries, const at::Tensor& rows, const Similarity& similarity) {
+  const auto count = rows.size(0), queries_count = queries.centred.size(0);
+  const auto blocks = (count + kBlock - 1) / kBlock;
+  auto maxima = at::empty({queries_count, blocks}, rows.options());
+  auto scores = at::empty({queries_count, std::min(kTileRows, blocks * kBlock)}, rows.options());
+  for (int64_t first = 0; first < count; first += kTileRows) {
+    const auto length = std::min(kTileRows, count - first);
+    const auto padded = (length + kBlock - 1) / kBlock * kBlock;
+    auto tile = scores.narrow(1, 0, length);
+    at::mm_out(tile, queries.centred, rows.narrow(0, first, length).t());
+    if (queries.offset.defined()) tile.add_(queries.offset);
+    if (similarity.scale.defined()) tile.mul_(similarity.scale.narrow(0, first, length));
+    if (similarity.bias.defined()) tile.add_(similarity.bias.narrow(0, first, length));
+    if (padded > length) scores.narrow(1, length, padded - length).fill_(-kInfinity);
+    auto block = maxima.narrow(1, first / kBlock, padded / kBlock);
+    at::amax_out(block, scores.narrow(1, 0, padded).unflatten(1, {padded / kBlock, kBlock}), -1);
+  }
+  return maxima;
+}
+
+/// The k best of the rows in the given blocks [m, b].
+BestMatches best_in_blocks(const Queries& queries, const at::Tensor& rows, int64_t k, const Similarity& similarity,
+                           const at::Tensor& blocks) {
+  const auto count = rows.size(0);
+  // In ascending order, so that equal rows come as they were stored.
+  const auto ordered = std::get<0>(blocks.sort(-1));
+  auto indices = (ordered.unsqueeze(-1) * kBlock + at::arange(kBlock, ordered.options())).flatten(1);  // [m, b * 64]
+  const auto outside = indices >= count;
+  indices = indices.clamp_max(count - 1);
+  const auto candidates = rows.index_select(0, indices.flatten()).view({indices.size(0), indices.size(1), -1});
+  auto scores = at::bmm(candidates, queries.centred.unsqueeze(-1)).squeeze(-1);
+  if (queries.offset.defined()) scores.add_(queries.offset);
+  if (similarity.scale.defined()) scores.mul_(similarity.scale.index({indices}));
+  if (similarity.bias.defined()) scores.add_(similarity.bias.index({indices}));
+  scores.masked_fill_(outside, -kInfinity);
+  auto [sorted, order] = scores.sort(/*stable=*/true, -1, /*descending=*/true);
+  return {indices.gather(1, order.narrow(1, 0, k)), sorted.narrow(1, 0, k)};
+}
+
+}  // namespace
+
+BestMatches best_rows(const at::Tensor& queries, const at::Tensor& rows, int64_t k, const Similarity& similarity) {
+  const auto found = std::min(k, rows.size(0));
+  BestMatches best{at::full({queries.size(0), k}, -1, queries.options().dtype(at::kLong)),
+                   at::full({queries.size(0), k}, std::numeric_limits<double>::quiet_NaN(), queries.options())};
+  for (int64_t first = 0; first < queries.size(0); first += kTileQueries) {
+    const auto tile =
+        centred(queries.narrow(0, first, std::min(kTileQueries, queries.size(0) - first)), similarity.centre);
+    const auto maxima = block_maxima(tile, rows, similarity);
+    const auto blocks_count = std::min(found, maxima.size(1));
+    const auto blocks =
+        blocks_count == 1 ? maxima.argmax(-1, /*keepdim=*/true) : std::get<1>(maxima.topk(blocks_count, -1));
+    const auto step = std::max<int64_t>(1, kGathered / (blocks_count * kBlock * rows.size(1)));
+    for (int64_t at = 0; at < blocks.size(0); at += step) {
+      const auto length = std::min(step, blocks.size(0) - at);
+      Queries part{tile.centred.narrow(0, at, length), {}};
+      if (tile.offset.defined()) part.offset = tile.offset.narrow(0, at, length);
+      const auto result = best_in_blocks(part, rows, found, similarity, blocks.narrow(0, at, length));
+      best.indices.narrow(0, first + at, length).narrow(1, 0, found).copy_(result.indices);
+      best.values.narrow(0, first + at, length).narrow(1, 0, found).copy_(result.values);
+    }
+  }
+  return best;
+}
+
+}  // namespace hopfield::memory::detail

@@ -1,0 +1,89 @@
+#include "memory/file.h"
+
+#include <hopfield/memory/continuous.h>
+#include <hopfield/memory/memory.h>
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+namespace hopfield::memory {
+namespace {
+
+constexpr const char* kKindKey = "hopfield.memory";
+constexpr const char* kVersionKey = "hopfield.memory.version";
+constexpr const char* kVersion = "1";
+
+/// A kind of memory, and the function that makes one from a file.
+struct Kind {
+  const char* name;
+  std::unique_ptr<Memory> (*read)(const detail::MemoryFile& file);
+};
+
+constexpr Kind kKinds[] = {
+    {"ContinuousMemory", ContinuousMemory::read},
+};
+
+}  // namespace
+
+namespace detail {
+
+at::Tensor MemoryFile::tensor(const std::string& name, int64_t dimensions) const {
+  const auto* found = content.tensors.find(name);
+  TORCH_CHECK(found != nullptr, "hopfield::memory::load: expected a tensor '", name, "' in ", path, ", found none");
+  TORCH_CHECK(found->dim() == dimensions, "hopfield::memory::load: expected '", name, "' in ", path, " to have ",
+              dimensions, " dimensions, got ", found->sizes());
+  return *found;
+}
+
+const std::string& MemoryFile::text(const std::string& name) const {
+  const auto found = content.metadata.find(name);
+  TORCH_CHECK(found != content.metadata.end(), "hopfield::memory::load: expected the metadata of ", path, " to have '",
+              name, "', found none");
+  return found->second;
+}
+
+double MemoryFile::number(const std::string& name) const {
+  const auto& value = text(name);
+  char* end = nullptr;
+  const auto result = std::strtod(value.c_str(), &end);
+  TORCH_CHECK(!value.empty() && *end == '\0' && std::isfinite(result), "hopfield::memory::load: expected '", name,
+              "' in the metadata of ", path, " to be a finite number, got '", value, "'");
+  return result;
+}
+
+std::string text_of(double number) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.17g", number);
+  return buffer;
+}
+
+}  // namespace detail
+
+void Memory::save(const std::string& path) const {
+  io::SafetensorsFile file;
+  file.metadata = {{kKindKey, kind()}, {kVersionKey, kVersion}};
+  file.tensors.insert("patterns", patterns());
+  write(file);
+  io::save_safetensors(path, file.tensors, file.metadata);
+}
+
+std::unique_ptr<Memory> load(const std::string& path, at::Device device) {
+  detail::MemoryFile file{path, io::load_safetensors(path)};
+  const auto found = file.content.metadata.find(kKindKey);
+  TORCH_CHECK(found != file.content.metadata.end(), "hopfield::memory::load: expected ", path,
+              " to be a memory that Memory::save() wrote, got a file whose metadata have no '", kKindKey, "'");
+  TORCH_CHECK(file.text(kVersionKey) == kVersion, "hopfield::memory::load: expected ", path, " to have the version ",
+              kVersion, ", got ", file.text(kVersionKey), "; a later version of this library may read it");
+  for (auto& entry : file.content.tensors) entry.value() = entry.value().to(device);
+  std::string known;
+  for (const auto& kind : kKinds) {
+    if (found->second == kind.name) return kind.read(file);
+    known += (known.empty() ? "" : ", ") + std::string(kind.name);
+  }
+  TORCH_CHECK(false, "hopfield::memory::load: expected ", path, " to be one of ", known, ", got '", found->second, "'");
+}
+
+}  // namespace hopfield::memory
