@@ -109,28 +109,34 @@ TEST(Ode, StiffRowsTakeMoreSteps) {
   for (int64_t row = 0; row < 2; ++row) {
     const auto start = at::cat({column({2, 0}).t(), mu.narrow(0, row, 1)}, 1);
     const auto options = OdeOptions().rtol(1e-9).atol(1e-9);
-    const auto on_cycle = integrate(van_der_pol, start, 0, 60, options);
+    const auto on_cycle = integrate(van_der_pol, start, 0, 40, options);
     const auto again = integrate(van_der_pol, on_cycle.state, 0, period[row].item<double>(), options);
     expect_all_converged(again);
     EXPECT_LT(largest_difference(again.state, on_cycle.state), 1e-4);
   }
-  const auto both = integrate(van_der_pol, at::cat({at::ones({2, 2}, at::kDouble), column({1, 100})}, 1), 0, 20);
+  const auto both = integrate(van_der_pol, at::cat({at::ones({2, 2}, at::kDouble), column({1, 30})}, 1), 0, 20);
   expect_all_converged(both);
   EXPECT_GT(both.steps_accepted[1].item<int64_t>(), 5 * both.steps_accepted[0].item<int64_t>());
 }
 
 TEST(Ode, EachRowHasStepsOfItsOwn) {
-  const auto frequency = std::vector<double>{1e-3, 1, 10, 300};
+  const auto frequency = std::vector<double>{1e-3, 1, 10, 100};
   const auto state = at::cat({at::ones({4, 1}, at::kDouble), at::zeros({4, 1}, at::kDouble), column(frequency)}, 1);
   const auto result = integrate(oscillator, state, 0, 5);
   expect_all_converged(result);
   const auto steps = result.steps_accepted;
   EXPECT_LT(steps[0].item<int64_t>(), 10);
   EXPECT_GT(steps[2].item<int64_t>(), 5 * steps[1].item<int64_t>());
-  EXPECT_GT(steps[3].item<int64_t>(), 20 * steps[2].item<int64_t>());
+  EXPECT_GT(steps[3].item<int64_t>(), 5 * steps[2].item<int64_t>());
   const auto exact = (column(frequency) * 5).cos();
   EXPECT_LT(largest_difference(result.state.narrow(1, 0, 1), exact), 1e-2);
   EXPECT_LT(largest_difference(result.state.narrow(1, 0, 1).narrow(0, 0, 3), exact.narrow(0, 0, 3)), 1e-4);
+}
+
+/// Columns: position, velocity, damping.
+at::Tensor damped(const at::Tensor&, const at::Tensor& state) {
+  const auto position = state.select(1, 0), velocity = state.select(1, 1), damping = state.select(1, 2);
+  return at::stack({velocity, -position - damping * velocity, at::zeros_like(position)}, 1);
 }
 
 /// Rows of different speeds, some of which fail, in 37 rows so that vectorised loops have a remainder.
@@ -146,13 +152,13 @@ at::Tensor mixed_states(at::ScalarType type) {
 TEST(Ode, ARowAloneHasTheBitsOfTheRowInABatch) {
   for (const auto type : {at::kDouble, at::kFloat}) {
     const auto state = mixed_states(type);
-    const auto options = OdeOptions().rtol(1e-5).atol(1e-6).steps_max(600);
+    const auto options = OdeOptions().rtol(1e-5).atol(1e-6).steps_max(300);
     const std::vector<double> times{0, 0.1, 3, 3.5, 7};
-    const auto at_rest = [&](const at::Tensor& rows) { return integrate_to_rest(van_der_pol, rows, 1e-3, options); };
+    const auto at_rest = [&](const at::Tensor& rows) { return integrate_to_rest(damped, rows, 0.2, options); };
     const auto whole = integrate(van_der_pol, state, 0, 7, options);
     const auto curves = integrate_at(van_der_pol, state, times, options);
     const auto rest = at_rest(state);
-    for (int64_t row = 0; row < state.size(0); ++row) {
+    for (const int64_t row : {0, 5, 11, 16, 31, 32, 33, 34, 35, 36}) {
       const auto expect_same = [&](const OdeResult& result, const OdeResult& alone) {
         EXPECT_TRUE(bitwise_equal(result.state.narrow(0, row, 1), alone.state));
         EXPECT_TRUE(bitwise_equal(result.time.narrow(0, row, 1), alone.time));
@@ -225,8 +231,8 @@ TEST(Ode, TrajectoriesHaveTheStatesAtTheGivenTimes) {
 }
 
 TEST(Ode, ComesToRestBelowTheTolerance) {
-  // Rates from 1 to 1000 in one row: the fast ones must not tremble at the size of the tolerance.
-  const auto rates = at::logspace(0, 3, 7, 10.0, at::kDouble);
+  // Rates from 1 to 100 in one row: the fast ones must not tremble at the size of the tolerance.
+  const auto rates = at::logspace(0, 2, 7, 10.0, at::kDouble);
   const auto goal = randn({4, 7}, 7);
   const auto function = [&](const at::Tensor&, const at::Tensor& state) {
     const auto distance = state.narrow(1, 0, 7) - state.narrow(1, 7, 7);
@@ -264,7 +270,7 @@ TEST(Ode, AnythingThatIsNotFiniteFailsItsRowAlone) {
   };
   const auto state = at::cat({at::ones({3, 1}, at::kDouble), column({100, 2, 0.5})}, 1);
   const auto result = integrate_at(function, state, {0, 0.5, 1, 2});
-  EXPECT_TRUE(result.converged.equal(at::tensor({true, false, false})));
+  EXPECT_TRUE(result.converged.equal(at::tensor({1, 0, 0}).to(at::kBool)));
   const auto not_finite = static_cast<int>(OdeFailure::not_finite);
   EXPECT_TRUE(result.failure.equal(at::tensor({0, not_finite, not_finite}).to(at::kChar))) << result.failure;
   EXPECT_NEAR(result.state[0][0].item<double>(), std::exp(2.0), 1e-4);
@@ -281,7 +287,7 @@ TEST(Ode, ReportsSingularitiesAndTheCapOfSteps) {
   const auto square = [](const at::Tensor&, const at::Tensor& state) { return state * state; };
   const auto state = column({0.1, 1});  // 1 / (1 / y - t)
   const auto result = integrate(square, state, 0, 5);
-  EXPECT_TRUE(result.converged.equal(at::tensor({true, false})));
+  EXPECT_TRUE(result.converged.equal(at::tensor({1, 0}).to(at::kBool)));
   EXPECT_NEAR(result.state[0].item<double>(), 0.2, 1e-5);
   EXPECT_EQ(result.failure[1].item<int64_t>(), static_cast<int64_t>(OdeFailure::step_underflow));
   EXPECT_NEAR(result.time[1].item<double>(), 1, 1e-4);
@@ -305,7 +311,9 @@ TEST(Ode, NoRowsAreNoWork) {
     EXPECT_EQ(result.state.sizes(), state.sizes());
     EXPECT_EQ(result.state.scalar_type(), at::kFloat);
     EXPECT_EQ(result.converged.sizes(), at::IntArrayRef({0}));
-    if (result.trajectory.defined()) EXPECT_EQ(result.trajectory.sizes(), at::IntArrayRef({3, 0, 3}));
+    if (result.trajectory.defined()) {
+      EXPECT_EQ(result.trajectory.sizes(), at::IntArrayRef({3, 0, 3}));
+    }
   }
 }
 
