@@ -69,7 +69,7 @@ at::Tensor two_valued_rest(const at::Tensor& weights, at::Tensor state) {
   return state;
 }
 
-bool all(const at::Tensor& mask) { return mask.all().item<bool>(); }
+bool every(const at::Tensor& mask) { return mask.all().item<bool>(); }
 
 TEST(GradedNetwork, WeightsAreHebbsRuleAndPatternsCanBeForgotten) {
   const auto patterns = signs(5, 12, 1);
@@ -79,8 +79,8 @@ TEST(GradedNetwork, WeightsAreHebbsRuleAndPatternsCanBeForgotten) {
   network.store(patterns.narrow(0, 3, 2));
   const auto hebb = [](const at::Tensor& rows) { return (rows.t().matmul(rows) / 12).fill_diagonal_(0.0); };
   EXPECT_TRUE(bitwise_equal(network.weights(), hebb(patterns)));
-  network.forget(at::tensor({3, 0}));
-  EXPECT_TRUE(bitwise_equal(network.weights(), hebb(patterns.index_select(0, at::tensor({1, 2, 4})))));
+  network.forget(at::tensor({3, 0}, at::kLong));
+  EXPECT_TRUE(bitwise_equal(network.weights(), hebb(patterns.index_select(0, at::tensor({1, 2, 4}, at::kLong)))));
   network.forget(at::arange(3));
   network.store(patterns);
   EXPECT_TRUE(bitwise_equal(network.weights(), hebb(patterns)));
@@ -139,11 +139,11 @@ TEST(GradedNetwork, EnergyNeverRisesOnTheWayToRest) {
                                                       .input(0.3 * randn({d}, 5)));
       const auto path = network.trajectory(randn({rows, d}, 6).tanh(), times);
       ASSERT_EQ(path.sizes(), at::IntArrayRef({301, rows, d}));
-      ASSERT_TRUE(all(path.abs().le(1)));
+      ASSERT_TRUE(every(path.abs().le(1)));
       const auto energy = network.energy(path.view({-1, d})).view({301, rows});
       const auto rise = energy.diff(1, 0).amax(0);  // [rows]
-      EXPECT_TRUE(all(rise.le(1e-10 * energy.abs().amax(0).clamp_min(1.0)))) << function << gain << rise;
-      EXPECT_TRUE(all((energy[0] - energy[300]).gt(0.1)));  // they did move
+      EXPECT_TRUE(every(rise.le(1e-10 * energy.abs().amax(0).clamp_min(1.0)))) << gain << rise;
+      EXPECT_TRUE(every((energy[0] - energy[300]).gt(0.1)));  // they did move
     }
   }
 }
@@ -161,9 +161,9 @@ TEST(GradedNetwork, StatesAtRestAreFixedPoints) {
                              .input(input);
     const GradedNetwork network(signs(1, d, 5), options);
     const auto recall = network.retrieve(randn({20, d}, 6).tanh());
-    EXPECT_TRUE(all(recall.converged));
-    EXPECT_TRUE(all(recall.residual.lt(1e-8)));
-    EXPECT_TRUE(all(recall.steps.gt(0)));
+    EXPECT_TRUE(every(recall.converged));
+    EXPECT_TRUE(every(recall.residual.lt(1e-8)));
+    EXPECT_TRUE(every(recall.steps.gt(0)));
     const auto again = g(function, 5, resistance * (recall.state.matmul(weights) + input));
     EXPECT_LT(max_difference(again, recall.state), 1e-7);
     EXPECT_TRUE(bitwise_equal(recall.energy, network.energy(recall.state)));
@@ -202,8 +202,8 @@ TEST(GradedNetwork, PatternsAtTheLoadOfATwentiethComeBackFromTenPercentNoise) {
       const GradedNetwork network(patterns.to(type), GradedOptions().gain_function(function));
       const auto noisy = flipped(patterns, 0.1, 2).to(type);
       const auto recall = network.retrieve(noisy);
-      EXPECT_TRUE(all(recall.converged));
-      EXPECT_TRUE(all(recall.matched));
+      EXPECT_TRUE(every(recall.converged));
+      EXPECT_TRUE(every(recall.matched));
       EXPECT_TRUE(recall.match.equal(at::arange(10)));
       EXPECT_TRUE(recall.state.sign().equal(patterns.to(type)));
       EXPECT_EQ(recall.state.scalar_type(), type);
@@ -233,9 +233,9 @@ TEST(GradedNetwork, InTheLimitOfHighGainItIsTheNetworkOfTwoValuedNeurons) {
     const GradedNetwork network(signs(1, d, 3), options);
     // The signs of each state at rest are a fixed point of two-valued neurons.
     const auto recall = network.retrieve(queries);
-    EXPECT_TRUE(all(recall.converged));
+    EXPECT_TRUE(every(recall.converged));
     const auto at_rest = recall.state.sign();
-    EXPECT_TRUE(all((at_rest * at_rest.matmul(weights)).gt(0)));
+    EXPECT_TRUE(every((at_rest * at_rest.matmul(weights)).gt(0)));
     EXPECT_LT(max_difference(recall.state, at_rest), 0.1);
     // Each fixed point of two-valued neurons has a state at rest next to it.
     std::vector<at::Tensor> fixed_points;
@@ -254,8 +254,7 @@ TEST(GradedNetwork, UpdateStepsAreLimitedWhereAsked) {
   const GradedNetwork network(patterns);
   const auto noisy = flipped(patterns, 0.2, 2);
   const auto none = network.retrieve(noisy, RecallOptions().update_steps_max(0));
-  EXPECT_TRUE(bitwise_equal(none.state, (noisy * (1 - 1e-3)).atanh().tanh()) ||
-              max_difference(none.state, noisy * (1 - 1e-3)) < 1e-12);
+  EXPECT_LT(max_difference(none.state, noisy * (1 - 1e-3)), 1e-12);
   EXPECT_FALSE(none.converged.any().item<bool>());
   EXPECT_EQ(none.steps.max().item<int64_t>(), 0);
   const auto few = network.retrieve(noisy, RecallOptions().update_steps_max(4));
@@ -263,8 +262,8 @@ TEST(GradedNetwork, UpdateStepsAreLimitedWhereAsked) {
   EXPECT_LE(few.steps.max().item<int64_t>(), 4);
   const auto rough = network.retrieve(noisy, RecallOptions().update_steps_eps(1e-2));
   const auto exact = network.retrieve(noisy);
-  EXPECT_TRUE(all(rough.converged) && all(rough.residual.le(1e-2 * (1 + 1e-9))));
-  EXPECT_TRUE(all(exact.converged) && all(rough.steps.lt(exact.steps)));
+  EXPECT_TRUE(every(rough.converged) && every(rough.residual.le(1e-2 * (1 + 1e-9))));
+  EXPECT_TRUE(every(exact.converged) && every(rough.steps.lt(exact.steps)));
 }
 
 TEST(GradedNetwork, IsSavedWithAllItHolds) {
