@@ -1,6 +1,5 @@
 #include "support/device.h"
 #include "support/errors.h"
-#include "support/gradcheck.h"
 #include "support/naive.h"
 #include <hopfield/core/ode.h>
 
@@ -343,66 +342,6 @@ TEST(Ode, RunsOnTheDeviceOfItsState) {
     EXPECT_EQ(tensor.device().type(), device.type());
   }
   EXPECT_LT(largest_difference(there.trajectory.cpu(), here.trajectory), 1e-6);
-}
-
-/// A small network with one weight matrix for all rows.
-at::Tensor network(const at::Tensor& state, const at::Tensor& weights) {
-  return at::tanh(state.matmul(weights)) - state;
-}
-
-TEST(Ode, TheGradientIsThatOfTheStepsThatWereMade) {
-  const auto inputs = std::vector<at::Tensor>{randn({3, 4}, 12), randn({4, 4}, 13)};
-  const auto options = OdeOptions().rtol(1).atol(1).first_step(0.25).max_step(0.25);
-  const auto error = testing::gradcheck(
-      [&](const std::vector<at::Tensor>& in) -> std::vector<at::Tensor> {
-        const auto function = [&](const at::Tensor& time, const at::Tensor& state) {
-          return network(state, in[1]) + 0.1 * time.sin();
-        };
-        const auto end = integrate(function, in[0], 0, 1, options);
-        const auto curve = integrate_at(function, in[0], {0, 0.5, 0.6, 1}, options);
-        return {end.state, curve.trajectory, curve.state};
-      },
-      inputs);
-  EXPECT_LT(error, 1e-7);
-}
-
-TEST(Ode, TheGradientWithAdaptiveStepsIsTheProblemsWithinTheTolerance) {
-  // Rows with rejected steps and steps of their own. y = y0 exp(rate t).
-  const auto state = at::cat({randn({4, 1}, 14), column({-0.5, -3, 1, 0.2})}, 1).requires_grad_();
-  const auto factor = at::ones({}, at::kDouble).requires_grad_();
-  const auto function = [&](const at::Tensor&, const at::Tensor& rows) {
-    const auto y = rows.narrow(1, 0, 1), rate = rows.narrow(1, 1, 1);
-    return at::cat({factor * rate * y, at::zeros_like(y)}, 1);
-  };
-  const auto result = integrate(function, state, 0, 2, OdeOptions().rtol(1e-9).atol(1e-12).first_step(1));
-  EXPECT_GT(result.steps_rejected.min().item<int64_t>(), 0);
-  const auto gradients = torch::autograd::grad({result.state.select(1, 0).sum()}, {state, factor});
-  const auto y = state.detach().select(1, 0), rate = state.detach().select(1, 1);
-  EXPECT_LT(largest_difference(gradients[0].select(1, 0), (2 * rate).exp()), 1e-7);
-  EXPECT_LT(largest_difference(gradients[0].select(1, 1), 2 * y * (2 * rate).exp()), 1e-7);
-  EXPECT_NEAR(gradients[1].item<double>(), (2 * rate * y * (2 * rate).exp()).sum().item<double>(), 1e-7);
-}
-
-TEST(Ode, RejectedStepsThatAreNotFiniteDoNotReachTheGradient) {
-  // dy/dt = -sqrt(y): a first step that is too long makes y negative.
-  const auto state = column({1, 1.5}).requires_grad_();
-  const auto function = [](const at::Tensor&, const at::Tensor& y) { return -y.sqrt(); };
-  const auto result = integrate(function, state, 0, 1, OdeOptions().rtol(1e-9).first_step(20));
-  expect_all_converged(result);
-  EXPECT_GT(result.steps_rejected.min().item<int64_t>(), 0);
-  const auto gradient = torch::autograd::grad({result.state.sum()}, {state})[0];
-  const auto root = state.detach().sqrt();  // y(1) = (sqrt(y0) - 1/2)^2
-  EXPECT_LT(largest_difference(gradient, (root - 0.5) / root), 1e-7);
-}
-
-TEST(Ode, RecordsAGradientOnlyWhereOneIsWanted) {
-  const auto state = randn({2, 3}, 15), weights = randn({3, 3}, 16).requires_grad_();
-  const auto function = [&](const at::Tensor&, const at::Tensor& rows) { return network(rows, weights); };
-  EXPECT_TRUE(integrate(function, state, 0, 1).state.requires_grad());
-  EXPECT_TRUE(integrate_to_rest(decay, state.clone().requires_grad_(), 1e-3).state.requires_grad());
-  EXPECT_FALSE(integrate(decay, state, 0, 1).state.requires_grad());
-  const at::NoGradGuard no_grad;
-  EXPECT_FALSE(integrate(function, state, 0, 1).state.requires_grad());
 }
 
 TEST(Ode, RefusesWrongCalls) {
