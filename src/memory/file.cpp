@@ -1,6 +1,7 @@
 #include "memory/file.h"
 
 #include <hopfield/memory/continuous.h>
+#include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
 
 #include <ATen/ATen.h>
@@ -24,6 +25,7 @@ struct Kind {
 
 constexpr Kind kKinds[] = {
     {"ContinuousMemory", ContinuousMemory::read},
+    {"KernelMemory", KernelMemory::read},
 };
 
 }  // namespace
