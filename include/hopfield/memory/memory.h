@@ -90,8 +90,8 @@ class Memory {
   virtual void unlearn(const at::Tensor& kept, const at::Tensor& removed, const at::Tensor& forgotten) {
     static_cast<void>(kept), static_cast<void>(removed), static_cast<void>(forgotten);
   }
-  /// Fills the result for checked queries as_keys() [Q, d], of which these may be left undefined: `match`, `output` where
-  /// it is the state, `energy` where it is energy_of(state), and `matched` unless some queries can have no match.
+  /// Fills the result for checked queries as_keys() [Q, d], of which these may be left undefined: `match`, `output`
+  /// where it is the state, `energy` where it is energy_of(state), and `matched` unless some queries can have no match.
   virtual Recall recall(const at::Tensor& queries, const RecallSettings& settings) const = 0;
   /// The energy [Q] of checked states [Q, d].
   virtual at::Tensor energy_of(const at::Tensor& states) const = 0;
