@@ -19,6 +19,7 @@
 #include <hopfield/io/state_dict.h>
 #include <hopfield/memory/continuous.h>
 #include <hopfield/memory/graded.h>
+#include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
 #include <hopfield/nn/hopfield.h>
 #include <hopfield/nn/hopfield_layer.h>

@@ -2,6 +2,7 @@
 
 #include <hopfield/memory/continuous.h>
 #include <hopfield/memory/graded.h>
+#include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
 
 #include <ATen/ATen.h>
@@ -26,6 +27,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {"ContinuousMemory", ContinuousMemory::read},
     {"GradedNetwork", GradedNetwork::read},
+    {"KernelMemory", KernelMemory::read},
 };
 
 }  // namespace
