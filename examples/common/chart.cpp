@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -16,13 +17,14 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_axis(const Axis& axis) {
-  const auto& [least, most] = axis.range;
-  TORCH_CHECK(!least || !most || *least < *most,
-              "hopfield::examples::write_charts: expected an axis range whose least ",
-              "value is below the greatest, got ", *least, " to ", *most, " for ", quote(axis.label));
-  TORCH_CHECK(!axis.logarithmic || (least.value_or(1) > 0 && most.value_or(1) > 0),
+  const auto least = axis.range.least.value_or(axis.logarithmic ? 1e-300 : -1e300);
+  const auto most = axis.range.most.value_or(1e300);
+  TORCH_CHECK(std::isfinite(least) && std::isfinite(most) && least < most,
+              "hopfield::examples::write_charts: expected a range of finite numbers, the least first, for the axis ",
+              quote(axis.label), ", got ", least, " to ", most);
+  TORCH_CHECK(!axis.logarithmic || least > 0,
               "hopfield::examples::write_charts: expected a range above 0 for the logarithmic axis ", quote(axis.label),
-              ", got ", least.value_or(1), " to ", most.value_or(1));
+              ", got ", least, " to ", most);
 }
 
 void check_heat_map(const Chart& chart) {

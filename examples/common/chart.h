@@ -17,7 +17,7 @@ struct AxisRange {
 struct Axis {
   std::string label;
   bool logarithmic = false;  ///< values that are not above 0 are then left out
-  AxisRange range;
+  AxisRange range{};
 };
 
 enum class SeriesStyle { lines, points, both, dashed };
@@ -28,11 +28,11 @@ struct Series {
   std::string name;  ///< in the legend; if empty, the series is not in it
   std::vector<double> x, y;
   SeriesStyle style = SeriesStyle::lines;
-  std::vector<double> low, high;  ///< an interval around each y, or both empty
+  std::vector<double> low{}, high{};  ///< an interval around each y, or both empty
   SpreadStyle spread = SpreadStyle::bars;
   /// The number of the colour, from 0; series of the same number look as if they belonged together. If not set, the
   /// position among the chart's series. There are seven colours, which readers who are colour-blind can tell apart.
-  std::optional<int64_t> color;
+  std::optional<int64_t> color{};
 };
 
 /// Values over the plane, drawn below the series.

@@ -18,8 +18,8 @@ constexpr Color kGreen{0.00f, 0.62f, 0.45f}, kRed{0.84f, 0.37f, 0.00f};
 /// Images in rows and columns on white ground, with captions.
 struct Grid {
   struct Cell {
-    at::Tensor image;            ///< [height, width, 1 or 3] or [height, width], any real dtype; undefined: left empty
-    std::optional<Color> frame;  ///< if not set, a thin grey line
+    at::Tensor image{};  ///< [height, width, 1 or 3] or [height, width], any real dtype; undefined: left empty
+    std::optional<Color> frame{};  ///< if not set, a thin grey line
   };
 
   std::vector<std::vector<Cell>> rows;       ///< all images have the same height and width

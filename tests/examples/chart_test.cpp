@@ -1,6 +1,7 @@
 #include "common/chart.h"
 
 #include "common/image.h"
+#include "fake_gnuplot.h"
 #include "support/errors.h"
 #include "temporary_folder.h"
 
@@ -10,7 +11,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <limits>
 
@@ -20,7 +20,6 @@ namespace {
 using ::testing::AllOf;
 using testing::error_of;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
@@ -30,18 +29,8 @@ constexpr auto kOddText = "it's \"odd\" `touch odd` @x _{y} ^2 \\n %d $data <b>&
 #define SKIP_WITHOUT_GNUPLOT() \
   if (std::system("gnuplot --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "gnuplot is not installed"
 
-/// Takes all programs out of the PATH while it exists.
-class EmptyPath {
- public:
-  EmptyPath() : path_(std::getenv("PATH")) { ::setenv("PATH", "/nowhere", 1); }
-  ~EmptyPath() { ::setenv("PATH", path_.c_str(), 1); }
-
- private:
-  std::string path_;
-};
-
 Series line(const std::string& name, SeriesStyle style = SeriesStyle::lines) {
-  return {name, {1, 2, 4, 8}, {0.5, 0.25, 0.3, 0.1}, style, {}, {}, SpreadStyle::bars, {}};
+  return {name, {1, 2, 4, 8}, {0.5, 0.25, 0.3, 0.1}, style};
 }
 
 Chart chart_of(std::vector<Series> series) {
@@ -162,7 +151,7 @@ TEST(Chart, InterruptsLinesWhereNumbersAreNotFinite) {
   chart.series[0].x[2] = kInfinity;
   chart.series[1].y = {kNaN, kNaN, -kInfinity, kNaN};
   drawn({chart});
-  chart.series[0] = {"a point", {3}, {3}, SeriesStyle::points, {}, {}, SpreadStyle::bars, {}};
+  chart.series[0] = {"a point", {3}, {3}, SeriesStyle::points};
   drawn({chart});
 }
 
@@ -199,7 +188,7 @@ TEST(Chart, WritesDataAndScriptWithoutGnuplot) {
   auto chart = heat_chart();
   chart.series = {line("it's", SeriesStyle::both)};
   {
-    const EmptyPath no_programs;
+    const FakeGnuplot none("");
     const auto remark = write_charts(folder / "my chart.png", {chart});
     EXPECT_THAT(remark, AllOf(StartsWith("gnuplot is not installed, so '"), HasSubstr("my chart.png' was not drawn"),
                               HasSubstr("my chart.dat' and '"), HasSubstr("my chart.gnuplot'")));
@@ -216,7 +205,7 @@ TEST(Chart, WritesDataAndScriptWithoutGnuplot) {
 TEST(Chart, DoesNotReplaceOtherFilesWithoutGnuplot) {
   const TemporaryFolder folder;
   folder.write("results.dat", "1 2 3\n");
-  const EmptyPath no_programs;
+  const FakeGnuplot none("");
   EXPECT_THAT(error_of([&] { write_charts(folder / "results.png", {chart_of({line("a")})}); }),
               HasSubstr("results.dat' to be missing or from an earlier chart, got another file"));
   EXPECT_EQ(folder.read("results.dat"), "1 2 3\n");
@@ -247,7 +236,10 @@ TEST(Chart, SaysWhatIsWrong) {
   EXPECT_THAT(refusal(wrong), HasSubstr("and above 0 on logarithmic axes"));
   wrong = right;
   wrong.x.range = {2, 2};
-  EXPECT_THAT(refusal(wrong), HasSubstr("whose least value is below the greatest, got 2 to 2 for 'x'"));
+  EXPECT_THAT(refusal(wrong), HasSubstr("a range of finite numbers, the least first, for the axis 'x', got 2 to 2"));
+  wrong = right;
+  wrong.x.range = {kNaN, {}};
+  EXPECT_THAT(refusal(wrong), HasSubstr("a range of finite numbers, the least first, for the axis 'x', got nan to"));
   wrong = right;
   wrong.y.logarithmic = true;
   wrong.y.range = {0, 2};
@@ -267,13 +259,12 @@ TEST(Chart, SaysWhatIsWrong) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
-TEST(Chart, KeepsThePreviousFileWhenItFails) {
-  SKIP_WITHOUT_GNUPLOT();
+TEST(Chart, KeepsThePreviousFileWhenGnuplotFails) {
   const TemporaryFolder folder;
   folder.write("chart.png", "previous");
-  auto chart = chart_of({line("a")});
-  chart.x.range.least = kNaN;  // gnuplot refuses it
-  EXPECT_THAT(error_of([&] { write_charts(folder / "chart.png", {chart}); }), HasSubstr("expected"));
+  const FakeGnuplot fake("echo half; echo 'line 7: no such terminal' >&2; exit 1");
+  EXPECT_THAT(error_of([&] { write_charts(folder / "chart.png", {chart_of({line("a")})}); }),
+              HasSubstr("but it ended with code 1: line 7: no such terminal"));
   EXPECT_EQ(folder.read("chart.png"), "previous");
 }
 

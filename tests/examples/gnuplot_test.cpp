@@ -1,33 +1,16 @@
 #include "common/gnuplot.h"
 
+#include "fake_gnuplot.h"
 #include "support/errors.h"
-#include "temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-
-#include <cstdlib>
 
 namespace hopfield::examples {
 namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
-
-/// A folder with a program gnuplot, a script for the shell, which is alone in the PATH.
-class FakeGnuplot {
- public:
-  explicit FakeGnuplot(const std::string& script) : path_(std::getenv("PATH")) {
-    if (!script.empty()) ::chmod(folder_.write("gnuplot", "#!/bin/sh\n" + script).c_str(), 0700);
-    ::setenv("PATH", folder_.path().c_str(), 1);
-  }
-  ~FakeGnuplot() { ::setenv("PATH", path_.c_str(), 1); }
-
- private:
-  TemporaryFolder folder_;
-  std::string path_;
-};
 
 TEST(Gnuplot, ReturnsWhatItPrints) {
   const FakeGnuplot fake("echo \"$1\"; while read -r line; do echo \"$line\"; done");

@@ -34,7 +34,7 @@ Box box_of_black(const at::Tensor& picture) {
 TEST(Grid, EnlargesPixelsToSquares) {
   Grid grid;
   const auto image = torch::tensor({{0.2f, 0.4f, 0.6f}, {0.8f, 1.0f, 0.3f}});
-  grid.rows = {{{image, std::nullopt}}};
+  grid.rows = {{{image}}};
   grid.scale = 4;
   grid.gap = 5;
   const auto picture = draw_grid(grid);
@@ -49,7 +49,7 @@ TEST(Grid, EnlargesPixelsToSquares) {
 TEST(Grid, PutsImagesInRowsAndColumns) {
   Grid grid;
   grid.gap = 2;
-  const auto cell = [](float value) { return Grid::Cell{at::full({4, 4}, value), std::nullopt}; };
+  const auto cell = [](float value) { return Grid::Cell{at::full({4, 4}, value)}; };
   grid.rows = {{cell(0.1f), cell(0.2f), cell(0.3f)}, {cell(0.4f), {}, cell(0.6f)}, {cell(0.7f)}};
   const auto picture = draw_grid(grid);
   const int64_t pitch = 4 + 2 * kRoom + 2, begin = 2 + kRoom;
@@ -82,7 +82,7 @@ TEST(Grid, DrawsFrames) {
 TEST(Grid, KeepsColours) {
   Grid grid;
   const auto image = torch::tensor({0.5f, 2.0f, -1.0f}).view({1, 1, 3});
-  grid.rows = {{{image, std::nullopt}}};
+  grid.rows = {{{image}}};
   const auto picture = draw_grid(grid);
   EXPECT_TRUE(color_at(picture, 8 + kRoom, 8 + kRoom).equal(torch::tensor({0.5f, 1.0f, 0.0f})));
 }
@@ -90,7 +90,7 @@ TEST(Grid, KeepsColours) {
 TEST(Grid, MakesRoomForCaptions) {
   Grid grid;
   grid.text_scale = 1;
-  grid.rows = {{{at::ones({8, 8}), std::nullopt}, {at::ones({8, 8}), std::nullopt}}};
+  grid.rows = {{{at::ones({8, 8})}, {at::ones({8, 8})}}};
   grid.column_captions = {"", "a-very-long-word and more"};
   const auto wide = draw_grid(grid);
   const auto words = text_width("a-very-long-word", 1);
@@ -114,14 +114,14 @@ TEST(Grid, MakesRoomForCaptions) {
 
 TEST(Grid, SaysWhatIsWrong) {
   const auto refusal = [](const Grid& grid) { return error_of([&] { draw_grid(grid); }); };
-  const Grid::Cell small{at::ones({2, 2}), std::nullopt}, large{at::ones({2, 3}), std::nullopt};
+  const Grid::Cell small{at::ones({2, 2})}, large{at::ones({2, 3})};
   Grid grid;
   EXPECT_THAT(refusal(grid), HasSubstr("expected at least one image with pixels, got none"));
   grid.rows = {{{}, {}}};
   EXPECT_THAT(refusal(grid), HasSubstr("expected at least one image with pixels, got none"));
   grid.rows = {{small}, {large}};
   EXPECT_THAT(refusal(grid), HasSubstr("expected images of the same size, got 2x2 and 3x2 pixels"));
-  grid.rows = {{{at::ones({2, 2, 4}), std::nullopt}}};
+  grid.rows = {{{at::ones({2, 2, 4})}}};
   EXPECT_THAT(refusal(grid), HasSubstr("got [2, 2, 4]"));
   grid.rows = {{small}};
   grid.column_captions = {"a", "b"};
