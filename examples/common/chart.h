@@ -54,9 +54,9 @@ struct Chart {
   bool equal_units = false;         ///< whether a unit has the same length on both axes
 };
 
-/// Draws charts side by side (from four of them on, in rows of three) into one PNG or SVG file, which is replaced as a
-/// whole or not at all. The program gnuplot draws them. Where it is not installed, the data and a script that draws
-/// them are written instead, beside `path`: chart.gnuplot and chart.dat for chart.png.
+/// Draws charts side by side (four of them in two rows, more in rows of three) into one file, which is replaced as a
+/// whole or not at all: SVG, or PNG of at most 256 colours. The program gnuplot draws them. Where it is not installed,
+/// the data and a script that draws them are written instead, beside `path`: chart.gnuplot and chart.dat for chart.png.
 ///
 ///     Chart chart;
 ///     chart.title = "Retrieval errors";

@@ -17,10 +17,10 @@ namespace {
 
 // The colours of M. Okabe and K. Ito, Color Universal Design (2008), without the yellow, which is too pale for lines.
 constexpr std::array kColors{"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#303030"};
-constexpr std::array kPoints{7, 5, 9, 13, 11, 15, 2};
+constexpr std::array kPoints{7, 5, 9, 13, 11, 15, 6};
 // From dark blue, so that wells look deep, to nearly white.
 constexpr auto kPalette = "defined (0 '#0B2C56', 1 '#1F5A94', 2 '#4A8DBF', 3 '#8FBFDD', 4 '#C9E0EF', 5 '#F4F8FB')";
-constexpr size_t kTitleLine = 60, kLabelLine = 50, kAnyLine = std::numeric_limits<size_t>::max();
+constexpr size_t kTitleLine = 64, kLabelLine = 50, kAnyLine = std::numeric_limits<size_t>::max();
 
 /// An interval of an axis or of a colour scale.
 struct Bounds {
@@ -86,7 +86,7 @@ std::vector<std::string> marks_within_decades(const Bounds& bounds) {
 }
 
 std::string marks_of_logarithm(const std::string& name, const Bounds& bounds) {
-  constexpr double kFewDecades = 150, kReadableLeast = 1e-3, kReadableMost = 99999;
+  constexpr double kFewDecades = 500, kReadableLeast = 1e-3, kReadableMost = 99999;
   std::string commands = "set logscale " + name + "\n";
   // Where there are hardly any powers of ten, gnuplot would leave the axis nearly bare.
   if (bounds.most / bounds.least <= kFewDecades) {
@@ -231,7 +231,8 @@ size_t blocks_of(const Chart& chart) { return chart.series.size() + (chart.heat_
 
 /// How many panels are side by side and below each other.
 struct Layout {
-  explicit Layout(size_t panels) : columns(std::min<size_t>(panels, 3)), rows((panels + columns - 1) / columns) {}
+  explicit Layout(size_t panels)
+      : columns(panels == 4 ? 2 : std::min<size_t>(panels, 3)), rows((panels + columns - 1) / columns) {}
 
   size_t columns, rows;
 };

@@ -12,8 +12,8 @@
 namespace hopfield::examples {
 namespace {
 
-constexpr int64_t kFrame = 3;         // the width of a frame; every cell has room for one
-constexpr int64_t kRowCaption = 200;  // where captions of rows are broken, in pixels
+constexpr int64_t kFrame = 3;                      // the width of a frame; every cell has room for one
+constexpr int64_t kShortLine = 8, kLongLine = 16;  // characters, at which captions of columns and of rows are broken
 constexpr Color kLine{0.8f, 0.8f, 0.8f};
 
 /// The image of a cell as [height, width, 3] float32 on the CPU, from 0 to 1.
@@ -58,20 +58,29 @@ void check(const Grid& grid, size_t columns) {
 
 /// The lines of a caption, and the room that they need.
 struct Caption {
-  Caption(const std::string& text, int64_t scale, int64_t width)
-      : lines(break_lines(text, static_cast<size_t>(characters_in(width, scale)))) {
-    for (const auto& line : lines) this->width = std::max(this->width, text_width(line, scale));
-    height = static_cast<int64_t>(lines.size()) * line_height(scale);
-  }
-
   std::vector<std::string> lines;
   int64_t width = 0, height = 0;
 };
 
-std::vector<Caption> captions_of(const std::vector<std::string>& texts, int64_t scale, int64_t width) {
+/// Captions whose lines are broken at a number of characters.
+std::vector<Caption> captions_of(const std::vector<std::string>& texts, int64_t scale, int64_t characters) {
   std::vector<Caption> captions;
-  for (const auto& text : texts) captions.emplace_back(text, scale, width);
+  for (const auto& text : texts) {
+    Caption caption{break_lines(text, static_cast<size_t>(characters))};
+    for (const auto& line : caption.lines) caption.width = std::max(caption.width, text_width(line, scale));
+    caption.height = static_cast<int64_t>(caption.lines.size()) * line_height(scale);
+    captions.push_back(std::move(caption));
+  }
   return captions;
+}
+
+/// Draws the lines of a caption, each in the middle of `width` pixels, or at their left if `width` is 0.
+void draw_caption(const at::Tensor& picture, int64_t top, int64_t left, int64_t width, const Caption& caption,
+                  int64_t scale) {
+  for (const auto& line : caption.lines) {
+    draw_text(picture, top, left + std::max<int64_t>(width - text_width(line, scale), 0) / 2, line, scale);
+    top += line_height(scale);
+  }
 }
 
 /// Where rows or columns begin, and at the end where the picture does.
@@ -102,12 +111,14 @@ at::Tensor draw_grid(const Grid& grid) {
   const auto [image_height, image_width] = size_of_images(grid);
   const auto height = image_height * grid.scale, width = image_width * grid.scale;
 
-  const auto above = captions_of(grid.column_captions, grid.text_scale, width);
-  const auto beside = captions_of(grid.row_captions, grid.text_scale, kRowCaption);
+  const auto above =
+      captions_of(grid.column_captions, grid.text_scale, std::max(kShortLine, characters_in(width, grid.text_scale)));
+  const auto beside = captions_of(grid.row_captions, grid.text_scale, kLongLine);
   std::vector<int64_t> widths(columns, width + 2 * kFrame), heights(grid.rows.size(), height + 2 * kFrame);
   int64_t header = 0, strip = 0;
   for (size_t i = 0; i < above.size(); ++i) {
-    widths[i] = std::max(widths[i], above[i].width);
+    // Half a character at both sides keeps captions apart.
+    widths[i] = std::max(widths[i], above[i].width + text_width(" ", grid.text_scale));
     header = std::max(header, above[i].height);
   }
   for (size_t i = 0; i < beside.size(); ++i) {
@@ -122,21 +133,13 @@ at::Tensor draw_grid(const Grid& grid) {
 
   const auto picture = at::ones({tops.back(), lefts.back(), 3});
   for (size_t column = 0; column < above.size(); ++column) {
-    // The last line stands just above the images.
-    auto top = grid.gap + header - above[column].height;
-    for (const auto& line : above[column].lines) {
-      draw_text(picture, top, lefts[column] + (widths[column] - text_width(line, grid.text_scale)) / 2, line,
-                grid.text_scale);
-      top += line_height(grid.text_scale);
-    }
+    const auto top = grid.gap + header - above[column].height;  // the last line stands just above the images
+    draw_caption(picture, top, lefts[column], widths[column], above[column], grid.text_scale);
   }
   for (size_t row = 0; row < grid.rows.size(); ++row) {
     if (row < beside.size()) {
-      auto top = tops[row] + (heights[row] - beside[row].height) / 2;
-      for (const auto& line : beside[row].lines) {
-        draw_text(picture, top, grid.gap, line, grid.text_scale);
-        top += line_height(grid.text_scale);
-      }
+      const auto top = tops[row] + (heights[row] - beside[row].height) / 2;
+      draw_caption(picture, top, grid.gap, 0, beside[row], grid.text_scale);
     }
     for (size_t column = 0; column < grid.rows[row].size(); ++column) {
       const auto& cell = grid.rows[row][column];

@@ -1,5 +1,6 @@
 #include "png.h"
 
+#include "palette.h"
 #include "text.h"
 
 #include <c10/util/Exception.h>
@@ -73,6 +74,16 @@ uint32_t number_at(std::string_view bytes, size_t position) {
   uint32_t value = 0;
   for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[position + i]);
   return value;
+}
+
+std::string number_text(uint32_t value) {
+  std::string bytes;
+  for (const int shift : {24, 16, 8, 0}) bytes += static_cast<char>(value >> shift);
+  return bytes;
+}
+
+std::string make_chunk(const std::string& type, const std::string& content) {
+  return number_text(static_cast<uint32_t>(content.size())) + type + content + number_text(crc_of(type + content));
 }
 
 struct Header {
@@ -155,6 +166,31 @@ std::string encode_png(const Pixels& pixels) {
   TORCH_CHECK(memory != nullptr, "hopfield::examples::write_image: there is not enough memory to compress an image of ",
               width, "x", height, " pixels");
   return {reinterpret_cast<const char*>(memory.get()), static_cast<size_t>(bytes)};
+}
+
+std::string encode_png(const PaletteImage& image) {
+  const auto width = static_cast<size_t>(image.width), height = static_cast<size_t>(image.height);
+  TORCH_CHECK(width * height == image.numbers.size() && width * height > 0 && !image.colors.empty(),
+              "hopfield::examples::encode_png: expected ", width, "x", height, " pixels, got ", image.numbers.size());
+  std::vector<unsigned char> rows;
+  for (size_t row = 0; row < height; ++row) {
+    rows.push_back(0);  // the number of the filter that leaves a row as it is
+    const auto begin = image.numbers.begin() + static_cast<std::ptrdiff_t>(row * width);
+    rows.insert(rows.end(), begin, begin + static_cast<std::ptrdiff_t>(width));
+  }
+  int bytes = 0;
+  constexpr int kQuality = 16;
+  const Memory memory(stbi_zlib_compress(rows.data(), static_cast<int>(rows.size()), &bytes, kQuality), &std::free);
+  TORCH_CHECK(memory != nullptr, "hopfield::examples::encode_png: there is not enough memory to compress an image");
+  std::string palette;
+  for (const auto& color : image.colors) palette.append(color.begin(), color.end());
+  const std::string kind{8, 3, 0, 0, 0};  // 8 bits, by palette; the compression, the filters and the order of rows
+  return std::string(kSignature) +
+         make_chunk("IHDR",
+                    number_text(static_cast<uint32_t>(width)) + number_text(static_cast<uint32_t>(height)) + kind) +
+         make_chunk("PLTE", palette) +
+         make_chunk("IDAT", {reinterpret_cast<const char*>(memory.get()), static_cast<size_t>(bytes)}) +
+         make_chunk("IEND", "");
 }
 
 }  // namespace hopfield::examples
