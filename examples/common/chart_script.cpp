@@ -17,9 +17,11 @@ namespace {
 
 // The colours of M. Okabe and K. Ito, Color Universal Design (2008), without the yellow, which is too pale for lines.
 constexpr std::array kColors{"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#303030"};
-constexpr std::array kPoints{7, 5, 9, 13, 11, 15, 6};
+constexpr std::array kPoints{7, 5, 9, 13, 11, 15, 6};  // filled symbols, and then a hollow circle
+constexpr int kHollow = 6;
 // From dark blue, so that wells look deep, to nearly white.
-constexpr auto kPalette = "defined (0 '#0B2C56', 1 '#1F5A94', 2 '#4A8DBF', 3 '#8FBFDD', 4 '#C9E0EF', 5 '#F4F8FB')";
+constexpr auto kPalette =
+    "maxcolors 64 defined (0 '#0B2C56', 1 '#1F5A94', 2 '#4A8DBF', 3 '#8FBFDD', 4 '#C9E0EF', 5 '#F4F8FB')";
 constexpr size_t kTitleLine = 64, kLabelLine = 50, kAnyLine = std::numeric_limits<size_t>::max();
 
 /// An interval of an axis or of a colour scale.
@@ -96,27 +98,31 @@ std::string marks_of_logarithm(const std::string& name, const Bounds& bounds) {
   return commands + fmt::format("set format {} '{}'\n", name, is_readable ? "%g" : "10^{%T}");
 }
 
-/// The commands for the axis `name`, which is x or y.
+/// The commands for the range and the marks of the axis `name`, which is x or y.
 /// @param exact  whether the axis ends at its bounds, and not at the next mark beyond them
 std::string axis_commands(const std::string& name, const Axis& axis, Bounds bounds, bool exact) {
   const auto end = [exact](const std::optional<double>& given, double bound) {
     return given || exact ? number(given.value_or(bound)) : "*";
   };
-  auto commands =
-      fmt::format("set {0}label {1} noenhanced\nset {0}range [{2}:{3}]\n", name, gnuplot_text(axis.label, kLabelLine),
-                  end(axis.range.least, bounds.least), end(axis.range.most, bounds.most));
+  const auto commands = fmt::format("set {}range [{}:{}]\n", name, end(axis.range.least, bounds.least),
+                                    end(axis.range.most, bounds.most));
   bounds = {axis.range.least.value_or(bounds.least), axis.range.most.value_or(bounds.most)};
   return axis.logarithmic ? commands + marks_of_logarithm(name, bounds) : commands;
 }
 
-std::string legend_commands(const Chart& chart, bool is_alone) {
+/// The commands for the title, the labels of the axes and the legend, which is at the right if there is room for it.
+std::string text_commands(const Chart& chart, bool is_alone) {
   constexpr size_t kWidestAtSide = 24;
   size_t widest = 0;
   for (const auto& series : chart.series) widest = std::max(widest, series.name.size());
-  if (widest == 0) return "unset key\n";
-  const bool is_at_side = is_alone && !chart.heat_map && widest <= kWidestAtSide;
-  const std::string place = is_at_side ? "outside right top vertical" : "outside bottom center horizontal";
-  return "set key " + place + " Left reverse noenhanced samplen 2.5 spacing 1.2\n";
+  const bool is_below = widest > 0 && (!is_alone || chart.heat_map || widest > kWidestAtSide);
+  auto commands = fmt::format("set title {} noenhanced\nset xlabel {}{} noenhanced\nset ylabel {} noenhanced\n",
+                              gnuplot_text(chart.title, kTitleLine), gnuplot_text(chart.x.label, kLabelLine),
+                              // gnuplot lets the legend begin too early, so it gets an empty line above it.
+                              is_below ? ".\"\\n\"" : "", gnuplot_text(chart.y.label, kLabelLine));
+  if (widest == 0) return commands + "unset key\n";
+  commands += is_below ? "set key outside bottom center horizontal" : "set key outside right top vertical";
+  return commands + " Left reverse noenhanced samplen 2.5 spacing 1.2\n";
 }
 
 /// The bounds of a heat map's finite values; nothing if they are all the same.
@@ -163,32 +169,41 @@ std::optional<std::string> spread_plot(const Series& series, const std::string& 
                      low, color);
 }
 
-/// How a series is drawn, with the widths of its lines and points enlarged by `line` and `point`.
-std::string look_of(SeriesStyle style, int symbol, double line, double point) {
-  const auto lines = fmt::format("lw {} ", 2 + line), points = fmt::format("pt {} ps {}", symbol, 1 + point);
-  switch (style) {
-    case SeriesStyle::lines:
-      return "lines " + lines;
-    case SeriesStyle::dashed:
-      return "lines " + lines + "dt '-'";
-    case SeriesStyle::points:
-      return "points " + points;
-    case SeriesStyle::both:
-      return "linespoints " + lines + points;
-  }
-  TORCH_CHECK(false, "hopfield::examples::write_charts: expected a style of a series, got a number that is none");
-}
+/// How the lines and points of a series are drawn.
+struct Look {
+  double line_width = 2, point_size = 1;
+  int symbol = 0;
 
-std::string series_plot(const Series& series, const std::string& data, const std::string& color, int symbol,
-                        bool on_heat_map) {
+  std::string text(SeriesStyle style) const {
+    const auto line = fmt::format("lw {}", line_width), point = fmt::format("pt {} ps {}", symbol, point_size);
+    switch (style) {
+      case SeriesStyle::lines:
+        return "lines " + line;
+      case SeriesStyle::dashed:
+        return "lines " + line + " dt '-'";
+      case SeriesStyle::points:
+        return "points " + point;
+      case SeriesStyle::both:
+        return "linespoints " + line + " " + point;
+    }
+    TORCH_CHECK(false, "hopfield::examples::write_charts: expected a style of a series, got a number that is none");
+  }
+};
+
+std::string series_plot(const Series& series, const std::string& data, size_t color, bool on_heat_map) {
+  Look look;
+  look.symbol = kPoints[color];
   std::string plot;
-  if (on_heat_map) {  // a white edge keeps series visible on all shades of blue
-    plot = fmt::format("{} using 1:2 with {} lc rgb 'white' notitle, \\\n  ", data,
-                       look_of(series.style, symbol, 2.5, 0.6));
+  if (on_heat_map) {
+    // A white edge keeps series visible on all shades of blue.
+    look.line_width = 2.5;
+    const Look edge{5.5, 1.6, look.symbol == kHollow ? kPoints[0] : look.symbol};
+    const auto style = series.style == SeriesStyle::dashed ? SeriesStyle::lines : series.style;
+    plot = fmt::format("{} using 1:2 with {} lc rgb 'white' notitle, \\\n  ", data, edge.text(style));
   }
   const auto title = series.name.empty() ? "notitle" : "title " + gnuplot_text(series.name, kAnyLine);
   return plot +
-         fmt::format("{} using 1:2 with {} lc rgb '{}' {}", data, look_of(series.style, symbol, 0, 0), color, title);
+         fmt::format("{} using 1:2 with {} lc rgb '{}' {}", data, look.text(series.style), kColors[color], title);
 }
 
 /// The data of a block, in gnuplot's terms.
@@ -201,10 +216,9 @@ std::string panel_commands(const Chart& chart, size_t panel, const std::string& 
       "set grid lt 1 lw 0.8 lc rgb '#E2E2E2'\n";
   const auto x = x_bounds(chart), y = y_bounds(chart);
   const bool has_map = chart.heat_map.has_value();
-  commands += fmt::format("set title {} noenhanced\n", gnuplot_text(chart.title, kTitleLine));
+  commands += text_commands(chart, is_alone);
   commands += axis_commands("x", chart.x, x, has_map || chart.x.logarithmic);
   commands += axis_commands("y", chart.y, y, has_map || chart.y.logarithmic);
-  commands += legend_commands(chart, is_alone);
   if (chart.equal_units) commands += "set size ratio -1\n";
   std::vector<std::string> below, lines;
   if (has_map) {
@@ -221,7 +235,7 @@ std::string panel_commands(const Chart& chart, size_t panel, const std::string& 
     const auto color = static_cast<size_t>(series.color.value_or(static_cast<int64_t>(i))) % kColors.size();
     const auto data = block_of(source, block++);
     if (auto spread = spread_plot(series, data, kColors[color], low)) below.push_back(std::move(*spread));
-    lines.push_back(series_plot(series, data, kColors[color], kPoints[color], has_map));
+    lines.push_back(series_plot(series, data, color, has_map));
   }
   below.insert(below.end(), lines.begin(), lines.end());
   return commands + fmt::format("plot {}\n", fmt::join(below, ", \\\n  "));

@@ -7,8 +7,9 @@
 
 namespace hopfield::examples {
 
-/// A small font for the captions of images: the printable characters of ASCII, each 5 pixels wide and 7 high, and one
-/// pixel between characters. Characters that the font does not have are drawn as question marks.
+/// A small font for the captions of images: the printable characters of ASCII, each 5 pixels wide and 7 high, with one
+/// pixel between them. g, p, q and y reach 2 pixels below the others. Characters that the font does not have are drawn
+/// as question marks.
 
 /// The height of a line of text, including the space below it, and the width of a text, in pixels.
 int64_t line_height(int64_t scale);
