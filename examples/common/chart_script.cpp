@@ -75,15 +75,23 @@ Bounds y_bounds(const Chart& chart) {
   });
 }
 
-/// The marks 1, 2 and 5 of each decade: "0.5, 1, 2, 5, 10".
-std::vector<std::string> marks_within_decades(const Bounds& bounds) {
+/// Marks for a short logarithmic axis: 1, 2 and 5 of each decade or, where these would be too few, at equal steps.
+std::vector<std::string> marks_of_short_axis(const Bounds& bounds) {
+  constexpr double kFewMarks = 8, kSteps = 5;
+  const auto decade_of = [](double value) { return std::pow(10, std::floor(std::log10(value))); };
   std::vector<std::string> marks;
-  for (double decade = std::pow(10, std::floor(std::log10(bounds.least))); decade <= bounds.most; decade *= 10) {
-    for (const int digit : {1, 2, 5}) {
-      const double mark = digit * decade;
-      if (mark >= bounds.least && mark <= bounds.most) marks.push_back(fmt::format("{:g}", mark));
+  const auto add = [&](double mark) {
+    if (mark >= bounds.least && mark <= bounds.most) marks.push_back(fmt::format("{:g}", mark));
+  };
+  if (bounds.most / bounds.least > kFewMarks) {
+    for (double decade = decade_of(bounds.least); decade <= bounds.most; decade *= 10) {
+      for (const int digit : {1, 2, 5}) add(digit * decade);
     }
+    return marks;
   }
+  const auto wanted = (bounds.most - bounds.least) / kSteps, decade = decade_of(wanted);
+  const auto step = decade * (wanted >= 5 * decade ? 5 : wanted >= 2 * decade ? 2 : 1);
+  for (double i = std::ceil(bounds.least / step); i * step <= bounds.most; ++i) add(i * step);
   return marks;
 }
 
@@ -92,7 +100,7 @@ std::string marks_of_logarithm(const std::string& name, const Bounds& bounds) {
   std::string commands = "set logscale " + name + "\n";
   // Where there are hardly any powers of ten, gnuplot would leave the axis nearly bare.
   if (bounds.most / bounds.least <= kFewDecades) {
-    commands += fmt::format("set {}tics ({})\n", name, fmt::join(marks_within_decades(bounds), ", "));
+    commands += fmt::format("set {}tics ({})\n", name, fmt::join(marks_of_short_axis(bounds), ", "));
   }
   const bool is_readable = bounds.least >= kReadableLeast && bounds.most <= kReadableMost;
   return commands + fmt::format("set format {} '{}'\n", name, is_readable ? "%g" : "10^{%T}");
@@ -100,14 +108,17 @@ std::string marks_of_logarithm(const std::string& name, const Bounds& bounds) {
 
 /// The commands for the range and the marks of the axis `name`, which is x or y.
 /// @param exact  whether the axis ends at its bounds, and not at the next mark beyond them
-std::string axis_commands(const std::string& name, const Axis& axis, Bounds bounds, bool exact) {
-  const auto end = [exact](const std::optional<double>& given, double bound) {
-    return given || exact ? number(given.value_or(bound)) : "*";
-  };
-  const auto commands = fmt::format("set {}range [{}:{}]\n", name, end(axis.range.least, bounds.least),
-                                    end(axis.range.most, bounds.most));
-  bounds = {axis.range.least.value_or(bounds.least), axis.range.most.value_or(bounds.most)};
-  return axis.logarithmic ? commands + marks_of_logarithm(name, bounds) : commands;
+std::string axis_commands(const std::string& name, const Axis& axis, const Bounds& bounds, bool exact) {
+  const auto& [given_least, given_most] = axis.range;
+  const Bounds shown{given_least.value_or(bounds.least), given_most.value_or(bounds.most)};
+  TORCH_CHECK(shown.least <= shown.most, "hopfield::examples::write_charts: expected a range that shows a part of the ",
+              "data for the ", name, " axis, got ", shown.least, " to ", shown.most, ", where one end is the data's");
+  // gnuplot would leave out marks at the very ends of logarithmic axes, which rounding puts outside.
+  const double room = axis.logarithmic ? 1 + 1e-9 : 1;
+  const auto commands =
+      fmt::format("set {}range [{}:{}]\n", name, given_least || exact ? number(shown.least / room) : "*",
+                  given_most || exact ? number(shown.most * room) : "*");
+  return axis.logarithmic ? commands + marks_of_logarithm(name, shown) : commands;
 }
 
 /// The commands for the title, the labels of the axes and the legend, which is at the right if there is room for it.
@@ -152,8 +163,9 @@ std::string contour_commands(const HeatMap& map, size_t panel, const std::string
 }
 
 std::string heat_commands(const HeatMap& map) {
-  auto commands = fmt::format("unset grid\nset border 15\nset palette {}\nset cblabel {} noenhanced\n", kPalette,
-                              gnuplot_text(map.label, kLabelLine));
+  auto commands =
+      fmt::format("unset grid\nset border 15\nset palette {}\nset format cb '%g'\nset cblabel {} noenhanced\n",
+                  kPalette, gnuplot_text(map.label, kLabelLine));
   if (const auto bounds = bounds_of_values(map)) commands += "set cbrange " + interval(*bounds) + "\n";
   return commands;
 }
@@ -288,8 +300,9 @@ std::string terminal_command(const std::vector<Chart>& charts, const std::string
   const Layout layout(charts.size());
   const bool is_alone = charts.size() == 1, is_svg = ending == ".svg";
   const size_t width = is_alone ? 780 : 540, height = is_alone ? 480 : 430;
-  return fmt::format("set encoding utf8\nset terminal {} size {},{} font 'Sans,{}' background rgb 'white'\n",
-                     is_svg ? "svg" : "pngcairo", width * layout.columns, height * layout.rows, is_svg ? 13 : 10);
+  return fmt::format("set encoding utf8\nset terminal {} size {},{} background rgb 'white'\n",
+                     is_svg ? "svg font 'Sans,13'" : "pngcairo font 'Sans,10' pointscale 1.3", width * layout.columns,
+                     height * layout.rows);
 }
 
 std::string plot_commands(const std::vector<Chart>& charts, const std::string& source) {

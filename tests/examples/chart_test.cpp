@@ -241,6 +241,8 @@ TEST(Chart, SaysWhatIsWrong) {
   wrong.x.range = {2, 2};
   EXPECT_THAT(refusal(wrong), HasSubstr("a range of finite numbers, the least first, for the axis 'x', got 2 to 2"));
   wrong = right;
+  wrong.x.range = {100, {}};
+  EXPECT_THAT(refusal(wrong), HasSubstr("expected a range that shows a part of the data for the x axis, got 100 to 8"));
   wrong.x.range = {kNaN, {}};
   EXPECT_THAT(refusal(wrong), HasSubstr("a range of finite numbers, the least first, for the axis 'x', got nan to"));
   wrong = right;

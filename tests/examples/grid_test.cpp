@@ -93,13 +93,14 @@ TEST(Grid, MakesRoomForCaptions) {
   grid.rows = {{{at::ones({8, 8})}, {at::ones({8, 8})}}};
   grid.column_captions = {"", "a-very-long-word and more"};
   const auto wide = draw_grid(grid);
-  const auto words = text_width("a-very-long-word", 1);
-  EXPECT_EQ(wide.size(1), 3 * 8 + (8 + 2 * kRoom) + words);
-  // Three lines above the images: the words do not fit beside each other.
-  EXPECT_EQ(wide.size(0), 2 * 8 + 8 + 2 * kRoom + 3 * line_height(1));
+  const auto word = text_width("a-very-long-word", 1), blank = text_width(" ", 1);
+  EXPECT_EQ(wide.size(1), 3 * 8 + (8 + 2 * kRoom) + word + blank);
+  // Two lines above the images: the long word, and the two others, which are short enough to be beside each other.
+  EXPECT_EQ(wide.size(0), 2 * 8 + 8 + 2 * kRoom + 2 * line_height(1));
   const auto box = box_of_black(wide);
-  EXPECT_EQ(box.left, 2 * 8 + 8 + 2 * kRoom);
-  EXPECT_LE(box.right, box.left + words);
+  const auto left = 2 * 8 + 8 + 2 * kRoom + blank / 2;
+  EXPECT_EQ(box.left, left);
+  EXPECT_EQ(box.right, left + word);
   EXPECT_GE(box.top, 8);
 
   grid.column_captions = {};
