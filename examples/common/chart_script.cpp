@@ -163,9 +163,10 @@ std::string contour_commands(const HeatMap& map, size_t panel, const std::string
 }
 
 std::string heat_commands(const HeatMap& map) {
-  auto commands =
-      fmt::format("unset grid\nset border 15\nset palette {}\nset format cb '%g'\nset cblabel {} noenhanced\n",
-                  kPalette, gnuplot_text(map.label, kLabelLine));
+  auto commands = fmt::format(
+      "unset grid\nset border 15\nset palette {}\nset format cb '%g'\nset cblabel {} noenhanced offset 1,0\nset "
+      "rmargin 11\n",
+      kPalette, gnuplot_text(map.label, kLabelLine));
   if (const auto bounds = bounds_of_values(map)) commands += "set cbrange " + interval(*bounds) + "\n";
   return commands;
 }
