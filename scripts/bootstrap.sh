@@ -24,7 +24,8 @@ for argument in "$@"; do
 done
 
 install_debian_packages() {
-  local wanted=(g++ cmake ninja-build python3-venv nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libhwy-dev)
+  local wanted=(g++ cmake ninja-build python3-venv nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libhwy-dev
+                libstb-dev gnuplot-nox)
   if [[ $want_tests == yes ]]; then wanted+=(libbenchmark-dev); fi
   local missing=() package
   for package in "${wanted[@]}"; do
