@@ -50,7 +50,7 @@ double seconds_of(const std::function<void()>& run) {
 }
 
 /// Queries times the transposed patterns, a tile at a time, so that the product does not wait for memory.
-void multiply(const at::Tensor& queries, const at::Tensor& patterns) {
+void multiply_tiles(const at::Tensor& queries, const at::Tensor& patterns) {
   constexpr int64_t kTile = 8192;
   auto target = at::empty({queries.size(0), kTile}, queries.options());
   for (int64_t first = 0; first < patterns.size(0); first += kTile) {
@@ -85,7 +85,7 @@ int run(int argc, char** argv) {
   const ContinuousMemory memory(patterns, ContinuousOptions().beta(1.0));
   const auto two = RecallOptions().update_steps_max(2).update_steps_eps(0.0);
   std::vector<Contender> all{
-      {"product", 1, [&] { multiply(queries, patterns); }},
+      {"product", 1, [&] { multiply_tiles(queries, patterns); }},
       {"two updates and the read-out", 6, [&] { memory.retrieve(queries, RecallOptions(two).with_match(false)); }},
       {"the same, with the match", 7, [&] { memory.retrieve(queries, two); }},
       {"best_matches(k = 1)", 1, [&] { memory.best_matches(queries, 1); }},
