@@ -8,24 +8,24 @@ namespace hopfield {
 ///
 ///     hopfield::retrieve(state, stored, RetrieveOptions().separation(Separation::sparsemax()));
 ///
-/// y is the gradient of a convex function Omega* of the scores, the conjugate of a regulariser Omega: y is the point of
-/// the simplex with the largest <y, t> - Omega(y), and Omega*(t) is that largest value.
+/// Each y is the gradient of a convex function Omega* of the scores. With its conjugate Omega, y is the one that makes
+/// <y, t> - Omega(y) largest, and Omega*(t) is how large that is.
 ///
-/// | separation    | weights y_i                                       | Omega*(t)                               |
-/// |---------------|---------------------------------------------------|-----------------------------------------|
-/// | softmax       | exp(t_i) / sum_j exp(t_j)                         | log sum_j exp(t_j)                      |
-/// | softmax1      | exp(t_i) / (1 + sum_j exp(t_j))                   | log(1 + sum_j exp(t_j))                 |
-/// | entmax(alpha) | [(alpha - 1) t_i - tau]_+^(1 / (alpha - 1))       | <y, t> + (1 - sum_j y_j^alpha) / (alpha (alpha
-/// - 1)) | | sparsemax     | [t_i - tau]_+, the same as entmax(2)              | the same with alpha = 2 |
+///                    weights y_i                                    Omega*(t)
+///     softmax        exp(t_i) / sum_j exp(t_j)                      log sum_j exp(t_j)
+///     softmax1       exp(t_i) / (1 + sum_j exp(t_j))                log(1 + sum_j exp(t_j))
+///     entmax(alpha)  [(alpha - 1) t_i - tau]_+^(1 / (alpha - 1))    <y, t> + (1 - sum y^alpha) / (alpha (alpha - 1))
+///     sparsemax      [t_i - tau]_+, which is entmax(2)              <y, t> + (1 - sum y^2) / 2
 ///
-/// tau is the number for which the weights sum to 1.
+/// with tau so that the weights sum to 1.
 ///
 /// Weights of entmax and sparsemax may be exactly zero. Where the score of one pattern exceeds all others by at least
 /// 1 / (alpha - 1), it gets the weight 1 and the others 0: one update then gives this pattern itself, not only
 /// something close to it. As alpha falls to 1, entmax becomes softmax.
 ///
-/// Sources: Ramsauer et al. 2021 (softmax); Santos et al., "Hopfield-Fenchel-Young Networks", 2025, and Peters et al.,
-/// "Sparse Sequence-to-Sequence Models", 2019 (entmax); Martins and Astudillo, "From Softmax to Sparsemax", 2016.
+/// Sources: Ramsauer et al. 2021 (softmax); Martins and Astudillo, "From Softmax to Sparsemax", 2016; Peters et al.,
+/// "Sparse Sequence-to-Sequence Models", 2019 (entmax); Santos et al., "Hopfield-Fenchel-Young Networks", 2025,
+/// arXiv:2411.08590 (their updates and energies).
 class Separation {
  public:
   enum class Kind { softmax, softmax1, sparsemax, entmax };
