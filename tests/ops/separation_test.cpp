@@ -318,7 +318,8 @@ TEST(PoolSeparation, EqualsRetrieveOnItsKeys) {
   projected.masks.key_bias = input.masks.key_bias;
   for (const auto& separation : other_separations()) {
     const auto options = options_of(separation).beta(0.7).fixed_steps(2).with_scores();
-    const auto pooled = pool(input, options), expected = retrieve(projected, options);
+    const auto pooled = pool(input, options);
+    const auto expected = retrieve(projected, options);
     EXPECT_LT(max_difference(pooled.output, expected.output), 1e-13) << to_string(separation);
     EXPECT_LT(max_difference(pooled.state, expected.state), 1e-13);
     EXPECT_LT(max_difference(pooled.logsumexp, expected.logsumexp), 1e-13);
