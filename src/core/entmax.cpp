@@ -24,7 +24,8 @@ struct Support {
   at::Tensor power(double exponent) const { return (exponent * logarithms).exp().masked_fill(outside, 0.0); }
 };
 
-/// c is at most 1, so that z <= -1 is outside whatever c was rounded to: one weight is then exactly 1.
+/// c is at most 1, so that z <= -1 is outside whatever c was rounded to. A score that exceeds the others by the margin
+/// then has exactly the weight 1.
 Support support_at(const at::Tensor& z, const at::Tensor& c) {
   const auto ratio = z / c;
   const auto inside = ratio.detach().gt(-1).bitwise_and(z.detach().gt(-1));
@@ -61,10 +62,10 @@ at::Tensor root_of_entmax15(const at::Tensor& z) {
   return roots.gather(-1, support - 1);
 }
 
-/// The root for any alpha. Newton's method starts at c = 1, right of the root of a convex function f that rises: it
-/// only falls. Each step divides the product of f and of its slope by at least 4, since f'(c_next) (c - c_next) <= f(c)
-/// - f(c_next) makes the two quotients sum to at most 1. The product is at most S^(2 / p) at the start, and the slope
-/// at least 1 everywhere: this bounds the steps until f is as small as one bit.
+/// The root for any alpha. f(c) = |[c + z]_+|_p - 1 is convex and rises, and c = 1 is not left of its root, so that
+/// Newton's method only falls from there. With the slope s = f'(c), convexity says f(c_next) / f(c) + s_next / s <= 1:
+/// each step divides the product f s by 4 at least. That product is at most S^(2 / p) at c = 1, and s is at least 1
+/// everywhere, which bounds the steps until f is as small as the last bit.
 at::Tensor root_by_newton(const at::Tensor& z, double alpha) {
   constexpr int64_t kManyScores = int64_t{1} << 40;
   const auto scores = static_cast<double>(z.sym_size(-1).maybe_as_int().value_or(kManyScores));

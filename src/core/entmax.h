@@ -14,7 +14,8 @@ namespace hopfield::core {
 /// the sparse Jacobian diag(s) - s s^T / sum(s) with s_i = y_i^(2 - alpha) on the support. Scores that are NaN or +inf
 /// make their rows NaN as those of softmax; -inf is a weight of 0 without a gradient.
 ///
-/// Sources: Martins and Astudillo 2016, algorithm 1; Peters et al. 2019, algorithm 2 and proposition 3.
+/// Sources: Martins and Astudillo 2016 (the threshold of sparsemax); Peters et al. 2019 (that of entmax(1.5), and the
+/// Jacobian).
 ///
 /// @param scores  [.., S] of float32 or float64, S at least 1
 /// @param alpha   1 < alpha <= 2

@@ -117,6 +117,15 @@ TEST(Separation, SortingAndNewtonsMethodMeet) {
     const auto scores = 2 * randn({5, 400}, 1);
     const auto beside = association(scores, Separation::entmax(alpha - 1e-13));
     EXPECT_LT(max_difference(association(scores, Separation::entmax(alpha)), beside), 1e-12) << alpha;
+    // Scores of all sizes keep Newton's method busy: each step drops some of them.
+    for (const double ratio : {0.5, 0.8, 0.95}) {
+      const auto shrinking = -at::pow(ratio, at::arange(400, at::kDouble)).unsqueeze(0);
+      for (const auto& hard : {shrinking, shrinking.neg(), shrinking * 10, shrinking / 400}) {
+        const auto near = association(hard, Separation::entmax(alpha - 1e-13));
+        EXPECT_LT(max_difference(association(hard, Separation::entmax(alpha)), near), 1e-12) << alpha << " " << ratio;
+        EXPECT_LT(max_difference(near, naive_rows(hard, Separation::entmax(alpha)).weights), 1e-12);
+      }
+    }
   }
 }
 
