@@ -106,7 +106,7 @@ TEST(RetrieveSeparation, PassesGradcheck) {
   uint64_t seed = 0;
   for (const auto& separation : other_separations()) {
     for (const auto layout : {Layout::dense, Layout::all_shared, Layout::ragged}) {
-      for (const auto mask : {MaskKind::none, MaskKind::key_bias}) {
+      for (const auto mask : {MaskKind::none, MaskKind::everything}) {
         for (const auto rule : {StopRule::per_query, StopRule::per_head}) {
           for (const double dropout : {0.0, 0.4}) {
             const auto c = make_case(layout, mask, true, seed += 10, kSmall);
