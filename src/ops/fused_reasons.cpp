@@ -32,8 +32,14 @@ Reason gradient_of_masks(const OpCall& call) {
 
 Reason other_separation(const OpCall& call) {
   const auto& separation = call.settings.separation;
+  const auto* kernels = device_kernels(call.input.stored.device().type());
   if (separation.kind() == Separation::Kind::softmax) return std::nullopt;
-  return c10::str("the fused kernels separate by softmax, not by ", to_string(separation));
+  if (separation.kind() == Separation::Kind::softmax1 && kernels != nullptr && kernels->has_softmax1) {
+    if (call.is_pool()) return "the fused kernels of pool leave out what moves all scores, which softmax1 needs";
+    if (!stops_per_head(call.settings)) return std::nullopt;
+    return "the rule per_head compares associations, which softmax1 goes to the composite for";
+  }
+  return c10::str("the fused kernels of this device do not separate by ", to_string(separation));
 }
 
 Reason wanted_results(const OpCall& call) {

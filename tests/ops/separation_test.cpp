@@ -335,14 +335,21 @@ TEST(PoolSeparation, EqualsRetrieveOnItsKeys) {
   }
 }
 
-TEST(SeparationBackend, FusedKernelsSayThatTheyKnowSoftmaxAlone) {
+TEST(SeparationBackend, FusedKernelsSayWhatTheyDoNotServe) {
   const auto x = randn({2, 2, 3, 8}, 1).to(at::kFloat);
   const RetrieveInput input{x, x};
   const PoolInput bag{x.slice(0, 0, 1), x[0], randn({2, 8, 8}, 2).to(at::kFloat)};
   ASSERT_FALSE(why_not_fused(input, RetrieveOptions()));
+  const auto softmax1 = options_of(Separation::softmax1());
+  EXPECT_FALSE(why_not_fused(input, RetrieveOptions(softmax1).fixed_steps(2)));
+  EXPECT_THAT(why_not_fused(bag, softmax1).value_or(""), HasSubstr("softmax1"));
+  EXPECT_THAT(error_of([&] { pool(bag, RetrieveOptions(softmax1).backend(Backend::fused)); }), HasSubstr("softmax1"));
+  const auto by_head = RetrieveOptions(softmax1).stop_rule(StopRule::per_head).update_steps_max(2);
+  EXPECT_THAT(why_not_fused(input, by_head).value_or(""), HasSubstr("per_head"));
   for (const auto& separation : other_separations()) {
+    if (separation.kind() == Separation::Kind::softmax1) continue;
     const auto options = options_of(separation);
-    const auto sentence = HasSubstr("the fused kernels separate by softmax, not by " + to_string(separation));
+    const auto sentence = HasSubstr("the fused kernels of this device do not separate by " + to_string(separation));
     EXPECT_THAT(why_not_fused(input, options).value_or(""), sentence);
     EXPECT_THAT(why_not_fused(bag, options).value_or(""), sentence);
     EXPECT_THAT(describe_backend(bag, options), sentence);
