@@ -61,6 +61,9 @@ struct Call {
   /// Which movement the stop rule compares with eps. false: |xi_{t+1} - xi_t| of each query. true: the Frobenius norm
   /// of the change of a head's association, the largest in the batch.
   bool per_head = false;
+  /// Whether each softmax has one more score, which is 0 and belongs to no key: softmax1. Only the CPU's kernels read
+  /// it, for calls that are no pool and do not stop per head.
+  bool one_more_score = false;
   double dropout = 0.0;  ///< probability of dropping an entry of the final association
   uint64_t seed = 0;     ///< of the dropout mask
   KeyMap map;

@@ -32,7 +32,9 @@ def test_gradcheck_first_and_second_order(patterns, steps):
 
 # All with updates: without them the residual is NaN, which opcheck takes for unequal.
 @pytest.mark.parametrize("options", [{"update_steps_max": 2}, {"update_steps_max": 2, "update_steps_eps": 0.0},
-                                     {"stop_rule": "per_head", "update_steps_max": 2}])
+                                     {"stop_rule": "per_head", "update_steps_max": 2},
+                                     {"separation": "softmax1", "update_steps_max": 2},
+                                     {"separation": "entmax", "separation_alpha": 1.7, "update_steps_max": 2}])
 def test_registration(patterns, options):
     torch.library.opcheck(retrieve, patterns, options)
 

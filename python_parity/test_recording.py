@@ -22,6 +22,7 @@ OPTIONS = {
     "implicit": dict(update_steps_max=-1, gradient="implicit"),
     "per_head": dict(update_steps_max=2, stop_rule="per_head"),
     "scores": dict(update_steps_max=1, with_scores=True),
+    "entmax": dict(update_steps_max=1, update_steps_eps=0.0, separation="entmax", separation_alpha=1.3),
 }
 CASES = {case.name: case for case in all_cases()}
 

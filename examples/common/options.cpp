@@ -4,7 +4,9 @@
 #include "text.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -102,6 +104,16 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value
 
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description) {
   return add_text(app, name, value, "a file", description)->type_name("FILE");
+}
+
+CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value,
+                      const std::vector<std::string>& endings, const std::string& description) {
+  const auto set = [&value, endings](const std::string& text) {
+    value = text;
+    return std::find(endings.begin(), endings.end(), ending_of(text)) != endings.end();
+  };
+  const auto expected = fmt::format("a file whose name ends in {}", fmt::join(endings, " or "));
+  return add_option(app, name, expected, description, set)->type_name("FILE")->default_str(value);
 }
 
 }  // namespace hopfield::examples

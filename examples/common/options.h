@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace hopfield::examples {
 
@@ -37,5 +38,9 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value
                       const std::string& description);
 /// Adds an option for the path of a file.
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description);
+/// Adds an option for the path of a file whose ending says its format, in upper or lower case.
+/// @param endings  those that are possible: {".png", ".svg"}
+CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value,
+                      const std::vector<std::string>& endings, const std::string& description);
 
 }  // namespace hopfield::examples

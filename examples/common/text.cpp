@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
 #include <numeric>
+#include <sstream>
 
 namespace hopfield::examples {
 namespace {
@@ -53,6 +55,30 @@ std::string quote(const std::string& text) { return "'" + shown(text) + "'"; }
 std::string valid_utf8(const std::string& text) {
   using Json = nlohmann::json;
   return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
+std::string ending_of(const std::string& path) {
+  auto ending = std::filesystem::path(path).extension().string();
+  for (auto& letter : ending) letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  return ending;
+}
+
+std::vector<std::string> break_lines(const std::string& text, size_t most) {
+  // The characters of UTF-8: all bytes but those that continue one.
+  const auto length = [](const std::string& part) {
+    return static_cast<size_t>(
+        std::count_if(part.begin(), part.end(), [](unsigned char byte) { return (byte & 0xC0) != 0x80; }));
+  };
+  std::vector<std::string> lines;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    if (!lines.empty() && length(lines.back()) + 1 + length(word) <= most) {
+      lines.back() += " " + word;
+    } else {
+      lines.push_back(word);
+    }
+  }
+  return lines;
 }
 
 std::string joined(const std::vector<std::string>& texts) {

@@ -13,6 +13,12 @@ std::string quote(const std::string& text);
 /// The text with every byte that is not valid UTF-8 replaced, as JSON needs it.
 std::string valid_utf8(const std::string& text);
 
+/// What follows the name of a file from its last point on, in lower case: ".png". Empty if there is none.
+std::string ending_of(const std::string& path);
+
+/// Breaks a text at its blanks into lines of at most `most` characters. A longer word has a line for itself.
+std::vector<std::string> break_lines(const std::string& text, size_t most);
+
 /// The texts with commas between them: "a, b, c".
 std::string joined(const std::vector<std::string>& texts);
 

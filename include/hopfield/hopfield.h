@@ -4,6 +4,7 @@
 
 #include <hopfield/core/bags.h>
 #include <hopfield/core/energy.h>
+#include <hopfield/core/ode.h>
 #include <hopfield/core/update.h>
 #include <hopfield/data/bag_dataset.h>
 #include <hopfield/data/bit_patterns.h>
@@ -19,6 +20,8 @@
 #include <hopfield/memory/binary.h>
 #include <hopfield/memory/continuous.h>
 #include <hopfield/memory/exponential.h>
+#include <hopfield/memory/graded.h>
+#include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
 #include <hopfield/memory/polynomial.h>
 #include <hopfield/nn/hopfield.h>

@@ -165,8 +165,22 @@ void ForwardTile::sum_all_blocks(bool last) {
   }
 }
 
+void ForwardTile::add_one_more_score(int64_t width) {
+  const auto sums = total();
+  for (int64_t i = 0; i < count_; ++i) {
+    if (is_dead(i)) continue;
+    const auto largest = std::max(sums.largest[i], 0.0f);
+    const auto scale = sums.largest[i] == largest ? 1.0f : std::exp(sums.largest[i] - largest);
+    sums.sum[i] = scale * sums.sum[i] + std::exp(-largest);
+    sums.kept[i] *= scale;
+    sums.largest[i] = largest;
+    tile_ops().scale(sums.values + i * width, sums.values + i * width, scale, width);
+  }
+}
+
 void ForwardTile::update(int64_t step) {
   const auto& ops = tile_ops();
+  if (p_.one_more_score) add_one_more_score(padded_stored_);
   const auto sums = total();
   for (int64_t i = 0; i < count_; ++i) {
     float* mean = sums.values + i * padded_stored_;
@@ -233,6 +247,7 @@ void ForwardTile::save_from(int64_t step, int64_t end) const {
 
 void ForwardTile::finish() {
   const auto& ops = tile_ops();
+  if (p_.one_more_score) add_one_more_score(padded_width_);
   const auto sums = total();
   for (int64_t i = 0; i < count_; ++i) {
     const auto& row = rows_[i];

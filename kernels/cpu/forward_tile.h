@@ -57,6 +57,9 @@ class ForwardTile {
  private:
   Partial total() const { return Partial::in(total_.data()); }
   bool active(int64_t i, int64_t step) const { return !frozen_[i] && step < p_.steps_max[rows_[i].head]; }
+  /// Adds the score 0 of softmax1, which belongs to no key, to the sums over all keys, whose values have this row
+  /// width.
+  void add_one_more_score(int64_t width);
   bool is_dead(int64_t i) const;
   void die(int64_t i);
   bool any_pending() const;

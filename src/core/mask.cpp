@@ -23,6 +23,20 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+/// -inf - (-inf) is NaN: the scores of a dead row are replaced before they are separated, so that its gradient is zero,
+/// too. What comes out for that row is replaced then.
+at::Tensor live_scores(const at::Tensor& scores, const ScoreMask& mask) {
+  return mask.dead.defined() ? scores.masked_fill(mask.dead, 0.0) : scores;
+}
+
+at::Tensor weights_of_live_rows(const at::Tensor& weights, const ScoreMask& mask) {
+  return mask.dead.defined() ? weights.masked_fill(mask.dead, 0.0) : weights;
+}
+
+at::Tensor conjugate_of_live_rows(const at::Tensor& conjugate, const ScoreMask& mask) {
+  return mask.dead.defined() ? conjugate.masked_fill(mask.dead.squeeze(-1), -kInfinity) : conjugate;
+}
+
 }  // namespace
 
 ScoreMask make_score_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor excluded, at::Tensor poisoned) {
@@ -70,19 +84,23 @@ at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::T
   return result;
 }
 
-at::Tensor association(const at::Tensor& scores, const ScoreMask& mask) {
-  if (!mask.dead.defined()) return at::softmax(scores, -1);
-  // -inf - (-inf) is NaN: the scores of a dead row are replaced before the softmax, so that its gradient is zero, too.
-  return at::softmax(scores.masked_fill(mask.dead, 0.0), -1).masked_fill(mask.dead, 0.0);
+at::Tensor association(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation) {
+  return weights_of_live_rows(separated_weights(live_scores(scores, mask), separation), mask);
 }
 
-at::Tensor logsumexp(const at::Tensor& scores, const ScoreMask& mask) {
-  if (!mask.dead.defined()) return at::logsumexp(scores, {-1});
-  return at::logsumexp(scores.masked_fill(mask.dead, 0.0), {-1}).masked_fill(mask.dead.squeeze(-1), -kInfinity);
+at::Tensor conjugate(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation) {
+  return conjugate_of_live_rows(separated_conjugate(live_scores(scores, mask), separation), mask);
 }
 
-at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask) {
-  const auto next = shared_matmul(association(scores(state, stored, beta, mask), mask), stored);  // [N, H, L, d]
+Separated associate(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation) {
+  const auto separated = separate(live_scores(scores, mask), separation);
+  return {weights_of_live_rows(separated.weights, mask), conjugate_of_live_rows(separated.conjugate, mask)};
+}
+
+at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask,
+                  const Separation& separation) {
+  const auto weights = association(scores(state, stored, beta, mask), mask, separation);
+  const auto next = shared_matmul(weights, stored);  // [N, H, L, d]
   return mask.dead.defined() ? at::where(mask.dead, state, next) : next;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "core/separate.h"
 #include <hopfield/core/masks.h>
+#include <hopfield/core/separation.h>
 
 #include <ATen/core/Tensor.h>
 
@@ -32,12 +34,17 @@ ScoreMask make_score_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor 
 ScoreMask make_score_mask(const at::Tensor& stored, const Masks& masks);
 
 at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask);
-at::Tensor association(const at::Tensor& scores, const ScoreMask& mask);
-at::Tensor logsumexp(const at::Tensor& scores, const ScoreMask& mask);
-at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask);
+at::Tensor association(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation);
+at::Tensor conjugate(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation);
+at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask,
+                  const Separation& separation);
 
-/// The energy from logsumexp(scores(state, stored, beta, mask), mask), [N, H, L], where that is known already.
-at::Tensor energy_from_logsumexp(const at::Tensor& logsumexp, const at::Tensor& state, const at::Tensor& stored,
-                                 const at::Tensor& beta, const ScoreMask& mask);
+/// association() and conjugate(), which share most of their work for some separations.
+Separated associate(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation);
+
+/// The energy from conjugate(scores(state, stored, beta, mask), mask, separation), [N, H, L], where that is known
+/// already.
+at::Tensor energy_from_conjugate(const at::Tensor& conjugate, const at::Tensor& state, const at::Tensor& stored,
+                                 const at::Tensor& beta, const ScoreMask& mask, const Separation& separation);
 
 }  // namespace hopfield::core

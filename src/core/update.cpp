@@ -19,12 +19,22 @@ at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::T
   return scores(state, stored, beta, make_score_mask(stored, masks));
 }
 
-at::Tensor association(const at::Tensor& scores) { return association(scores, mask_of_scores(scores)); }
+at::Tensor association(const at::Tensor& scores, const Separation& separation) {
+  check_separation("hopfield::core::association", separation);
+  return association(scores, mask_of_scores(scores), separation);
+}
 
-at::Tensor logsumexp(const at::Tensor& scores) { return logsumexp(scores, mask_of_scores(scores)); }
+at::Tensor conjugate(const at::Tensor& scores, const Separation& separation) {
+  check_separation("hopfield::core::conjugate", separation);
+  return conjugate(scores, mask_of_scores(scores), separation);
+}
 
-at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks) {
-  return update(state, stored, beta, make_score_mask(stored, masks));
+at::Tensor logsumexp(const at::Tensor& scores) { return conjugate(scores, Separation::softmax()); }
+
+at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks,
+                  const Separation& separation) {
+  check_separation("hopfield::core::update", separation);
+  return update(state, stored, beta, make_score_mask(stored, masks), separation);
 }
 
 }  // namespace hopfield::core

@@ -96,4 +96,16 @@ BestMatches best_rows(const at::Tensor& queries, const at::Tensor& rows, int64_t
   return best;
 }
 
+BestMatches nearest_rows(const at::Tensor& queries, const at::Tensor& rows, const at::Tensor& squared_norms,
+                         int64_t k) {
+  auto best = best_rows(queries, rows, k, {0.0, {}, squared_norms.mul(-0.5).to(rows.scalar_type())});
+  // The products have cancelled: the few distances that are asked for are computed from the differences.
+  for (int64_t i = 0; i < k; ++i) {
+    const auto nearest = rows.index_select(0, best.indices.select(1, i).clamp_min(0));
+    auto value = best.values.select(1, i);
+    value.copy_(at::where(value.isnan(), value, (queries - nearest).pow_(2).sum(-1).mul_(-0.5)));
+  }
+  return best;
+}
+
 }  // namespace hopfield::memory::detail

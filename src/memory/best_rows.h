@@ -18,4 +18,7 @@ struct Similarity {
 /// The k rows [S, d] that are most similar to each query [Q, d], highest first. S is at least 1.
 BestMatches best_rows(const at::Tensor& queries, const at::Tensor& rows, int64_t k, const Similarity& similarity = {});
 
+/// The same by the similarity -|q - p_i|^2 / 2. `squared_norms` are those of the rows [S].
+BestMatches nearest_rows(const at::Tensor& queries, const at::Tensor& rows, const at::Tensor& squared_norms, int64_t k);
+
 }  // namespace hopfield::memory::detail

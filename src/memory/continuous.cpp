@@ -219,9 +219,7 @@ Recall ContinuousMemory::recall_known(const at::Tensor& cues, const at::Tensor& 
 
 BestMatches ContinuousMemory::best_matches_of(const at::Tensor& states, int64_t k) const {
   if (settings_.similarity != Similarity::euclidean) return detail::best_rows(as_keys(states), keys(), k);
-  auto best = detail::best_rows(states, keys(), k, {0.0, {}, squared_norms().mul(-0.5).to(states.scalar_type())});
-  best.values.sub_(states.pow(2).sum(-1, /*keepdim=*/true), 0.5);
-  return best;
+  return detail::nearest_rows(states, keys(), squared_norms(), k);
 }
 
 void ContinuousMemory::write(io::SafetensorsFile& file) const {

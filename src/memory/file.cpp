@@ -3,6 +3,8 @@
 #include <hopfield/memory/binary.h>
 #include <hopfield/memory/continuous.h>
 #include <hopfield/memory/exponential.h>
+#include <hopfield/memory/graded.h>
+#include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
 #include <hopfield/memory/polynomial.h>
 
@@ -30,6 +32,8 @@ constexpr Kind kKinds[] = {
     {"BinaryNetwork", BinaryNetwork::read},
     {"ContinuousMemory", ContinuousMemory::read},
     {"ExponentialMemory", ExponentialMemory::read},
+    {"GradedNetwork", GradedNetwork::read},
+    {"KernelMemory", KernelMemory::read},
     {"PolynomialMemory", PolynomialMemory::read},
 };
 

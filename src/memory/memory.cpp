@@ -100,11 +100,11 @@ void Memory::adopt(const at::Tensor& patterns) {
 void Memory::forget(const at::Tensor& indices) {
   at::NoGradGuard no_grad;
   TORCH_CHECK(
-      indices.defined() && indices.dim() == 1 && indices.scalar_type() == at::kLong, prefix(),
-      "expected indices [n] of type Long, got ",
+      indices.defined() && indices.dim() == 1 && at::isIntegralType(indices.scalar_type(), false), prefix(),
+      "expected integer indices [n], got ",
       indices.defined() ? c10::str(indices.sizes(), " of type ", indices.scalar_type()) : "an undefined tensor");
   if (indices.numel() == 0) return;
-  const auto removed = std::get<0>(indices.to(patterns().device()).sort());
+  const auto removed = std::get<0>(indices.to(patterns().device(), at::kLong).sort());
   TORCH_CHECK(removed[0].item<int64_t>() >= 0 && removed[-1].item<int64_t>() < size(), prefix(),
               "expected indices from 0 to ", size() - 1, ", got ",
               removed[0].item<int64_t>() < 0 ? removed[0].item<int64_t>() : removed[-1].item<int64_t>());
@@ -137,7 +137,9 @@ Recall Memory::completed(Recall recall, const at::Tensor& queries, const at::Ten
   if (!recall.output.defined()) recall.output = recall.state.clone();
   if (!recall.energy.defined()) recall.energy = energy_of(recall.state);
   if (settings.with_match) {
+    const auto may_match = recall.matched;
     recall.match = match_of(recall, queries, known, settings);
+    if (may_match.defined()) recall.match.masked_fill_(may_match.bitwise_not(), -1);
     recall.matched = recall.match >= 0;
   }
   if (single) {

@@ -3,10 +3,43 @@
 #include "nn/appended_patterns.h"
 #include "nn/association_route.h"
 #include <hopfield/core/bags.h>
+#include <hopfield/core/update.h>
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 namespace hopfield::nn {
+namespace {
+
+/// Rows in each bag of ragged stored patterns, with those that were appended.
+std::vector<int64_t> sizes_with_appended(const AssociationSettings& settings, std::vector<int64_t> sizes) {
+  for (auto& size : sizes) size += appended_rows(settings);
+  return sizes;
+}
+
+/// The association [N, H, L, S] of dense scores.
+at::Tensor dense_association(const RetrieveResult& r, const Separation& separation) {
+  if (separation.is_sparse()) return hopfield::core::association(r.scores, separation);
+  return (r.scores - r.logsumexp.unsqueeze(-1)).exp().masked_fill(at::isneginf(r.scores), 0.0);
+}
+
+/// The association [total, H, L] of the scores of bags of these sizes.
+at::Tensor ragged_association(const RetrieveResult& r, const Separation& separation,
+                              const std::vector<int64_t>& sizes) {
+  if (separation.is_sparse()) {
+    std::vector<at::Tensor> bags;
+    for (const auto& scores : r.scores.split_with_sizes(sizes)) {
+      bags.push_back(hopfield::core::association(scores.movedim(0, -1), separation).movedim(-1, 0));
+    }
+    return bags.empty() ? r.scores.clone() : at::cat(bags);
+  }
+  const auto repeats = at::tensor(sizes, at::kLong).to(r.scores.device());
+  const auto logsumexp = r.logsumexp.repeat_interleave(repeats, 0);
+  return (r.scores - logsumexp).exp().masked_fill(at::isneginf(r.scores), 0.0);
+}
+
+}  // namespace
 
 AssociationResult run_association(HopfieldImpl& layer, const AssociationCall& call) {
   auto& core = *layer.association_core;
@@ -35,14 +68,15 @@ AssociationResult finish(AssociationCoreImpl& core, const AssociationCall& call,
   AssociationResult result{retrieved, {}};
   result.output = core.out_proj ? core.out_proj->forward(merged) : merged;
   if (!result.scores.defined()) return result;
-  auto logsumexp = result.logsumexp.unsqueeze(-1);  // [N, H, L, 1]
-  if (call.offsets.defined()) {
-    const auto sizes = bag_sizes(call.offsets, call.patterns.stored.size(0));
-    result.scores = without_appended(core.settings, result.scores, sizes);  // [total, H, L]
-    const auto repeats = at::tensor(sizes, at::kLong).to(result.scores.device());
-    logsumexp = result.logsumexp.repeat_interleave(repeats, 0);
+  const auto& settings = core.settings;
+  if (!call.offsets.defined()) {
+    result.association = dense_association(retrieved, settings.separation);
+    return result;
   }
-  result.association = (result.scores - logsumexp).exp().masked_fill(at::isneginf(result.scores), 0.0);
+  const auto sizes = bag_sizes(call.offsets, call.patterns.stored.size(0));
+  const auto all = ragged_association(retrieved, settings.separation, sizes_with_appended(settings, sizes));
+  result.association = without_appended(settings, all, sizes);
+  result.scores = without_appended(settings, result.scores, sizes);
   return result;
 }
 

@@ -52,6 +52,7 @@ bool has_fused_pool(const AssociationSettings& settings, const AssociationCall& 
   const auto type = stored.scalar_type();
   const bool fits = type == at::kFloat || type == at::kBFloat16 || (type == at::kHalf && !stored.is_cpu());
   const auto* kernels = detail::device_kernels(device);
+  if (settings.separation.kind() != Separation::Kind::softmax) return false;
   if (!fits || kernels == nullptr || !detail::has_values(stored) || at::autocast::is_autocast_enabled(device)) {
     return false;
   }

@@ -44,6 +44,7 @@ std::string describe(const AssociationSettings& s) {
   }
   print(stream, "update_steps_eps", s.update_steps_eps);
   stream << ", stop_rule=" << to_string(s.stop_rule) << ", gradient=" << to_string(s.gradient);
+  if (s.separation.kind() != Separation::Kind::softmax) stream << ", separation=" << to_string(s.separation);
   if (s.backend != Backend::automatic) stream << ", backend=" << to_string(s.backend);
   flag("normalize_stored_pattern", s.normalize_stored_pattern, true);
   flag("normalize_state_pattern", s.normalize_state_pattern, true);

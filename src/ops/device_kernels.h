@@ -40,6 +40,8 @@ struct DeviceKernels {
   /// Why they do not serve calls of this form (types, widths, kinds of masks, settings), in a sentence; nothing if they
   /// do. No values are read. Of a pool, only the stored patterns and the sizes of the weight have to be there.
   std::optional<std::string> (*reason_against)(const OpCall& call);
+  /// Whether they serve retrieve with the separation softmax1.
+  bool has_softmax1;
   /// Whether patterns that masks hide have to be finite, since they enter the products all the same.
   bool reads_hidden_patterns;
   /// How they serve a pool, in a few words.

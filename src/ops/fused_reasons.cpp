@@ -30,6 +30,18 @@ Reason gradient_of_masks(const OpCall& call) {
   return std::nullopt;
 }
 
+Reason other_separation(const OpCall& call) {
+  const auto& separation = call.settings.separation;
+  const auto* kernels = device_kernels(call.input.stored.device().type());
+  if (separation.kind() == Separation::Kind::softmax) return std::nullopt;
+  if (separation.kind() == Separation::Kind::softmax1 && kernels != nullptr && kernels->has_softmax1) {
+    if (call.is_pool()) return "the fused kernels of pool leave out what moves all scores, which softmax1 needs";
+    if (!stops_per_head(call.settings)) return std::nullopt;
+    return "the rule per_head compares associations, which softmax1 goes to the composite for";
+  }
+  return c10::str("the fused kernels of this device do not separate by ", to_string(separation));
+}
+
 Reason wanted_results(const OpCall& call) {
   if (call.settings.with_scores && needs_gradient(call)) return "scores are asked for that have a gradient";
   if (call.settings.with_energy && call.input.offsets.defined()) return "energies of ragged patterns are asked for";
@@ -81,8 +93,8 @@ RegisterDeviceKernels::RegisterDeviceKernels(c10::DeviceType device, const Devic
 }
 
 Reason reason_against_options(const OpCall& call) {
-  for (const auto predicate : {no_values, empty_instances, gradient_of_masks, wanted_results, ragged_queries,
-                               differently_shared, implicit_pool}) {
+  for (const auto predicate : {no_values, other_separation, empty_instances, gradient_of_masks, wanted_results,
+                               ragged_queries, differently_shared, implicit_pool}) {
     if (auto reason = predicate(call)) return reason;
   }
   return std::nullopt;

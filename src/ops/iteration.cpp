@@ -1,7 +1,7 @@
 #include "ops/option_names.h"
 #include <hopfield/ops/iteration.h>
 
-#include <sstream>
+#include <string>
 
 namespace hopfield {
 
@@ -17,21 +17,9 @@ const char* to_string(Gradient::Kind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-const char* to_string(Separation::Kind kind) {
-  constexpr const char* kNames[] = {"softmax", "softmax1", "sparsemax", "entmax"};
-  return kNames[static_cast<int>(kind)];
-}
-
 std::string to_string(const Gradient& gradient) {
   const std::string name = to_string(gradient.kind());
   return gradient.kind() == Gradient::Kind::last ? name + "(" + std::to_string(gradient.steps()) + ")" : name;
-}
-
-std::string to_string(const Separation& separation) {
-  std::ostringstream name;
-  name << to_string(separation.kind());
-  if (separation.kind() == Separation::Kind::entmax) name << "(" << separation.alpha() << ")";
-  return name.str();
 }
 
 namespace detail {

@@ -117,7 +117,8 @@ KernelGradients backward(const OpCall& given, const Saved& saved, const PoolResu
   return result;
 }
 
-const RegisterDeviceKernels kRegistration(c10::DeviceType::CPU, {reason_against, true, describe, forward, backward});
+const RegisterDeviceKernels kRegistration(c10::DeviceType::CPU,
+                                          {reason_against, true, true, describe, forward, backward});
 
 }  // namespace
 }  // namespace hopfield::detail

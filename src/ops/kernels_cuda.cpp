@@ -307,6 +307,6 @@ KernelGradients backward(const OpCall& call, const Saved& saved, const PoolResul
 
 }  // namespace
 
-const DeviceKernels kCudaKernels{reason_against, false, describe, forward, backward};
+const DeviceKernels kCudaKernels{reason_against, false, false, describe, forward, backward};
 
 }  // namespace hopfield::detail

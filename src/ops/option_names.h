@@ -6,7 +6,6 @@ namespace hopfield {
 
 // Options whose value is a kind and a number: the dispatcher's ops take the two apart, the kind by its name.
 const char* to_string(Gradient::Kind kind);
-const char* to_string(Separation::Kind kind);
 
 namespace detail {
 

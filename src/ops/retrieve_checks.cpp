@@ -1,4 +1,5 @@
 #include "core/masks_checks.h"
+#include "core/separate.h"
 #include "ops/call_tensors.h"
 #include "ops/capture.h"
 #include "ops/retrieve_internal.h"
@@ -235,8 +236,7 @@ void check_iteration(const char* function, const IterationSettings& settings, co
               "number of steps with update_steps_max");
   TORCH_CHECK(settings.update_steps_cap >= 1, function, ": expected update_steps_cap to be at least 1, got ",
               settings.update_steps_cap);
-  TORCH_CHECK(settings.separation.kind() == Separation::Kind::softmax, function,
-              ": expected separation to be softmax, which alone is built yet, got ", to_string(settings.separation));
+  core::check_separation(function, settings.separation);
   if (settings.gradient.kind() == Gradient::Kind::last) {
     TORCH_CHECK(settings.gradient.steps() >= 0, function, ": expected gradient last(k) with k >= 0, got last(",
                 settings.gradient.steps(), ")");

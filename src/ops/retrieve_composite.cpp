@@ -31,13 +31,14 @@ struct Problem {
   at::Tensor projection;  // [N or 1, H or 1, S, d_v]
   at::Tensor beta;        // [] or [H, 1, 1]
   core::ScoreMask mask;
+  Separation separation = Separation::softmax();
   at::Tensor projection_poisoned;  // [.., 1, S]: values that are not finite and were replaced by zeros, or undefined
   bool has_values;                 // they may be read back, for example to leave the loop of updates early
   bool transformed;                // see is_transformed()
 
   at::Tensor scores(const at::Tensor& state) const { return core::scores(state, stored, beta, mask); }
-  at::Tensor weights(const at::Tensor& state) const { return core::association(scores(state), mask); }
-  at::Tensor update(const at::Tensor& state) const { return core::update(state, stored, beta, mask); }
+  at::Tensor weights(const at::Tensor& state) const { return core::association(scores(state), mask, separation); }
+  at::Tensor update(const at::Tensor& state) const { return core::update(state, stored, beta, mask, separation); }
 };
 
 /// The patterns with zeros in place of those that are not finite, and where these were. Since 0 * NaN is NaN, a pattern
@@ -68,6 +69,7 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   problem.transformed =
       std::any_of(tensors.begin(), tensors.end(), [](const auto* tensor) { return is_transformed(*tensor); });
   if (!problem.has_values) check_vmap_of_any_size(input, settings);
+  problem.separation = settings.separation;
   problem.query = input.state.to(dtype);
   problem.stored = input.stored.to(dtype);
   const bool same = !input.projection.defined();
@@ -223,12 +225,12 @@ Solution solve_per_query(const Problem& problem, const RetrieveSettings& setting
 Solution solve_per_head(const Problem& problem, const RetrieveSettings& settings, int64_t trail) {
   Iteration iteration(problem, settings, trail);
   iteration.solution.scores = problem.scores(problem.query);
-  auto weights = core::association(iteration.solution.scores, problem.mask);
+  auto weights = core::association(iteration.solution.scores, problem.mask, problem.separation);
   for (int64_t step = 0; iteration.begin_step(step); ++step) {
     const auto next = core::shared_matmul(weights, problem.stored);
     iteration.move(problem.mask.dead.defined() ? at::where(problem.mask.dead, iteration.solution.state, next) : next);
     iteration.solution.scores = problem.scores(iteration.solution.state);
-    auto next_weights = core::association(iteration.solution.scores, problem.mask);
+    auto next_weights = core::association(iteration.solution.scores, problem.mask, problem.separation);
     const auto rows = (next_weights.detach() - weights.detach()).pow(2).sum(-1, /*keepdim=*/true);  // [N, H, L, 1]
     // A row that is not a number must not stop the others of its head.
     const auto norms = at::where(at::isfinite(rows), rows, at::zeros_like(rows)).sum(2, /*keepdim=*/true).sqrt();
@@ -263,15 +265,18 @@ Solution solve_with_last_gradient(const Problem& problem, const RetrieveSettings
   return solution;
 }
 
-/// J = beta K^T (diag p - p p^T) K.
+/// J = beta K^T J_y K, with the Jacobian J_y of the weights, which is diag p - p p^T for softmax.
 struct WeightedJacobian : UpdateJacobian {
+  explicit WeightedJacobian(const Separation& of) : separation(of) {}
+
   Product product(const std::vector<at::Tensor>& given) const override {
-    return [stored = given[0], beta = given[1], weights = given[2]](const at::Tensor& v) {
+    return [stored = given[0], beta = given[1], weights = given[2], of = separation](const at::Tensor& v) {
       const auto along = core::shared_matmul(v, stored.transpose(-2, -1));  // [N, H, L, S]
-      const auto centred = weights * (along - (weights * along).sum(-1, /*keepdim=*/true));
-      return beta * core::shared_matmul(centred, stored);
+      return beta * core::shared_matmul(core::weights_derivative(weights, along, of), stored);
     };
   }
+
+  Separation separation;
 };
 
 Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSettings& settings) {
@@ -288,7 +293,7 @@ Solution solve_with_implicit_gradient(const Problem& problem, const RetrieveSett
     start = at::where(solution.converged, solution.state, solution.cut);
     weights = problem.weights(solution.state);
   }
-  const auto jacobian = c10::make_intrusive<WeightedJacobian>();
+  const auto jacobian = c10::make_intrusive<WeightedJacobian>(problem.separation);
   jacobian->tensors = {problem.stored.detach(), problem.beta.detach(), weights};
   solution.state = implicit_state(solution.state, problem.update(start), problem.query, solution.converged, jacobian);
   solution.scores = at::Tensor();
@@ -316,7 +321,7 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
   const auto problem = make_problem(input, settings);
   const auto solution = solve_with_gradient(problem, settings);
   const auto scores = solution.scores.defined() ? solution.scores : problem.scores(solution.state);
-  auto weights = core::association(scores, problem.mask);
+  auto [weights, conjugate] = core::associate(scores, problem.mask, problem.separation);
   if (problem.projection_poisoned.defined()) {
     auto reachable = problem.projection_poisoned;
     if (problem.mask.excluded.defined()) reachable = reachable.bitwise_and(problem.mask.excluded.bitwise_not());
@@ -334,13 +339,13 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
   result.output = core::shared_matmul(weights, problem.projection).to(dtype);
   // A copy: without updates it would be the query itself, and otherwise what autograd keeps for the last association.
   result.state = solution.state.to(dtype, /*non_blocking=*/false, /*copy=*/true);
-  result.logsumexp = core::logsumexp(scores, problem.mask);
+  result.logsumexp = conjugate;
   result.steps = solution.steps.squeeze(-1);
   result.residual = solution.residual.squeeze(-1);
   result.converged = solution.converged.squeeze(-1);
   if (settings.with_energy) {
-    result.energy =
-        core::energy_from_logsumexp(result.logsumexp, solution.state, problem.stored, problem.beta, problem.mask);
+    result.energy = core::energy_from_conjugate(conjugate, solution.state, problem.stored, problem.beta, problem.mask,
+                                                problem.separation);
   }
   if (settings.with_scores) result.scores = scores;
   return result;
@@ -349,8 +354,8 @@ RetrieveResult retrieve_dense(const RetrieveInput& input, const RetrieveSettings
 at::Tensor retrieve_energy(const RetrieveInput& input, const RetrieveSettings& settings, const at::Tensor& state,
                            const at::Tensor& logsumexp) {
   const auto problem = make_problem(input, settings);
-  return core::energy_from_logsumexp(logsumexp, state.to(problem.query.scalar_type()), problem.stored, problem.beta,
-                                     problem.mask);
+  return core::energy_from_conjugate(logsumexp, state.to(problem.query.scalar_type()), problem.stored, problem.beta,
+                                     problem.mask, problem.separation);
 }
 
 }  // namespace hopfield::detail

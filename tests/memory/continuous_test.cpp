@@ -69,7 +69,7 @@ TEST(ContinuousMemory, EnergyNeverRisesAndIsStationaryWhereUpdatesConverged) {
         EXPECT_LE((now - before).max().item<double>(), 1e-13) << "similarity " << static_cast<int>(similarity);
         before = now;
       }
-      const auto recall = memory.retrieve(queries, RecallOptions().update_steps_cap(4000));
+      const auto recall = memory.retrieve(queries, RecallOptions().update_steps_cap(1000));
       EXPECT_GE(recall.converged.sum().item<int64_t>(), 45) << "beta " << beta;
       auto state = recall.state.index({recall.converged}).requires_grad_(true);
       const auto gradient = torch::autograd::grad({memory.energy(state).sum()}, {state})[0];
@@ -111,7 +111,7 @@ TEST(ContinuousMemory, IntegerWeightsCountAsCopies) {
 TEST(ContinuousMemory, OlderPatternsFade) {
   // Two patterns at the same distance from the cue: the younger one comes back.
   ContinuousMemory memory(ContinuousOptions().beta(20.0));
-  const auto old = at::tensor({1.0, 0.0}), young = at::tensor({0.0, 1.0}), cue = at::tensor({0.7, 0.7});
+  const auto pair = sphere(2, 16, 1), old = pair[0], young = pair[1], cue = pair.mean(0);
   memory.store(old);
   EXPECT_TRUE(bitwise_equal(memory.weights(), at::ones({1}, at::kDouble)));
   memory.age(0.5);

@@ -220,7 +220,7 @@ TEST(Memory, RefusesWhatItCannotServe) {
               memory.forget(at::tensor({1, 1}));
             },
             {"repetitions"}},
-           {"indices that are no integers", [&] { memory.forget(at::tensor({1.0})); }, {"Long", "Double"}},
+           {"indices that are no integers", [&] { memory.forget(at::tensor({1.0})); }, {"integer indices", "Double"}},
            {"values of another count",
             [&] {
               empty.store(patterns, randn({3, 2}, 4));
@@ -281,7 +281,7 @@ TEST(Memory, RefusesFilesThatAreNoMemories) {
     more["hopfield.memory"] = std::move(kind), more["hopfield.memory.version"] = std::move(version);
     return more;
   };
-  expect_error({"no file", [&] { load(folder.file("none")); }, {"none"}});
+  EXPECT_THAT(hopfield::testing::error_of([&] { load(folder.file("none")); }), ::testing::HasSubstr("none"));
   expect_error({"no memory", write({}, {"patterns"}), {"to be a memory", path}});
   expect_error({"a later version", write(meta("ContinuousMemory", "2"), {"patterns"}), {"version 1", "got 2"}});
   expect_error({"another kind", write(meta("Elephant", "1"), {"patterns"}), {"ContinuousMemory", "Elephant"}});

@@ -31,7 +31,7 @@ inline at::Tensor flipped(const at::Tensor& rows, double probability, uint64_t s
 
 /// Each row with its features in another order.
 inline at::Tensor shuffled(const at::Tensor& rows, uint64_t seed) {
-  return rows.gather(1, at::rand(rows.sizes(), generator(seed), rows.options()).argsort(int64_t{1}));
+  return rows.gather(1, at::rand(rows.sizes(), generator(seed), rows.options()).argsort(1, false));
 }
 
 inline at::Tensor all_close_rows(const at::Tensor& a, const at::Tensor& b, double tolerance) {

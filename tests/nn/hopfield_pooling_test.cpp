@@ -70,6 +70,14 @@ INSTANTIATE_TEST_SUITE_P(
         HopfieldPoolingOptions(8).num_heads(2).batch_first(false).quantity(2),
         HopfieldPoolingOptions(8).normalize_hopfield_space(true).association_activation("tanh"),
         HopfieldPoolingOptions(8).pattern_projection_as_connected(true).num_heads(2).update_steps_max(1),
+        HopfieldPoolingOptions(8).separation(Separation::softmax1()).num_heads(2).quantity(2).update_steps_max(2),
+        HopfieldPoolingOptions(8).separation(Separation::sparsemax()).num_heads(2).update_steps_max(2),
+        HopfieldPoolingOptions(8)
+            .separation(Separation::entmax(1.5))
+            .num_heads(2)
+            .concat_bias_pattern(true)
+            .add_zero_association(true)
+            .update_steps_max(2),
         HopfieldPoolingOptions(8)
             .stored_pattern_as_static(true)
             .state_pattern_as_static(true)

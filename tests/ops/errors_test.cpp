@@ -171,10 +171,13 @@ TEST(RetrieveErrors, NameTheArgumentTheExpectationAndWhatCame) {
        call(RetrieveOptions().until_converged().update_steps_cap(0)),
        {"update_steps_cap", "at least 1", "0"}},
       {"negative last(k)", call(RetrieveOptions().gradient(Gradient::last(-1))), {"last(k)", "last(-1)"}},
-      {"a separation that is not built",
-       call(RetrieveOptions().separation(Separation::entmax(1.5))),
-       {"expected separation to be softmax", "entmax(1.5)"}},
-      {"softmax1", call(RetrieveOptions().separation(Separation::softmax1())), {"separation", "softmax1"}},
+      {"entmax that is softmax",
+       call(RetrieveOptions().separation(Separation::entmax(1))),
+       {"hopfield::retrieve: expected the alpha of separation entmax(alpha)", "above 1", "at most 2", "got 1",
+        "softmax"}},
+      {"alpha below 1", call(RetrieveOptions().separation(Separation::entmax(0.5))), {"alpha", "above 1", "got 0.5"}},
+      {"alpha above 2", call(RetrieveOptions().separation(Separation::entmax(2.5))), {"alpha", "at most 2", "got 2.5"}},
+      {"NaN alpha", call(RetrieveOptions().separation(Separation::entmax(kNaN))), {"alpha", "above 1", "got nan"}},
       {"implicit with fixed steps",
        call(RetrieveOptions().update_steps_max(3).gradient(Gradient::implicit())),
        {"until_converged", "implicit"}},
@@ -278,7 +281,10 @@ TEST(PoolErrors, NameTheArgumentTheExpectationAndWhatCame) {
                               {"why, with energy",
                                [&] { why_not_fused(sound(), RetrieveOptions().with_energy()); },
                                {"energy", "retrieve"}},
-                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}}}) {
+                              {"beta", call([](I&) {}, RetrieveOptions().beta(std::nan(""))), {"beta", "finite"}},
+                              {"alpha",
+                               call([](I&) {}, RetrieveOptions().separation(Separation::entmax(2.5))),
+                               {"hopfield::pool", "alpha", "at most 2", "got 2.5"}}}) {
     expect_error(wrong);
   }
 }

@@ -28,6 +28,7 @@ struct Sample {
   std::vector<double> eps;
   StopRule rule = StopRule::per_query;
   Gradient gradient = Gradient::unrolled();
+  Separation separation = Separation::softmax();
   at::Tensor beta;
   double dropout = 0;
   int64_t cap = 8;
@@ -75,6 +76,7 @@ inline Results run(const Sample& sample, at::ScalarType type, Backend backend, b
                      .update_steps_cap(sample.cap)
                      .stop_rule(sample.rule)
                      .gradient(sample.gradient)
+                     .separation(sample.separation)
                      .dropout(sample.dropout)
                      .generator(at::detail::createCPUGenerator(7))
                      .backend(backend);
@@ -264,10 +266,13 @@ inline Sample draw(uint64_t seed) {
   sample.beta =
       random() % 2 == 0 ? at::full({}, beta, at::kDouble) : beta * (1 + 0.1 * at::arange(shape.heads, at::kDouble));
   sample.dropout = random() % 4 == 0 ? 0.4 : 0.0;
-  sample.name = drawn.name + c10::str(" seed ", seed, " N ", shape.batch, " H ", shape.heads, " L ", shape.queries,
-                                      " S ", shape.keys, " d ", shape.depth, " d_v ", shape.width, " steps ",
-                                      sample.steps, " eps ", sample.eps, " ", to_string(sample.rule), " ",
-                                      to_string(sample.gradient), " beta ", beta, " dropout ", sample.dropout);
+  const bool can_be_softmax1 = sample.rule == StopRule::per_query && !runs_the_gpus_kernels();
+  if (can_be_softmax1 && random() % 4 == 0) sample.separation = Separation::softmax1();
+  sample.name =
+      drawn.name + c10::str(" seed ", seed, " N ", shape.batch, " H ", shape.heads, " L ", shape.queries, " S ",
+                            shape.keys, " d ", shape.depth, " d_v ", shape.width, " steps ", sample.steps, " eps ",
+                            sample.eps, " ", to_string(sample.rule), " ", to_string(sample.gradient), " ",
+                            to_string(sample.separation), " beta ", beta, " dropout ", sample.dropout);
   return sample;
 }
 

@@ -1,6 +1,7 @@
 #include "support/naive.h"
 
 #include "support/naive_query.h"
+#include "support/naive_separation.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -8,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace hopfield::testing {
@@ -15,10 +17,21 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+/// The conjugate of `count` scores that are 0.
+double conjugate_of_zeros(double count, const Separation& separation) {
+  return naive_separate(std::vector<double>(static_cast<size_t>(count), 0.0), separation).conjugate;
+}
+
 }  // namespace
 
 NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& projection,
-                           const at::Tensor& beta, const at::Tensor& bias, const at::Tensor& steps) {
+                           const at::Tensor& beta, const at::Tensor& bias, const at::Tensor& steps,
+                           const Separation& separation) {
+  const auto separate = [&](std::vector<double>& scores) {
+    auto separated = naive_separate(scores, separation);
+    scores = std::move(separated.weights);
+    return separated.conjugate;
+  };
   const auto N = state.size(0), H = state.size(1), L = state.size(2), S = stored.size(2), d = state.size(3);
   const auto width = projection.size(3);
   NaiveResult r{at::zeros({N, H, L, width}, at::kDouble), state.clone().contiguous(), at::zeros({N, H, L}, at::kDouble),
@@ -34,7 +47,7 @@ NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, co
         const auto found = naive_query<double>(
             query, [&](int64_t s, int64_t i) { return k[n][h][s][i]; },
             [&](int64_t s, int64_t i) { return v[n][h][s][i]; }, [&](int64_t s) { return c[n][h][l][s]; }, S, width, b,
-            steps.accessor<int64_t, 3>()[n][h][l]);
+            steps.accessor<int64_t, 3>()[n][h][l], separate);
         double squared = 0, live = 0, largest_norm = 0;
         for (int64_t i = 0; i < d; ++i) {
           x[n][h][l][i] = found.state[i];
@@ -51,7 +64,8 @@ NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, co
         }
         r.logsumexp.accessor<double, 3>()[n][h][l] = found.logsumexp;
         r.energy.accessor<double, 3>()[n][h][l] =
-            found.dead ? kInfinity : (std::log(live) - found.logsumexp) / b + (squared + largest_norm) / 2;
+            found.dead ? kInfinity
+                       : (conjugate_of_zeros(live, separation) - found.logsumexp) / b + (squared + largest_norm) / 2;
       }
     }
   }

@@ -1,12 +1,14 @@
 #pragma once
 
+#include <hopfield/core/separation.h>
+
 #include <ATen/ATen.h>
 
 namespace hopfield::testing {
 
-/// What retrieve() must give, computed by naive_query() in float64, independently of the library.
+/// What retrieve() must give, computed by naive_query() and naive_separate() in float64, independently of the library.
 struct NaiveResult {
-  at::Tensor output, state, logsumexp, energy, association;
+  at::Tensor output, state, logsumexp, energy, association;  // logsumexp: the conjugate of the separation
 };
 
 /// @param state        [N, H, L, d]
@@ -16,7 +18,8 @@ struct NaiveResult {
 /// @param bias         [N, H, L, S], added to the scores; -inf excludes
 /// @param steps        [N, H, L] updates of each query
 NaiveResult naive_retrieve(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& projection,
-                           const at::Tensor& beta, const at::Tensor& bias, const at::Tensor& steps);
+                           const at::Tensor& beta, const at::Tensor& bias, const at::Tensor& steps,
+                           const Separation& separation = Separation::softmax());
 
 /// Largest absolute difference; infinity where shapes differ or only one side is NaN. Equal infinities are equal.
 double max_difference(const at::Tensor& a, const at::Tensor& b);

@@ -18,33 +18,47 @@ struct NaiveQuery {
   bool dead = true;
 };
 
+/// Replaces scores, of which one is finite, by their weights, and returns their logsumexp.
+struct NaiveSoftmax {
+  template <typename T>
+  T operator()(std::vector<T>& scores) const {
+    const auto largest = *std::max_element(scores.begin(), scores.end());
+    T sum = 0;
+    for (auto& score : scores) sum += score = std::exp(score - largest);
+    for (auto& weight : scores) weight /= sum;
+    return largest + std::log(sum);
+  }
+};
+
 /// Computes updates and read-out by loops over single numbers, with all arithmetic in T. It depends on neither the
 /// library nor LibTorch.
 /// @param state       the query's pattern
 /// @param stored      stored(s, i) is number i of the stored pattern s
 /// @param projection  projection(s, i), likewise, has `width` numbers for each of the `keys` patterns
 /// @param bias        bias(s) is added to the score of pattern s; -inf excludes it
-template <typename T, typename Stored, typename Projection, typename Bias>
+/// @param separate    makes weights of scores, like NaiveSoftmax
+template <typename T, typename Stored, typename Projection, typename Bias, typename Separate = NaiveSoftmax>
 NaiveQuery<T> naive_query(std::vector<T> state, const Stored& stored, const Projection& projection, const Bias& bias,
-                          int64_t keys, int64_t width, T beta, int64_t steps) {
+                          int64_t keys, int64_t width, T beta, int64_t steps, const Separate& separate = {}) {
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
   const auto depth = static_cast<int64_t>(state.size());
   NaiveQuery<T> r;
   const auto associate = [&] {
     auto& weights = r.association;
     weights.assign(static_cast<size_t>(keys), -kInfinity);
-    T largest = -kInfinity, sum = 0;
+    r.dead = true;
     for (int64_t s = 0; s < keys; ++s) {
       if (bias(s) == -kInfinity) continue;
+      r.dead = false;
       T dot = 0;
       for (int64_t i = 0; i < depth; ++i) dot += state[i] * stored(s, i);
       weights[s] = beta * dot + bias(s);
-      largest = std::max(largest, weights[s]);
     }
-    r.dead = largest == -kInfinity;
-    for (auto& weight : weights) sum += weight = r.dead ? 0 : std::exp(weight - largest);
-    for (auto& weight : weights) weight = r.dead ? 0 : weight / sum;
-    if (!r.dead) r.logsumexp = largest + std::log(sum);
+    if (r.dead) {
+      weights.assign(static_cast<size_t>(keys), T{0});
+    } else {
+      r.logsumexp = separate(weights);
+    }
   };
   const auto mean_of = [&](const auto& patterns, int64_t size) {
     std::vector<T> mean(static_cast<size_t>(size), T{0});

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <hopfield/core/masks.h>
+#include <hopfield/core/separation.h>
 
 #include <ATen/core/Tensor.h>
 
@@ -20,6 +21,9 @@
 ///
 /// N, or N and H, may be missing in all of them: state [L, d] and stored [S, d].
 ///
+/// A separation other than softmax makes the weights y(beta xi K^T) of the scores; see <hopfield/core/separation.h>. Of
+/// entmax(alpha), 1 < alpha <= 2 is asked for.
+///
 /// Source: Ramsauer et al., "Hopfield Networks is All You Need", ICLR 2021, equations (1) to (5).
 namespace hopfield::core {
 
@@ -27,17 +31,24 @@ namespace hopfield::core {
 /// @throws c10::Error if the masks are causal, or if the shapes do not fit.
 at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {});
 
-/// The softmax of scores over the stored patterns. A row of nothing but -inf becomes zeros, and its gradient is zero.
+/// The weights y of scores over the stored patterns. A row of nothing but -inf becomes zeros, and its gradient is zero.
 /// [N, H, L, S] to [N, H, L, S]
-at::Tensor association(const at::Tensor& scores);
+/// @throws c10::Error for a separation that does not exist.
+at::Tensor association(const at::Tensor& scores, const Separation& separation = Separation::softmax());
 
-/// log sum exp of scores over the stored patterns. A row of nothing but -inf becomes -inf, and its gradient is zero.
-/// [N, H, L, S] to [N, H, L]
+/// The conjugate Omega* of scores over the stored patterns, whose gradient is their association: log sum exp for
+/// softmax. A row of nothing but -inf becomes -inf, with every separation, and its gradient is zero. [N, H, L, S] to
+/// [N, H, L]
+/// @throws c10::Error for a separation that does not exist.
+at::Tensor conjugate(const at::Tensor& scores, const Separation& separation);
+
+/// conjugate() of softmax.
 at::Tensor logsumexp(const at::Tensor& scores);
 
-/// One update of the states: xi' = softmax(beta xi K^T) K. A state that may attend to nothing stays as it is.
-/// [N, H, L, d]
-/// @throws c10::Error as scores().
-at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {});
+/// One update of the states: xi' = y(beta xi K^T) K, where y is the softmax or another separation. A state that may
+/// attend to nothing stays as it is. [N, H, L, d]
+/// @throws c10::Error as scores(), and for a separation that does not exist.
+at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {},
+                  const Separation& separation = Separation::softmax());
 
 }  // namespace hopfield::core

@@ -33,7 +33,7 @@ class Memory {
   /// Adds patterns [N, d], or a single one [d]. If anything is wrong with them, the memory stays as it was.
   /// @throws c10::Error if they are not what this memory can store.
   void store(const at::Tensor& patterns);
-  /// Forgets patterns by their indices, [n] int64 without repetitions. Those that remain keep their order and are
+  /// Forgets patterns by their indices, [n] integers without repetitions. Those that remain keep their order and are
   /// numbered anew.
   /// @throws c10::Error if an index is not that of a stored pattern, or comes twice.
   void forget(const at::Tensor& indices);
@@ -90,8 +90,8 @@ class Memory {
   virtual void unlearn(const at::Tensor& kept, const at::Tensor& removed, const at::Tensor& forgotten) {
     static_cast<void>(kept), static_cast<void>(removed), static_cast<void>(forgotten);
   }
-  /// Fills the result for checked queries as_keys() [Q, d] except for what says which pattern came back, for `output`
-  /// where it is the state, and for `energy` where it is energy_of(state): these are left undefined.
+  /// Fills the result for checked queries as_keys() [Q, d], of which these may be left undefined: `match`, `output`
+  /// where it is the state, `energy` where it is energy_of(state), and `matched` unless some queries can have no match.
   virtual Recall recall(const at::Tensor& queries, const RecallSettings& settings) const = 0;
   /// The energy [Q] of checked states [Q, d].
   virtual at::Tensor energy_of(const at::Tensor& states) const = 0;

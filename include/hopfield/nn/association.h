@@ -49,7 +49,7 @@ struct AssociationResult : RetrieveResult {
   // state: final states in association space [N, H, L, hidden_size].
   // logsumexp, steps, residual and converged: [N, H, L]. energy: the same with_energy().
   // scores: beta xi k, masked [N, H, L, S]; ragged [total, H, L]; with_association().
-  at::Tensor association;  ///< softmax of the scores, same shape, with_association()
+  at::Tensor association;  ///< softmax of the scores, or another separation; same shape, with_association()
 };
 
 /// Projections, heads, retrieval and output projection: the core that the three layers share, and the owner of their

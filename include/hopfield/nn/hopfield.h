@@ -20,6 +20,8 @@ namespace hopfield::nn {
 ///     auto z = layer->forward(x);                            // [N, L, 64] to [N, L, 64]
 ///     auto a = layer->associate({state, stored, projection});   // sets of their own
 ///
+/// The option separation puts sparsemax, entmax or softmax1 in the place of softmax.
+///
 /// Source: Ramsauer et al. 2021, section 3, layer (1) "Hopfield".
 class HopfieldImpl : public torch::nn::Cloneable<HopfieldImpl> {
  public:

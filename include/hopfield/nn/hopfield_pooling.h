@@ -16,7 +16,7 @@ struct PoolingInput {
 /// How much each instance of a batch of bags counts.
 struct InstanceScores {
   at::Tensor raw;      ///< beta xi_T k [total, heads, quantity]
-  at::Tensor weights;  ///< their softmax within each bag [total, heads, quantity]
+  at::Tensor weights;  ///< their softmax, or another separation, within each bag [total, heads, quantity]
 };
 
 /// Pools a bag of any size into `quantity` vectors: trained state patterns retrieve from its instances.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <hopfield/core/separation.h>
 #include <hopfield/ops/option_macro.h>
 
 #include <cstdint>
@@ -68,30 +69,6 @@ class Gradient {
   int64_t steps_;
 };
 
-/// How scores become the weights of an association, in updates and read-out alike.
-class Separation {
- public:
-  enum class Kind { softmax, softmax1, sparsemax, entmax };
-
-  /// exp(s_i) / sum_j exp(s_j).
-  static Separation softmax() { return {Kind::softmax, 1.0}; }
-  /// exp(s_i) / (1 + sum_j exp(s_j)): a state may attend to nothing.
-  static Separation softmax1() { return {Kind::softmax1, 1.0}; }
-  /// The point of the simplex that is closest to s: weights may be exactly zero. It is entmax(2).
-  static Separation sparsemax() { return {Kind::sparsemax, 2.0}; }
-  /// [(alpha - 1) s_i - tau]_+^(1 / (alpha - 1)), with tau so that the weights sum to 1. alpha > 1.
-  /// Source: Santos et al., "Hopfield-Fenchel-Young Networks", 2025.
-  static Separation entmax(double alpha) { return {Kind::entmax, alpha}; }
-
-  Kind kind() const { return kind_; }
-  double alpha() const { return alpha_; }
-
- private:
-  Separation(Kind kind, double alpha) : kind_(kind), alpha_(alpha) {}
-  Kind kind_;
-  double alpha_;
-};
-
 /// How a state is updated before the read-out: shared by the functional API and the layers.
 struct IterationSettings {
   /// Number of updates T, followed by one read-out; kUntilConverged (or any negative number): until the stop rule is
@@ -103,7 +80,7 @@ struct IterationSettings {
   int64_t update_steps_cap = 256;
   StopRule stop_rule = StopRule::per_query;
   Gradient gradient = Gradient::unrolled();
-  /// Only softmax is built yet: the others are refused.
+  /// How scores become the weights of an association. The fused kernels know softmax alone.
   Separation separation = Separation::softmax();
   Backend backend = Backend::automatic;
 };
@@ -134,7 +111,6 @@ class IterationOptions {
 const char* to_string(StopRule rule);
 const char* to_string(Backend backend);
 std::string to_string(const Gradient& gradient);
-std::string to_string(const Separation& separation);
 
 }  // namespace hopfield
 

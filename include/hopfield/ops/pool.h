@@ -26,7 +26,7 @@ struct PoolInput {
 struct PoolResult : RetrieveResult {
   // output: sum of the (normalised) instances, weighted by the final association [N, H, L, d_in].
   // scores: beta xi_T . (W y + b), masked [N, H, L, S], ragged [total, H, L], with_scores().
-  at::Tensor mass;  ///< sum of that association [N, H, L]: 1; for an empty bag 0; changed by dropout
+  at::Tensor mass;  ///< sum of that association [N, H, L]: 1, for softmax1 less; for an empty bag 0; changed by dropout
 };
 
 /// Makes T updates of the queries and returns the mean instance under the final association. The read-out of any

@@ -85,7 +85,8 @@ class RetrieveOptions : public IterationOptions<RetrieveOptions, RetrieveSetting
 struct RetrieveResult {
   at::Tensor output;     ///< Z [N, H, L, d_v], one association beyond `state`
   at::Tensor state;      ///< xi_T [N, H, L, d]
-  at::Tensor logsumexp;  ///< of the final scores [N, H, L]; float32 for half precision patterns
+  at::Tensor logsumexp;  ///< of the final scores [N, H, L], or Omega* of another separation than softmax; float32 for
+                         ///< half precision patterns
   at::Tensor steps;      ///< updates made [N, H, L] int64
   at::Tensor residual;   ///< what the stop rule compared last [N, H, L]; NaN if nothing was updated
   at::Tensor converged;  ///< residual <= update_steps_eps [N, H, L] bool
@@ -93,13 +94,15 @@ struct RetrieveResult {
   at::Tensor scores;     ///< beta xi_T K^T, masked [N, H, L, S], ragged [total, H, L] with_scores()
 };
 
-/// Makes T updates xi <- softmax(beta xi K^T) K, and then the read-out Z = softmax(beta xi K^T) V.
+/// Makes T updates xi <- softmax(beta xi K^T) K, and then the read-out Z = softmax(beta xi K^T) V. The option
+/// separation puts sparsemax, entmax or softmax1 in the place of softmax, in updates and read-out alike: see
+/// <hopfield/core/separation.h>.
 ///
 ///     auto r = hopfield::retrieve(noisy, patterns, RetrieveOptions().beta(8.0).until_converged());
 ///
 /// A query that may attend to nothing (all masked, empty bag) retrieves zeros with logsumexp -inf, energy +inf and no
-/// gradient. Keys excluded for every query may hold anything, NaN included. Computation is in float32 for half
-/// precision patterns, otherwise in the patterns' own dtype.
+/// gradient, with every separation. Keys excluded for every query may hold anything, NaN included. Computation is in
+/// float32 for half precision patterns, otherwise in the patterns' own dtype.
 ///
 /// The backward pass reads patterns, masks, biases, offsets and beta again. If one of them has been changed in place by
 /// then, LibTorch refuses the backward pass ("modified by an inplace operation"). For training, the fused kernels keep
@@ -110,7 +113,8 @@ struct RetrieveResult {
 /// CUDA graphs may hold calls with dense patterns and a number of updates. While a graph is captured, until_converged()
 /// is refused, since it reads values, and so is dropout, whose seed is drawn on the host.
 ///
-/// Source: Ramsauer et al. 2021, equations (3), (5) and (10).
+/// Sources: Ramsauer et al. 2021, equations (3), (5) and (10); for other separations Santos et al. 2025,
+/// arXiv:2411.08590.
 ///
 /// @throws c10::Error naming the argument, what was expected and what came.
 RetrieveResult retrieve(const RetrieveInput& input, const RetrieveOptions& options = {});
