@@ -63,8 +63,7 @@ at::Tensor starts_in(const Frame& frame, const Options& options) {
   return states + offsets * size * (0.3 / static_cast<double>(options.starts));
 }
 
-/// The fixed points that rows [q, 2] are, to within `distance`, with how many rows are at each. Also says by row, in
-/// `member`, which fixed point it is.
+/// The fixed points that rows [q, 2] are, to within `distance`, with how many rows are at each.
 std::vector<FixedPoint> grouped(const at::Tensor& ends, double distance) {
   std::vector<FixedPoint> result;
   for (int64_t i = 0; i < ends.size(0); ++i) {
@@ -72,9 +71,12 @@ std::vector<FixedPoint> grouped(const at::Tensor& ends, double distance) {
     const auto found = std::find_if(result.begin(), result.end(), [&](const FixedPoint& point) {
       return std::hypot(point.x - x, point.y - y) <= distance;
     });
-    auto& point = found == result.end() ? result.emplace_back() : *found;
-    if (found == result.end()) point.x = x, point.y = y;
-    ++point.starts;
+    if (found != result.end()) {
+      ++found->starts;
+    } else {
+      result.push_back({x, y});
+      result.back().starts = 1;
+    }
   }
   std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
   return result;
@@ -118,6 +120,16 @@ Frame frame_around(const at::Tensor& patterns) {
   return {x - half, x + half, y - half, y + half};
 }
 
+std::vector<double> default_betas(const at::Tensor& patterns, const Options& options) {
+  const auto spread = (patterns - patterns.mean(0)).pow(2).sum(1).mean().item<double>();
+  std::vector<double> betas =
+      options.memory == "kernel" ? std::vector<double>{0.5, 3, 12} : std::vector<double>{1, 6, 40};
+  for (auto& beta : betas) {
+    if (spread > 0) beta = std::stod(fmt::format("{:.2g}", beta / spread));  // a number that is easy to read
+  }
+  return betas;
+}
+
 Landscape explore(const at::Tensor& patterns, const Frame& frame, double beta, const Options& options) {
   Landscape result;
   result.beta = beta;
@@ -140,6 +152,12 @@ Landscape explore(const at::Tensor& patterns, const Frame& frame, double beta, c
     if (step == 0) result.resting = recall.residual.isnan().sum().item<int64_t>();
     states = recall.state;
     settled = moved.bitwise_not();
+  }
+  if (!at::isfinite(states).all().item<bool>()) {
+    throw UsageError{
+        fmt::format("--beta: expected numbers that suit the patterns, got {:.4g}, with which states are not "
+                    "finite; choose a smaller one",
+                    beta)};
   }
   result.unsettled = count - settled.sum().item<int64_t>();
   std::vector<at::Tensor> ends;

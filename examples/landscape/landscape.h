@@ -50,6 +50,10 @@ at::Tensor read_patterns(const std::string& path);
 /// The patterns with some space around them.
 Frame frame_around(const at::Tensor& patterns);
 
+/// Three inverse temperatures for the patterns: one for a global average, one for metastable states, one for single
+/// patterns. They are inversely proportional to the mean squared distance of the patterns from their mean.
+std::vector<double> default_betas(const at::Tensor& patterns, const Options& options);
+
 /// Computes a landscape. @throws UsageError if beta is too large for the patterns
 Landscape explore(const at::Tensor& patterns, const Frame& frame, double beta, const Options& options);
 

@@ -35,7 +35,7 @@ int run(int argc, char** argv) {
   const auto frame = frame_around(patterns);
   std::vector<Landscape> landscapes;
   std::vector<examples::Chart> charts;
-  for (const auto beta : options->betas) {
+  for (const auto beta : options->betas.empty() ? default_betas(patterns, *options) : options->betas) {
     landscapes.push_back(explore(patterns, frame, beta, *options));
     charts.push_back(chart_of(landscapes.back(), patterns, frame));
   }

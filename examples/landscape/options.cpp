@@ -24,8 +24,10 @@ void add_options(CLI::App& app, Options& o) {
   add_choice(app, "--memory", o.memory, {"continuous", "kernel"}, "The memory");
   add_choice(app, "--similarity", o.similarity, {"dot", "euclidean"},
              "How the continuous memory compares states and patterns, by default dot");
-  examples::add_numbers(app, "--beta", o.betas, examples::kAboveZero,
-                        "Inverse temperatures, one for each panel, with commas between them");
+  examples::add_numbers(
+      app, "--beta", o.betas, examples::kAboveZero,
+      "Inverse temperatures, one for each panel, with commas between them; by default three that follow "
+      "from the patterns");
   add_whole_number(app, "--starts", o.starts, 1, 50, "So many rows and columns of states from which updates start");
   add_whole_number(app, "--resolution", o.resolution, 2, 1000, "Rows and columns of points at which energy is drawn");
   examples::add_seed(app, "--seed", o.seed, "Seed of the small offsets that keep starts from symmetric positions");

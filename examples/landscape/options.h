@@ -15,8 +15,8 @@ struct Options {
   std::string patterns;  // a CSV file; empty: built in
   std::string memory = "continuous";
   std::optional<std::string> similarity;  // of the continuous memory; not set: dot
-  std::vector<double> betas{1, 6, 40};
-  int64_t starts = 7, resolution = 161;
+  std::vector<double> betas;              // none: they follow from the patterns
+  int64_t starts = 6, resolution = 161;
   uint64_t seed = 0;
   std::string out, json;
   std::string command;  // the whole command line

@@ -22,6 +22,9 @@ using examples::SeriesStyle;
 
 constexpr FixedPointKind kKinds[] = {FixedPointKind::single, FixedPointKind::metastable, FixedPointKind::average};
 
+// Numbers of the charts' colours: grey, orange, and green, purple and yellow.
+constexpr int64_t kPathColor = 6, kPatternColor = 1, kKindColors[] = {2, 3, 5};
+
 void append(Series& series, const at::Tensor& points) {
   for (int64_t i = 0; i < points.size(0); ++i) {
     series.x.push_back(points[i][0].item<double>());
@@ -31,7 +34,8 @@ void append(Series& series, const at::Tensor& points) {
 
 /// All paths as one series, whose line is interrupted between them.
 Series paths_of(const Landscape& landscape) {
-  Series series{"updates", {}, {}, SeriesStyle::lines};
+  Series series{"updates", {}, {}, SeriesStyle::thin};
+  series.color = kPathColor;
   const auto gap = std::numeric_limits<double>::quiet_NaN();
   for (const auto& path : landscape.paths) {
     append(series, path);
@@ -82,12 +86,12 @@ examples::Chart chart_of(const Landscape& landscape, const at::Tensor& patterns,
   chart.heat_map = examples::HeatMap{landscape.energy, frame.left, frame.right, frame.bottom, frame.top, "energy", 14};
   if (!landscape.paths.empty()) chart.series.push_back(paths_of(landscape));
   Series stored{"patterns", {}, {}, SeriesStyle::points};
-  stored.color = 1;
+  stored.color = kPatternColor;
   append(stored, patterns);
   chart.series.push_back(std::move(stored));
   for (const auto kind : kKinds) {
     Series series{name_of(kind), {}, {}, SeriesStyle::points};
-    series.color = 2 + static_cast<int64_t>(kind);
+    series.color = kKindColors[static_cast<size_t>(kind)];
     for (const auto& point : landscape.fixed_points) {
       if (point.kind == kind) series.x.push_back(point.x), series.y.push_back(point.y);
     }

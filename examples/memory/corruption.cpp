@@ -41,7 +41,7 @@ std::string text_of(const std::vector<Corruption>& corruptions) {
   return text.empty() ? kNoCorruption : text;
 }
 
-Cues corrupted(const at::Tensor& images, const std::vector<Corruption>& corruptions, double hidden, uint64_t seed) {
+Cues corrupted(const at::Tensor& images, const std::vector<Corruption>& corruptions, Filling filling, uint64_t seed) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   Cues cues{images, {}};
   const auto height = images.size(1);
@@ -62,7 +62,9 @@ Cues corrupted(const at::Tensor& images, const std::vector<Corruption>& corrupti
     // Last, so that what is hidden has nothing of the other corruptions.
     cues.known = at::ones(images.sizes(), at::kBool);
     cues.known.narrow(1, height - hidden_rows, hidden_rows).fill_(false);
-    cues.images = cues.images.masked_fill(cues.known.bitwise_not(), hidden);
+    const auto values =
+        filling == Filling::grey ? at::full_like(images, 0.5) : some_pixels(images, 0.5, generator).to(at::kFloat);
+    cues.images = at::where(cues.known, cues.images, values);
   }
   return cues;
 }

@@ -24,6 +24,13 @@ double default_amount(const std::string& kind);
 /// "half 0.5, noise 0.1", or "none".
 std::string text_of(const std::vector<Corruption>& corruptions);
 
+/// What stands in place of values that are not known and may not be left out. It says nothing about them: no pattern
+/// gains by it on average.
+enum class Filling {
+  grey,    ///< halfway between black and white
+  random,  ///< black or white with the same probability, for networks whose neurons have two values
+};
+
 /// Corrupted images, and which of their values are known.
 struct Cues {
   at::Tensor images;  // [n, height, width, channels]
@@ -31,7 +38,7 @@ struct Cues {
 };
 
 /// Corrupts images [n, height, width, channels] from 0 to 1. Noise can leave that range.
-/// @param hidden  what the pixels become that `half` hides
-Cues corrupted(const at::Tensor& images, const std::vector<Corruption>& corruptions, double hidden, uint64_t seed);
+/// @param filling  what the pixels become that `half` hides
+Cues corrupted(const at::Tensor& images, const std::vector<Corruption>& corruptions, Filling filling, uint64_t seed);
 
 }  // namespace hopfield::image_memory

@@ -24,13 +24,15 @@ at::Tensor for_display(const at::Tensor& images) {
 }
 
 int64_t scale_for(const at::Tensor& image) {
-  constexpr int64_t kSide = 96;
-  return std::max<int64_t>(1, kSide / std::max(image.size(-3), image.size(-2)));
+  constexpr int64_t kSide = 112;  // nine letters
+  const auto longest = std::max(image.size(-3), image.size(-2));
+  return std::max<int64_t>(1, (kSide + longest / 2) / longest);
 }
 
 std::string short_name(const std::string& name) {
   constexpr size_t kMost = 24, kBegin = 12, kEnd = 9;
-  return name.size() <= kMost ? name : name.substr(0, kBegin) + "..." + name.substr(name.size() - kEnd);
+  const auto bare = examples::ending_of(name) == ".png" ? name.substr(0, name.size() - 4) : name;
+  return bare.size() <= kMost ? bare : bare.substr(0, kBegin) + "..." + bare.substr(bare.size() - kEnd);
 }
 
 std::vector<int64_t> evenly(int64_t count, int64_t most) {

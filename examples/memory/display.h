@@ -16,7 +16,7 @@ at::Tensor for_display(const at::Tensor& images);
 /// The scale at which such an image is drawn.
 int64_t scale_for(const at::Tensor& image);
 
-/// A name that is short enough for a caption.
+/// A name that is short enough for a caption, without the ending of PNG files.
 std::string short_name(const std::string& name);
 
 /// At most `most` of the numbers 0 .. count - 1, at equal steps.

@@ -16,8 +16,9 @@ const std::vector<std::string>& memory_kinds();
 const std::vector<std::string>& rule_names();
 const std::vector<std::string>& similarity_names();
 
-/// The order of the polynomial memory. Images of similar things need more than the 3 that is usual for random patterns.
-constexpr int64_t kDefaultOrder = 10;
+/// The order of the polynomial memory. Images are far more similar to each other than random patterns, for which 3 is
+/// enough.
+constexpr int64_t kDefaultOrder = 30;
 
 /// @throws UsageError if an option is set that another kind of memory has
 void check_kind(const MemoryOptions& options);

@@ -33,11 +33,15 @@ at::Tensor nearest(const at::Tensor& patterns, const at::Tensor& rows, const at:
   return at::cat(results);
 }
 
-/// Whether the patterns with these numbers are the same; false where one is -1. [q]
-at::Tensor same_patterns(const at::Tensor& patterns, const at::Tensor& a, const at::Tensor& b) {
-  const auto is_pair = (a >= 0).bitwise_and(b >= 0);
-  const auto rows = [&](const at::Tensor& numbers) { return patterns.index_select(0, numbers.clamp_min(0)); };
-  return is_pair.bitwise_and(rows(a).eq(rows(b)).all(1));
+/// The patterns with these numbers, and any pattern for -1.
+at::Tensor patterns_at(const at::Tensor& patterns, const at::Tensor& numbers) {
+  return patterns.index_select(0, numbers.clamp_min(0));
+}
+
+/// Whether states [q, d] show the stored patterns with these numbers [q]; false for -1. [q]
+at::Tensor shows(const at::Tensor& states, const at::Tensor& patterns, const at::Tensor& numbers, double range) {
+  const auto error = (states - patterns_at(patterns, numbers)).abs().amax(1);
+  return (error <= kLargestError * range).bitwise_and(numbers >= 0);
 }
 
 }  // namespace
@@ -53,7 +57,7 @@ RecallResult recall_images(const ImageMemory& stored, const at::Tensor& images, 
                            const std::vector<Corruption>& corruptions, uint64_t seed, int64_t update_steps) {
   const bool is_two_valued = stored.format.is_black_and_white && stored.options.kind != "graded";
   RecallResult result;
-  result.cues = corrupted(images, corruptions, is_two_valued ? 0.0 : 0.5, seed);
+  result.cues = corrupted(images, corruptions, is_two_valued ? Filling::random : Filling::grey, seed);
   const auto patterns = stored.memory->patterns();
   const auto queries = states_of(stored, result.cues.images).to(patterns.device());
   const auto known =
@@ -64,32 +68,32 @@ RecallResult recall_images(const ImageMemory& stored, const at::Tensor& images, 
   const auto recall = continuous != nullptr && known.defined() ? continuous->retrieve(queries, known, settings)
                                                                : stored.memory->retrieve(queries, settings);
 
-  // The read-out is the state where it is settled, and in the space of the images where the cosine similarity has its
-  // own for the state.
+  // The read-out, one association beyond the state, also completes and cleans the known pixels. For other memories it
+  // is the state.
   result.retrieved = stored.format.images_of(recall.output);
-  const auto shown = recall.output;
-  const auto error = (shown - patterns.index_select(0, recall.match.clamp_min(0))).abs().amax(1);
   const auto range = stored.format.is_black_and_white ? 2.0 : 1.0;
-  const auto match = at::where(error <= kLargestError * range, recall.match, -1);
   const auto goal = truth.to(patterns.device());
-  const auto is_right = same_patterns(patterns, match, goal).cpu();
+  const auto is_right = shows(recall.output, patterns, goal, range);
+  const auto match = at::where(shows(recall.output, patterns, recall.match, range), recall.match, -1);
+  // Several stored images may be the same, above all in black and white.
   const auto count_right = [&](const at::Tensor& numbers) {
-    return same_patterns(patterns, numbers, goal).sum().item<int64_t>();
+    return shows(patterns_at(patterns, numbers), patterns, goal, 0).sum().item<int64_t>();
   };
   result.with_truth = (goal >= 0).sum().item<int64_t>();
-  result.closest_right = count_right(nearest(patterns, shown, {}));
+  result.closest_right = count_right(nearest(patterns, recall.output, {}));
   result.neighbour_right = count_right(nearest(patterns, queries, known));
   result.truth = truth;
-  result.match = match.cpu();
+  result.match = at::where(is_right, goal, match).cpu();
   result.energy = recall.energy.cpu().to(at::kDouble);
   result.steps = recall.steps.cpu();
   result.converged = recall.converged.cpu();
+  const auto right = is_right.cpu();
   for (int64_t i = 0; i < truth.size(0); ++i) {
-    const bool came_back = result.match[i].item<int64_t>() >= 0, has_truth = truth[i].item<int64_t>() >= 0;
-    result.outcomes.push_back(!came_back                 ? Outcome::no_match
-                              : !has_truth               ? Outcome::unknown
-                              : is_right[i].item<bool>() ? Outcome::right
-                                                         : Outcome::wrong);
+    const bool has_match = result.match[i].item<int64_t>() >= 0, has_truth = truth[i].item<int64_t>() >= 0;
+    result.outcomes.push_back(right[i].item<bool>() ? Outcome::right
+                              : !has_match          ? Outcome::no_match
+                              : has_truth           ? Outcome::wrong
+                                                    : Outcome::unknown);
   }
   return result;
 }

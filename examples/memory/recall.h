@@ -10,16 +10,17 @@
 
 namespace hopfield::image_memory {
 
+/// What came of a cue. A state shows an image if none of its pixels is off by more than a tenth of the way from black
+/// to white.
 enum class Outcome {
-  right,     ///< the image that the cue was made from came back
-  wrong,     ///< another stored image came back
-  no_match,  ///< no stored image came back
-  unknown,   ///< an image came back, but nobody knows which one should have
+  right,     ///< the state shows the image that the cue was made from
+  wrong,     ///< the state shows another stored image, which the memory says came back (memory::Recall::matched)
+  no_match,  ///< nothing of the kind
+  unknown,   ///< the same as wrong, but nobody knows which image should have come back
 };
 const char* name_of(Outcome outcome);
 
-/// What a memory made of cues. An image has come back if the memory matches the state with it (see
-/// memory::RecallSettings) and none of the state's pixels is off by more than a tenth of the way from black to white.
+/// What a memory made of cues.
 struct RecallResult {
   Cues cues;
   at::Tensor retrieved;                 // [q, height, width, channels]
@@ -36,7 +37,7 @@ struct RecallResult {
 };
 
 /// Corrupts images, which are prepared (see ImageFormat), and lets the memory recall them. Hidden pixels are unknown to
-/// the continuous memory; they are black for networks of two-valued neurons, and grey for the others.
+/// the continuous memory; to the others they are grey, or random where neurons have two values.
 /// @param truth  [q] int64, as in the result
 RecallResult recall_images(const ImageMemory& stored, const at::Tensor& images, const at::Tensor& truth,
                            const std::vector<Corruption>& corruptions, uint64_t seed, int64_t update_steps);

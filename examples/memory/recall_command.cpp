@@ -128,7 +128,7 @@ std::string row_caption(const ImageMemory& stored, const Task& task, const Recal
   const auto name = short_name(task.names[static_cast<size_t>(i)]);
   if (outcome == Outcome::right || outcome == Outcome::no_match) return name + ": " + name_of(outcome);
   const auto match = short_name(stored.names[static_cast<size_t>(result.match[i].item<int64_t>())]);
-  return name + ": " + (outcome == Outcome::wrong ? "wrong, " : "") + match;
+  return name + ": " + (outcome == Outcome::wrong ? "wrong, " : "gives ") + match;
 }
 
 /// Rows of cue, retrieved and true image, of a sample of the cues.
