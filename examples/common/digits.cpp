@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 std::string digits_path(const std::string& option, const std::string& name_or_path) {
   std::error_code error;
-  if (fs::exists(name_or_path, error)) return name_or_path;
+  if (name_or_path != "digits" && fs::exists(name_or_path, error)) return name_or_path;
   const char* given = std::getenv("HOPFIELD_DATA");
   const auto file = (given != nullptr ? fs::path(given) : fs::path(HOPFIELD_DATA_DIR)) / "digits.csv";
   if (name_or_path != "digits") {

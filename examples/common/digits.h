@@ -13,8 +13,8 @@ struct Digits {
   at::Tensor labels;  ///< [digits] int64, from 0 to 9
 };
 
-/// The path of the digits: `name_or_path` itself if it is a file. "digits" is the file digits.csv in the folder that
-/// the environment variable HOPFIELD_DATA names or, where that is not set, where scripts/bootstrap.sh --tests puts it.
+/// The path of the digits. "digits" is the file digits.csv in the folder that the environment variable HOPFIELD_DATA
+/// names or, where that is not set, where scripts/bootstrap.sh --tests puts it. All others are paths themselves.
 /// @param option  begins the error message
 /// @throws UsageError if there is no such file
 std::string digits_path(const std::string& option, const std::string& name_or_path);

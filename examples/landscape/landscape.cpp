@@ -18,11 +18,13 @@ namespace {
 
 constexpr int64_t kMostPatterns = 1000;
 
+bool is_euclidean(const Options& options) { return options.similarity.value_or(kSimilarity) == "euclidean"; }
+
 std::unique_ptr<memory::Memory> make_memory(const at::Tensor& patterns, double beta, const Options& options) {
   if (options.memory == "kernel") {
     return std::make_unique<memory::KernelMemory>(patterns, memory::KernelOptions().beta(beta));
   }
-  const auto similarity = options.similarity == "euclidean" ? memory::Similarity::euclidean : memory::Similarity::dot;
+  const auto similarity = is_euclidean(options) ? memory::Similarity::euclidean : memory::Similarity::dot;
   return std::make_unique<memory::ContinuousMemory>(patterns,
                                                     memory::ContinuousOptions().beta(beta).similarity(similarity));
 }
@@ -30,7 +32,7 @@ std::unique_ptr<memory::Memory> make_memory(const at::Tensor& patterns, double b
 /// The weights of the patterns in the update of states [q, 2]: [q, n], with sums of 1.
 at::Tensor weights_of(const at::Tensor& states, const at::Tensor& patterns, double beta, const Options& options) {
   const auto products = states.matmul(patterns.t());
-  if (options.memory == "continuous" && options.similarity != "euclidean") return (beta * products).softmax(1);
+  if (options.memory == "continuous" && !is_euclidean(options)) return (beta * products).softmax(1);
   const auto squares = (states.unsqueeze(1) - patterns).pow(2).sum(2);
   if (options.memory == "continuous") return (-0.5 * beta * squares).softmax(1);
   const auto acts = squares.lt(2 / beta).to(at::kDouble);
@@ -82,6 +84,19 @@ std::vector<FixedPoint> grouped(const at::Tensor& ends, double distance) {
   return result;
 }
 
+/// Reads rows of two numbers as a feature and a label. Error messages do not speak of these.
+data::LabelledTable read_table(const std::string& path) {
+  try {
+    return examples::reading("--patterns", [&] { return data::read_table_csv(path); });
+  } catch (UsageError& error) {
+    const std::string columns = " (features..., label)";
+    error.message = error.message.substr(0, error.message.find("; CsvOptions"));
+    const auto place = error.message.find(columns);
+    if (place != std::string::npos) error.message.replace(place, columns.size(), ", x and y");
+    throw;
+  }
+}
+
 }  // namespace
 
 const char* name_of(FixedPointKind kind) {
@@ -95,11 +110,11 @@ int64_t Landscape::count(FixedPointKind kind) const {
 
 at::Tensor read_patterns(const std::string& path) {
   if (path.empty()) {
-    // On a circle, where the dot product finds the closest pattern: two pairs and two that are alone.
+    // On a circle: two pairs, and two that are alone.
     const auto angles = at::tensor({20.0, 58.0, 140.0, 178.0, 245.0, 310.0}, at::kDouble) * (std::acos(-1.0) / 180);
     return at::stack({angles.cos(), angles.sin()}, 1);
   }
-  const auto table = examples::reading("--patterns", [&] { return data::read_table_csv(path); });
+  const auto table = read_table(path);
   const auto rows = table.features.size(0), columns = table.features.size(1) + 1;
   if (columns != 2) {
     throw UsageError{fmt::format("--patterns: expected two numbers in each row, x and y, got {} in {}", columns,
@@ -123,7 +138,7 @@ Frame frame_around(const at::Tensor& patterns) {
 std::vector<double> default_betas(const at::Tensor& patterns, const Options& options) {
   const auto spread = (patterns - patterns.mean(0)).pow(2).sum(1).mean().item<double>();
   std::vector<double> betas =
-      options.memory == "kernel" ? std::vector<double>{0.5, 3, 12} : std::vector<double>{1, 6, 40};
+      options.memory == "kernel" ? std::vector<double>{0.5, 3, 12} : std::vector<double>{0.7, 6, 40};
   for (auto& beta : betas) {
     if (spread > 0) beta = std::stod(fmt::format("{:.2g}", beta / spread));  // a number that is easy to read
   }

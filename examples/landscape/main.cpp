@@ -2,7 +2,13 @@
 // patterns where beta is small, to metastable states between a few of them, and to single patterns where it is large.
 //
 //   build/cpu/bin/hopfield_landscape --out landscape.png
-//   build/cpu/bin/hopfield_landscape --patterns points.csv --similarity euclidean --beta 0.5,4,30 --out landscape.svg
+//   build/cpu/bin/hopfield_landscape --patterns points.csv --beta 0.5,4,30 --out landscape.svg --json landscape.json
+//   build/cpu/bin/hopfield_landscape --memory kernel --out kernel.png
+//
+// Last lines of the first call:
+//   beta 0.7: 1 fixed point (1 global average)
+//   beta 6: 4 fixed points (2 single patterns, 2 metastable states)
+//   beta 40: 6 fixed points (6 single patterns)
 
 #include "common/console.h"
 #include "common/output_files.h"
@@ -43,9 +49,13 @@ int run(int argc, char** argv) {
   examples::OutputFiles files;
   files.write({"--out", options->out}, [&](const auto& path) { remark = examples::write_charts(path, charts); });
   files.write({"--json", options->json}, [&](const auto& path) { write_report(path, landscapes, patterns, *options); });
-  if (!remark.empty()) examples::print_error(std::string(kProgram) + ": " + remark);
-  if (!files.written().empty() && !options->quiet) {
-    examples::print(fmt::format("wrote {} in {:.1f} s", examples::joined(files.written()), watch.seconds()));
+  auto written = files.written();
+  if (!remark.empty()) {  // gnuplot is missing: something else was written instead of the picture
+    examples::print_error(std::string(kProgram) + ": " + remark);
+    written.erase(written.begin());
+  }
+  if (!written.empty() && !options->quiet) {
+    examples::print(fmt::format("wrote {} in {:.1f} s", examples::joined(written), watch.seconds()));
   }
   for (const auto& landscape : landscapes) examples::print(line_of(landscape));
   for (const auto& failure : files.failures()) examples::print_error(std::string(kProgram) + ": " + failure);

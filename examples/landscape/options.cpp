@@ -23,7 +23,7 @@ void add_options(CLI::App& app, Options& o) {
   add_file(app, "--patterns", o.patterns, "CSV file of patterns, x and y in each row; without it, six are built in");
   add_choice(app, "--memory", o.memory, {"continuous", "kernel"}, "The memory");
   add_choice(app, "--similarity", o.similarity, {"dot", "euclidean"},
-             "How the continuous memory compares states and patterns, by default dot");
+             std::string("How the continuous memory compares states and patterns, by default ") + kSimilarity);
   examples::add_numbers(
       app, "--beta", o.betas, examples::kAboveZero,
       "Inverse temperatures, one for each panel, with commas between them; by default three that follow "

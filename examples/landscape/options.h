@@ -11,10 +11,13 @@ namespace hopfield::landscape {
 
 using examples::UsageError;
 
+// Finds the closest pattern wherever patterns lie. For patterns on a circle it is the same as the paper's dot product.
+constexpr const char* kSimilarity = "euclidean";
+
 struct Options {
   std::string patterns;  // a CSV file; empty: built in
   std::string memory = "continuous";
-  std::optional<std::string> similarity;  // of the continuous memory; not set: dot
+  std::optional<std::string> similarity;  // of the continuous memory; not set: kSimilarity
   std::vector<double> betas;              // none: they follow from the patterns
   int64_t starts = 6, resolution = 161;
   uint64_t seed = 0;

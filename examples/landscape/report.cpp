@@ -113,7 +113,7 @@ void write_report(const std::string& path, const std::vector<Landscape>& landsca
                   const Options& options) {
   Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", options.command}};
   json["memory"] = options.memory;
-  if (options.memory == "continuous") json["similarity"] = options.similarity.value_or("dot");
+  if (options.memory == "continuous") json["similarity"] = options.similarity.value_or(kSimilarity);
   auto& rows = json["patterns"] = Json::array();
   for (int64_t i = 0; i < patterns.size(0); ++i) {
     rows.push_back({patterns[i][0].item<double>(), patterns[i][1].item<double>()});

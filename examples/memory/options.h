@@ -22,7 +22,7 @@ struct ImageOptions {
   std::optional<double> threshold;          // above it, pixels are white; not set: the mean of each image
   int64_t count = 0;                        // only the first so many; 0: all
   std::string digit = kAnyDigit;            // of the digits, only those of this class
-  bool is_digits() const { return paths.empty() || paths == std::vector<std::string>{"digits"}; }
+  bool is_digits() const { return paths.empty(); }
 };
 
 /// A memory and what is particular to its kind. What is not set follows from the images.
