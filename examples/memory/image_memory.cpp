@@ -109,11 +109,14 @@ void save(const ImageMemory& stored, const std::string& path) {
 }
 
 ImageMemory load(const std::string& path, const std::string& device) {
-  ImageMemory stored;
-  stored.memory = reading("--in", [&] { return memory::load(path, at::Device(device)); });
   const auto refuse = [&](const std::string& got) {
     throw UsageError{"--in: expected a memory that `hopfield_memory store` wrote, got " + examples::quote(path) + got};
   };
+  if (reading("--in", [&] { return io::load_safetensors(path); }).metadata.count("hopfield.memory") == 0) {
+    refuse(", which is no memory");
+  }
+  ImageMemory stored;
+  stored.memory = reading("--in", [&] { return memory::load(path, at::Device(device)); });
   const auto& metadata = stored.memory->metadata();
   if (metadata.count(kKey) == 0) refuse(", which says nothing about images");
   try {

@@ -33,8 +33,8 @@ def png_size(path):
     return struct.unpack(">II", content[16:24])
 
 
-def png_pixels(path):
-    """The rows of a PNG file as this project writes it for grids: 8 bits, three channels."""
+def png_pixels(path, most_rows):
+    """The first rows of a PNG file as this project writes it for grids: 8 bits, three channels."""
     content, position, data = path.read_bytes(), 8, b""
     width, height = png_size(path)
     while position < len(content):
@@ -42,7 +42,7 @@ def png_pixels(path):
         data += content[position + 8 : position + 8 + length] if name == b"IDAT" else b""
         position += length + 12
     data, rows, above = zlib.decompress(data), [], bytes(3 * width)
-    for y in range(height):
+    for y in range(min(height, most_rows)):
         line = bytearray(data[y * (3 * width + 1) + 1 : (y + 1) * (3 * width + 1)])
         unfilter(data[y * (3 * width + 1)], line, above)
         rows.append([tuple(line[3 * x : 3 * x + 3]) for x in range(width)])

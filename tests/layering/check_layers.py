@@ -27,7 +27,7 @@ ALLOWED = {
     "theory": {LIBTORCH, *KERNELS, "core", "io", "ops", "nn", "memory"},
 }
 # Folders on top of every layer, and the folders of tests/ and examples/ that their includes begin with.
-PROGRAMS = {"tests", "support", "examples", "common", "mil", "python_parity", "bench", "cuda_on_host"}
+PROGRAMS = {"tests", "support", "examples", "common", "landscape", "mil", "python_parity", "bench", "cuda_on_host"}
 # Kernels include headers of the standard library, of the system and of CUDA, and Google Highway.
 OUTSIDE_OF_KERNELS = re.compile(r"\w+|(sys/)?\w+\.h|cuda/.+|hwy/.+")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]')
