@@ -17,10 +17,13 @@
 #include <hopfield/io/file.h>
 #include <hopfield/io/safetensors.h>
 #include <hopfield/io/state_dict.h>
+#include <hopfield/memory/binary.h>
 #include <hopfield/memory/continuous.h>
+#include <hopfield/memory/exponential.h>
 #include <hopfield/memory/graded.h>
 #include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
+#include <hopfield/memory/polynomial.h>
 #include <hopfield/nn/hopfield.h>
 #include <hopfield/nn/hopfield_layer.h>
 #include <hopfield/nn/hopfield_pooling.h>

@@ -224,7 +224,7 @@ BestMatches ContinuousMemory::best_matches_of(const at::Tensor& states, int64_t 
 
 void ContinuousMemory::write(io::SafetensorsFile& file) const {
   if (settings_.beta) file.metadata["beta"] = detail::text_of(*settings_.beta);
-  file.metadata["similarity"] = kSimilarities[static_cast<int>(settings_.similarity)];
+  file.metadata["similarity"] = kSimilarities[static_cast<size_t>(settings_.similarity)];
   if (values_.size() > 0) file.tensors.insert("values", values_.rows());
   if (log_weights_.size() > 0) file.tensors.insert("log_weights", log_weights_.rows());
 }
@@ -232,14 +232,7 @@ void ContinuousMemory::write(io::SafetensorsFile& file) const {
 std::unique_ptr<Memory> ContinuousMemory::read(const detail::MemoryFile& file) {
   ContinuousOptions options;
   if (file.content.metadata.count("beta") > 0) options.beta(file.number("beta"));
-  bool is_known = false;
-  for (int kind = 0; kind < 3; ++kind) {
-    if (file.text("similarity") != kSimilarities[kind]) continue;
-    options.similarity(static_cast<Similarity>(kind));
-    is_known = true;
-  }
-  TORCH_CHECK(is_known, "hopfield::memory::load: expected the similarity in ", file.path,
-              " to be dot, cosine or euclidean, got '", file.text("similarity"), "'");
+  options.similarity(static_cast<Similarity>(file.choice("similarity", kSimilarities)));
   auto memory = std::make_unique<ContinuousMemory>(options);
   const auto patterns = file.tensor("patterns", 2);
   if (file.content.tensors.contains("values")) {

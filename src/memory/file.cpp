@@ -1,12 +1,16 @@
 #include "memory/file.h"
 
+#include <hopfield/memory/binary.h>
 #include <hopfield/memory/continuous.h>
+#include <hopfield/memory/exponential.h>
 #include <hopfield/memory/graded.h>
 #include <hopfield/memory/kernel.h>
 #include <hopfield/memory/memory.h>
+#include <hopfield/memory/polynomial.h>
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -25,9 +29,12 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
+    {"BinaryNetwork", BinaryNetwork::read},
     {"ContinuousMemory", ContinuousMemory::read},
+    {"ExponentialMemory", ExponentialMemory::read},
     {"GradedNetwork", GradedNetwork::read},
     {"KernelMemory", KernelMemory::read},
+    {"PolynomialMemory", PolynomialMemory::read},
 };
 
 }  // namespace
@@ -56,6 +63,14 @@ double MemoryFile::number(const std::string& name) const {
   TORCH_CHECK(!value.empty() && *end == '\0' && std::isfinite(result), "hopfield::memory::load: expected '", name,
               "' in the metadata of ", path, " to be a finite number, got '", value, "'");
   return result;
+}
+
+int64_t MemoryFile::choice(const std::string& name, c10::ArrayRef<const char*> choices) const {
+  const auto& value = text(name);
+  const auto found = std::find(choices.begin(), choices.end(), value);
+  TORCH_CHECK(found != choices.end(), "hopfield::memory::load: expected '", name, "' in the metadata of ", path,
+              " to be one of ", c10::Join(", ", choices), ", got '", value, "'");
+  return found - choices.begin();
 }
 
 std::string text_of(double number) {

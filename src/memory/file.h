@@ -2,6 +2,8 @@
 
 #include <hopfield/io/safetensors.h>
 
+#include <c10/util/ArrayRef.h>
+
 #include <cstdint>
 #include <string>
 
@@ -19,6 +21,9 @@ struct MemoryFile {
   const std::string& text(const std::string& name) const;
   /// @throws c10::Error if the file lacks it, or if it is not a finite number.
   double number(const std::string& name) const;
+  /// Which of the choices a text is.
+  /// @throws c10::Error if the file lacks it, or if it is none of them.
+  int64_t choice(const std::string& name, c10::ArrayRef<const char*> choices) const;
 };
 
 /// A number as a text that gives the same number when it is read.

@@ -7,7 +7,7 @@
 namespace hopfield::memory {
 
 void GrowingRows::append(const at::Tensor& rows) {
-  if (!buffer_.defined()) {
+  if (size_ == 0) {
     *this = GrowingRows(rows.clone(at::MemoryFormat::Contiguous));
     return;
   }

@@ -23,7 +23,7 @@ class GrowingRows {
   /// The rows [size, ..], as a view; undefined before the first ones.
   at::Tensor rows() const { return buffer_.defined() ? buffer_.narrow(0, 0, size_) : buffer_; }
 
-  /// Appends rows [n, ..] of the same width, type and device.
+  /// Appends rows [n, ..] of the same width, type and device. Where there are no rows, any will do.
   void append(const at::Tensor& rows);
   /// Drops all rows from row `size` on.
   void truncate(int64_t size);
