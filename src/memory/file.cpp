@@ -29,12 +29,9 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"BinaryNetwork", BinaryNetwork::read},
-    {"ContinuousMemory", ContinuousMemory::read},
-    {"ExponentialMemory", ExponentialMemory::read},
-    {"GradedNetwork", GradedNetwork::read},
-    {"KernelMemory", KernelMemory::read},
-    {"PolynomialMemory", PolynomialMemory::read},
+    {"BinaryNetwork", BinaryNetwork::read},         {"ContinuousMemory", ContinuousMemory::read},
+    {"ExponentialMemory", ExponentialMemory::read}, {"GradedNetwork", GradedNetwork::read},
+    {"KernelMemory", KernelMemory::read},           {"PolynomialMemory", PolynomialMemory::read},
 };
 
 }  // namespace
