@@ -18,6 +18,7 @@ using testing::Results;
 using testing::RetrieveShape;
 using testing::run;
 
+const Separation kSeparations[] = {Separation::softmax(), Separation::sparsemax(), Separation::entmax(1.3)};
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void expect_same_bits(const Results& a, const Results& b, const std::string& name) {
@@ -39,12 +40,15 @@ TEST(Fused, GivesTheSameBitsForAnyNumberOfThreads) {
                                                      {{9, 1, 3, 700, 16, 16}, Layout::ragged},
                                                      {{3, 2, 70, 600, 32, 32}, Layout::dense}}) {
     for (const bool own_projection : {false, true}) {
-      const auto sample = plain_sample(shape, layout, own_projection, 2, 0.5, ++seed);
-      at::set_num_threads(1);
-      const auto alone = run(sample, at::kFloat, Backend::fused);
-      for (const int threads : {2, 8}) {
-        at::set_num_threads(threads);
-        expect_same_bits(run(sample, at::kFloat, Backend::fused), alone, sample.name);
+      ++seed;
+      for (const auto& separation : kSeparations) {
+        const auto sample = plain_sample(shape, layout, own_projection, 2, 0.5, seed, separation);
+        at::set_num_threads(1);
+        const auto alone = run(sample, at::kFloat, Backend::fused);
+        for (const int threads : {2, 8}) {
+          at::set_num_threads(threads);
+          expect_same_bits(run(sample, at::kFloat, Backend::fused), alone, sample.name);
+        }
       }
     }
   }
@@ -52,18 +56,21 @@ TEST(Fused, GivesTheSameBitsForAnyNumberOfThreads) {
 }
 
 TEST(Fused, ABagAloneEqualsTheBagInABatchBitByBit) {
-  const auto whole = plain_sample({6, 2, 5, 900, 16, 16}, Layout::ragged, true, 2, 0.5, 3);
-  const auto together = run(whole, at::kFloat, Backend::fused, false);
-  const auto offsets = whole.input.offsets.data_ptr<int64_t>();
-  for (int64_t n = 0; n < 6; ++n) {
-    auto bag = whole;
-    bag.input.state = whole.input.state.narrow(0, n, 1);
-    bag.input.stored = whole.input.stored.slice(0, offsets[n], offsets[n + 1]);
-    bag.input.projection = whole.input.projection.slice(0, offsets[n], offsets[n + 1]);
-    bag.input.offsets = at::tensor({int64_t{0}, offsets[n + 1] - offsets[n]});
-    const auto alone = run(bag, at::kFloat, Backend::fused, false);
-    for (size_t i = 0; i < 3; ++i) {
-      EXPECT_TRUE(bitwise_equal(alone.outputs[i][0], together.outputs[i][n])) << "bag " << n << " result " << i;
+  for (const auto& separation : kSeparations) {
+    const auto whole = plain_sample({6, 2, 5, 900, 16, 16}, Layout::ragged, true, 2, 0.5, 3, separation);
+    const auto together = run(whole, at::kFloat, Backend::fused, false);
+    const auto offsets = whole.input.offsets.data_ptr<int64_t>();
+    for (int64_t n = 0; n < 6; ++n) {
+      auto bag = whole;
+      bag.input.state = whole.input.state.narrow(0, n, 1);
+      bag.input.stored = whole.input.stored.slice(0, offsets[n], offsets[n + 1]);
+      bag.input.projection = whole.input.projection.slice(0, offsets[n], offsets[n + 1]);
+      bag.input.offsets = at::tensor({int64_t{0}, offsets[n + 1] - offsets[n]});
+      const auto alone = run(bag, at::kFloat, Backend::fused, false);
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_TRUE(bitwise_equal(alone.outputs[i][0], together.outputs[i][n]))
+            << "bag " << n << " result " << i << whole.name;
+      }
     }
   }
 }
@@ -83,18 +90,21 @@ std::vector<at::Tensor> layouts_of(const at::Tensor& x) {
 }
 
 TEST(Fused, GivesTheSameBitsForAnyMemoryLayout) {
-  for (const int64_t queries : {3, 40}) {
+  for (const auto& [queries, separation] : std::vector<std::pair<int64_t, Separation>>{{3, Separation::softmax()},
+                                                                                       {40, Separation::softmax()},
+                                                                                       {3, Separation::sparsemax()},
+                                                                                       {40, Separation::entmax(1.3)}}) {
     const auto sample = plain_sample({2, 3, queries, 50, 16, 24}, Layout::dense, true, 1, 0.5, 8);
     const auto make = [&](const at::Tensor& tensor) { return layouts_of(tensor.to(at::kFloat)); };
     // State, stored, values, mask, and the gradient that comes in.
     const std::vector<std::vector<at::Tensor>> all{make(sample.input.state), make(sample.input.stored),
                                                    make(sample.input.projection), make(randn({2, 3, queries, 50}, 9)),
                                                    make(randn({2, 3, queries, 24}, 10))};
-    const auto results = [&](const std::vector<size_t>& layouts) {
+    const auto results = [&, of = separation](const std::vector<size_t>& layouts) {
       std::vector<at::Tensor> leaves;
       for (size_t i = 0; i < 3; ++i) leaves.push_back(all[i][layouts[i]].detach().requires_grad_(true));
       const auto r = retrieve({leaves[0], leaves[1], leaves[2], {{}, all[3][layouts[3]]}},
-                              RetrieveOptions().fixed_steps(1).backend(Backend::fused));
+                              RetrieveOptions().fixed_steps(1).separation(of).backend(Backend::fused));
       auto found = torch::autograd::grad({r.output}, leaves, {all[4][layouts[4]]});
       found.push_back(r.output.detach());
       found.push_back(r.state.detach());
@@ -162,8 +172,11 @@ TEST(Fused, TakesEverySizeOfZero) {
     const auto state = at::ones({shape.batch, shape.heads, shape.queries, shape.depth}).requires_grad_(true);
     const auto stored = at::ones({shape.batch, shape.heads, shape.keys, shape.depth}).requires_grad_(true);
     const auto values = at::ones({shape.batch, shape.heads, shape.keys, shape.width}).requires_grad_(true);
-    for (const int64_t steps : {0, 2}) {
-      const auto options = RetrieveOptions().fixed_steps(steps);
+    for (const auto& [steps, separation] : std::vector<std::pair<int64_t, Separation>>{{0, Separation::softmax()},
+                                                                                       {2, Separation::softmax()},
+                                                                                       {0, Separation::sparsemax()},
+                                                                                       {2, Separation::entmax(1.5)}}) {
+      const auto options = RetrieveOptions().fixed_steps(steps).separation(separation);
       const auto fused = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::fused));
       const auto plain = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::composite));
       EXPECT_EQ(fused.output.sizes(), plain.output.sizes());
