@@ -11,6 +11,7 @@ namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
+using testing::compare;
 using testing::Layout;
 using testing::plain_sample;
 using testing::randn;
@@ -190,6 +191,57 @@ TEST(Fused, TakesEverySizeOfZero) {
       for (size_t i = 0; i < found.size(); ++i) {
         EXPECT_LT(testing::max_difference(found[i].to(at::kDouble), expected[i].to(at::kDouble)), 1e-5) << i;
       }
+    }
+  }
+}
+
+TEST(Fused, SeparatesSparselyWithAnyBeta) {
+  for (const auto& separation : {Separation::sparsemax(), Separation::entmax(1.5), Separation::entmax(1.1)}) {
+    for (const double beta : {0.0, 1e-6, 0.5, 8.0, 1e3, 1e6, -3.0}) {
+      compare(plain_sample({2, 2, 20, 70, 16, 16}, Layout::dense, true, 2, beta, 5, separation), at::kFloat);
+      compare(plain_sample({2, 2, 3, 700, 16, 16}, Layout::dense, false, 1, beta, 6, separation), at::kFloat);
+      compare(plain_sample({1, 1, 5, 9000, 20, 16}, Layout::ragged, false, 1, beta, 7, separation), at::kBFloat16);
+    }
+  }
+}
+
+/// What is not finite gives what the composite gives, in its own rows.
+TEST(Fused, SparseWeightsDoNotHideWhatIsNotFinite) {
+  for (const auto& separation : {Separation::sparsemax(), Separation::entmax(1.3)}) {
+    auto sample = plain_sample({3, 2, 4, 20, 16, 16}, Layout::dense, true, 1, 0.5, 9, separation);
+    const auto clean = run(sample, at::kFloat, Backend::fused, false);
+    for (auto* spoilt : {&sample.input.state, &sample.input.stored, &sample.input.projection}) {
+      const auto before = spoilt->clone();
+      for (const double number : {std::numeric_limits<double>::quiet_NaN(), kInfinity, -kInfinity}) {
+        for (const bool whole : {true, false}) {
+          const auto place = (*spoilt)[1][0][2];
+          (whole ? place : place[3]).fill_(number);
+          const auto found = run(sample, at::kFloat, Backend::fused, false),
+                     plain = run(sample, at::kFloat, Backend::composite, false);
+          for (size_t i = 0; i < 3; ++i) {
+            EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i])))
+                << sample.name << number << " " << whole << " " << i;
+            EXPECT_TRUE(bitwise_equal(found.outputs[i][0], clean.outputs[i][0]));
+            EXPECT_TRUE(bitwise_equal(found.outputs[i][1][1], clean.outputs[i][1][1]));
+          }
+          spoilt->copy_(before);
+        }
+      }
+    }
+    // Where nothing may be attended to, and where a score is infinite.
+    sample.input.masks.association_mask = at::zeros({3, 2, 4, 20}, at::kDouble);
+    sample.input.masks.association_mask[1][0][2].fill_(-kInfinity);
+    sample.input.masks.association_mask[0][1][3][5] = kInfinity;
+    const auto found = run(sample, at::kFloat, Backend::fused), plain = run(sample, at::kFloat, Backend::composite);
+    EXPECT_EQ(found.outputs[0][1][0][2].abs().sum().item<double>(), 0);
+    EXPECT_EQ(found.gradients[0][1][0][2].abs().sum().item<double>(),
+              plain.gradients[0][1][0][2].abs().sum().item<double>());
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i]))) << sample.name << i;
+      EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << i;
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_TRUE(at::isnan(found.gradients[i]).equal(at::isnan(plain.gradients[i]))) << sample.name << i;
     }
   }
 }
