@@ -217,18 +217,24 @@ const float* PackedPatterns::rows(const Strided& patterns, const PatternSet& set
   return copy;
 }
 
-const float* PackedPatterns::pattern(int64_t set, int64_t key, bool value, float* copy) const {
+PackedPatterns::FloatRows PackedPatterns::float_rows(int64_t set, bool values) const {
+  const auto& s = sets_[set];
+  values = values && call_.has_values();
+  const auto width = values ? call_.width : call_.depth;
+  if (is_packed_before(s)) {
+    return {memory_.data() + (values ? packed_[set].values : packed_[set].keys), padded(width)};
+  }
+  if (!in_place(width)) return {nullptr, 0};
+  const auto& patterns = values ? call_.values : call_.stored;
+  return {reinterpret_cast<const float*>(address(patterns, call_.type, s.batch, s.head, s.first)), patterns.row};
+}
+
+void PackedPatterns::load_pattern(int64_t set, int64_t key, bool value, float* target) const {
   const auto& s = sets_[set];
   value = value && call_.has_values();
-  const auto width = value ? call_.width : call_.depth;
-  if (is_packed_before(s)) {
-    return memory_.data() + (value ? packed_[set].values : packed_[set].keys) + key * padded(width);
-  }
   const auto& patterns = value ? call_.values : call_.stored;
-  const auto* source = address(patterns, call_.type, s.batch, s.head, s.first + key);
-  if (in_place(width)) return reinterpret_cast<const float*>(source);
-  tile_ops().load(source, call_.type, patterns.row, 1, width, copy);
-  return copy;
+  tile_ops().load(address(patterns, call_.type, s.batch, s.head, s.first + key), call_.type, patterns.row, 1,
+                  value ? call_.width : call_.depth, target);
 }
 
 void key_products(const Call& call, const Chunk& chunk, const float* x, int64_t row_count, float* target,

@@ -74,8 +74,14 @@ class PackedPatterns {
   /// @param scratch  memory of scratch_size() floats, for copies of what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
   int64_t scratch_size() const { return chunk_ * (2 * (padded_stored_ + padded_width_) + 1); }
-  /// One stored pattern (or value) of a call that is no pool, where it lies as float32 or in `copy` [padded width].
-  const float* pattern(int64_t set, int64_t key, bool value, float* copy) const;
+  /// The stored patterns (or values) of a set, of a call that is no pool, where they lie as float32 in padded rows.
+  /// Where they do not, `first` is null, and load_pattern() makes such a row of one of them.
+  struct FloatRows {
+    const float* first;
+    int64_t row;
+  };
+  FloatRows float_rows(int64_t set, bool values) const;
+  void load_pattern(int64_t set, int64_t key, bool value, float* target) const;
   /// Mean and scale of a set's patterns from number `first` on, where the call normalises them. For a set of a single
   /// tile they are known only of chunks that chunk() has been asked for.
   const float* moments(const PatternSet& set, int64_t first) const {

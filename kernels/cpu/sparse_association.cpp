@@ -180,6 +180,9 @@ double SparseAssociation::root(Candidates& list, double c, bool is_near) const {
   const auto alpha = p_.alpha;
   constexpr int64_t kFew = 64;
   constexpr int kMostSteps = 200;
+  // A step leaves about the square of its length, where the powers are smooth enough: 1e-10 is far below one bit of
+  // float32. Others cost little, and sparsemax ends with a step of no length.
+  const double tolerance = alpha < 1.5 ? 1e-5 : 1e-9;
   // Powers that take a logarithm are found in float32 until the steps are small.
   bool rough = alpha != 2 && alpha != 1.5 && !is_near;
   list.keep_within(c * (1 + 1e-5) / (alpha - 1));
@@ -190,7 +193,7 @@ double SparseAssociation::root(Candidates& list, double c, bool is_near) const {
     if (rough) {
       rough = next > 0 && next < 0.99 * c;
       if (!(next > 0)) continue;
-    } else if (std::abs(next - c) <= 1e-9 * c) {
+    } else if (std::abs(next - c) <= tolerance * c) {
       return next;
     }
     c = next;
@@ -209,14 +212,21 @@ void SparseAssociation::fill_with_nan(int64_t i) { list(i).fill(kNaN); }
 template <typename Run>
 void SparseAssociation::for_patterns(int64_t i, bool values, const Run& run) const {
   const auto width = padded(values ? p_.width : p_.depth);
+  const auto lying = patterns_.float_rows(set_, values);
   auto& copies = Workbench::of_thread().values;
   copies.resize(kPatternsInSum * width);
   const float* rows[kPatternsInSum];
   const auto& row = list(i);
+  const auto* keys = row.keys();
   for (int64_t first = 0; first < row.count(); first += kPatternsInSum) {
     const auto count = std::min(kPatternsInSum, row.count() - first);
     for (int64_t j = 0; j < count; ++j) {
-      rows[j] = patterns_.pattern(set_, row.keys()[first + j], values, copies.data() + j * width);
+      if (lying.first != nullptr) {
+        rows[j] = lying.first + keys[first + j] * lying.row;
+      } else {
+        patterns_.load_pattern(set_, keys[first + j], values, copies.data() + j * width);
+        rows[j] = copies.data() + j * width;
+      }
     }
     run(first, count, rows, width);
   }
