@@ -103,7 +103,7 @@ void SparseAssociation::collect(const float* scaled, bool last, const Outputs* s
   const auto take = [&](int64_t number) {
     auto& part = *parts_[static_cast<size_t>(number)];
     for (int64_t i = 0; i < count_; ++i) part.rows[i].begin(is_known_[i] ? largest_[i] : -kInfinity, set.keys);
-    part.nonfinite.assign(static_cast<size_t>(padded(last ? p_.width : p_.depth)), 0.0f);
+    part.zeros.assign(static_cast<size_t>(padded(last ? p_.width : p_.depth)), 0.0f);
     collect_chunks(scaled, last, scores_to, number * in_part, std::min(chunks, (number + 1) * in_part), part);
   };
   if (parts_used_ == 1) {
@@ -111,9 +111,10 @@ void SparseAssociation::collect(const float* scaled, bool last, const Outputs* s
   } else {
     parallel(parts_used_, take);
   }
-  for (int64_t part = 1; part < parts_used_; ++part) {
-    auto& sums = parts_[0]->nonfinite;
-    for (size_t k = 0; k < sums.size(); ++k) sums[k] += parts_[static_cast<size_t>(part)]->nonfinite[k];
+  has_nonfinite_ = false;
+  for (int64_t part = 0; part < parts_used_; ++part) {
+    const auto& zeros = parts_[static_cast<size_t>(part)]->zeros;
+    has_nonfinite_ |= std::any_of(zeros.begin(), zeros.end(), [](float zero) { return std::isnan(zero); });
   }
 }
 
@@ -140,7 +141,7 @@ void SparseAssociation::collect_chunks(const float* scaled, bool last, const Out
     }
     if (checks_) {
       ops.add_zero_times(last ? chunk.values : chunk.keys, last ? chunk.value_row : chunk.key_row, chunk.count,
-                         padded(last ? p_.width : p_.depth), part.nonfinite.data());
+                         padded(last ? p_.width : p_.depth), part.zeros.data());
     }
   }
 }
@@ -237,6 +238,24 @@ void SparseAssociation::sum(int64_t i, const float* weights, bool values, float*
   for_patterns(i, values, [&](int64_t first, int64_t count, const float* const* rows, int64_t width) {
     tile_ops().add_weighted(weights + first, rows, count, width, target);
   });
+}
+
+void SparseAssociation::add_zero_weights(int64_t i, bool values, float* target) const {
+  if (!has_nonfinite_) return;
+  const auto& row = list(i);
+  const auto width = padded(values ? p_.width : p_.depth);
+  const auto lying = patterns_.float_rows(set_, values);
+  const Buffer copy(width);
+  int64_t next = 0;
+  for (int64_t key = 0; key < patterns_.sets()[set_].keys; ++key) {
+    if (next < row.count() && row.keys()[next] == key) {
+      ++next;
+      continue;
+    }
+    if (lying.first == nullptr) patterns_.load_pattern(set_, key, values, copy.data());
+    const float* pattern = lying.first != nullptr ? lying.first + key * lying.row : copy.data();
+    tile_ops().add_zero_times(pattern, width, 1, width, target);
+  }
 }
 
 void SparseAssociation::products(int64_t i, const float* x, bool values, float* target) const {

@@ -93,15 +93,15 @@ class SparseAssociation {
   void sum(int64_t i, const float* weights, bool values, float* target) const;
   /// The product of x and the pattern (or value) of each key of a row.
   void products(int64_t i, const float* x, bool values, float* target) const;
-  /// NaN in the columns of the patterns (values in the read-out) in which some pattern is not finite, otherwise 0:
-  /// [padded width] after a collect(). Null where masks exist, since all patterns are finite then.
-  const float* nonfinite() const { return checks_ ? parts_[0]->nonfinite.data() : nullptr; }
+  /// Adds 0 times the patterns (or values) of all other keys, which is NaN where they are not finite. That is looked
+  /// for where collect() has met some such pattern. Where masks exist, all patterns are finite.
+  void add_zero_weights(int64_t i, bool values, float* target) const;
 
  private:
   /// What one thread finds in neighbouring chunks.
   struct Part {
     Candidates rows[kTileRows];
-    std::vector<float> nonfinite;
+    std::vector<float> zeros;  ///< sums of 0 times the patterns
   };
 
   Candidates& list(int64_t i) { return parts_[0]->rows[i]; }
@@ -118,6 +118,7 @@ class SparseAssociation {
   const Call& p_;
   const PackedPatterns& patterns_;
   const bool checks_ = p_.key_bias == nullptr && !p_.has_mask();
+  bool has_nonfinite_ = false;
   int64_t set_ = 0, count_ = 0, parts_used_ = 0;
   const Row* rows_ = nullptr;
   bool wanted_[kTileRows], is_known_[kTileRows];

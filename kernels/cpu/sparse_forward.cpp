@@ -92,11 +92,10 @@ class SparseTile {
     float* found = found_.data() + i * width;
     if (last && p_.dropout > 0) association_.drop(i);
     association_.sum(i, association_.weights(i), last, found);
-    const float* nonfinite = association_.nonfinite();
-    for (int64_t k = 0; k < width; ++k) {
-      if (association_.is_nan(i) || (nonfinite != nullptr && std::isnan(nonfinite[k]) && !association_.is_dead(i))) {
-        found[k] = kNaN;
-      }
+    if (association_.is_nan(i)) {
+      std::fill_n(found, width, kNaN);
+    } else if (!association_.is_dead(i)) {
+      association_.add_zero_weights(i, last, found);
     }
     if (out_.saved.sums != nullptr) {
       float* to = out_.saved.sums + 2 * (step * p_.rows() + rows_[i].index);

@@ -221,6 +221,7 @@ TEST(Fused, SparseWeightsDoNotHideWhatIsNotFinite) {
           for (size_t i = 0; i < 3; ++i) {
             EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i])))
                 << sample.name << number << " " << whole << " " << i;
+            EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << number << i;
             EXPECT_TRUE(bitwise_equal(found.outputs[i][0], clean.outputs[i][0]));
             EXPECT_TRUE(bitwise_equal(found.outputs[i][1][1], clean.outputs[i][1][1]));
           }
@@ -241,7 +242,8 @@ TEST(Fused, SparseWeightsDoNotHideWhatIsNotFinite) {
       EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << i;
     }
     for (size_t i = 0; i < 2; ++i) {
-      EXPECT_TRUE(at::isnan(found.gradients[i]).equal(at::isnan(plain.gradients[i]))) << sample.name << i;
+      EXPECT_TRUE(at::isnan(found.gradients[i]).equal(at::isnan(plain.gradients[i])))
+          << sample.name << i << at::isnan(found.gradients[i]).nonzero() << at::isnan(plain.gradients[i]).nonzero();
     }
   }
 }
