@@ -285,7 +285,7 @@ inline Sample draw(uint64_t seed) {
   if (sample.rule == StopRule::per_query && !runs_the_gpus_kernels()) {
     const Separation others[] = {Separation::softmax1(), Separation::sparsemax(), Separation::entmax(1.5),
                                  Separation::entmax(1.3)};
-    const auto number = random() % 10;
+    const auto number = random() % 16;
     if (number < std::size(others)) sample.separation = others[number];
   }
   sample.name =

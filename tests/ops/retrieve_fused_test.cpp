@@ -2,6 +2,7 @@
 // neither threads nor batch nor memory layout, sizes may need 64 bits or be zero, and a refusal comes with its reason.
 
 #include "retrieve_fused_case.h"
+#include "support/allocations.h"
 
 #include <ATen/Parallel.h>
 
@@ -241,9 +242,33 @@ TEST(Fused, SparseWeightsDoNotHideWhatIsNotFinite) {
       EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i]))) << sample.name << i;
       EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << i;
     }
-    for (size_t i = 0; i < 2; ++i) {
-      EXPECT_TRUE(at::isnan(found.gradients[i]).equal(at::isnan(plain.gradients[i])))
-          << sample.name << i << at::isnan(found.gradients[i]).nonzero() << at::isnan(plain.gradients[i]).nonzero();
+    // The composite has no gradient for the state of the row that is NaN.
+    auto of_states = at::isnan(found.gradients[0]);
+    EXPECT_TRUE(of_states[0][1][3].all().item<bool>());
+    of_states[0][1][3].fill_(false);
+    EXPECT_FALSE(of_states.any().item<bool>());
+    EXPECT_TRUE(at::isnan(found.gradients[1]).equal(at::isnan(plain.gradients[1]))) << sample.name;
+  }
+}
+
+/// Where the composite holds several of them.
+TEST(Fused, HoldsNoAssociation) {
+  const auto state = randn({1, 1, 64, 16}, 1).to(at::kFloat), stored = randn({1, 1, 20'000, 16}, 2).to(at::kFloat);
+  const auto association_bytes = int64_t{4} * 64 * 20'000;
+  for (const auto& separation : kSeparations) {
+    const auto bytes_of = [&](Backend backend, bool trains) {
+      return testing::peak_bytes([&] {
+        const auto query = state.clone().requires_grad_(trains);
+        const auto r =
+            retrieve(query, stored, RetrieveOptions().separation(separation).fixed_steps(2).backend(backend));
+        if (trains) torch::autograd::grad({r.output.sum()}, {query});
+      });
+    };
+    for (const bool trains : {false, true}) {
+      EXPECT_GT(bytes_of(Backend::composite, trains), 2 * association_bytes) << to_string(separation);
+      // The gradient of the stored patterns is found along with that of the state.
+      EXPECT_LT(bytes_of(Backend::fused, trains), association_bytes / 4 + (trains ? stored.nbytes() : 0))
+          << to_string(separation);
     }
   }
 }

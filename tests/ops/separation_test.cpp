@@ -1,7 +1,6 @@
 // These tests compare retrieve() and pool() with separations other than softmax against loops over single numbers, and
 // their gradients against differences. What softmax has in common with the others is tested elsewhere.
 
-#include "support/allocations.h"
 #include "support/errors.h"
 #include "support/gradcheck.h"
 #include "support/naive.h"
@@ -377,26 +376,6 @@ TEST(SeparationBackend, FusedKernelsSayWhatTheyDoNotServe) {
     EXPECT_THAT(why_not_fused(trained, implicit).value_or(""), HasSubstr("implicit gradient of"));
     EXPECT_THAT(why_not_fused(RetrieveInput{x.to(at::kDouble), x.to(at::kDouble)}, options).value_or(""),
                 HasSubstr("float32"));
-  }
-}
-
-TEST(SeparationBackend, FusedKernelsHoldNoAssociation) {
-  const auto state = randn({1, 1, 64, 16}, 1).to(at::kFloat), stored = randn({1, 1, 20'000, 16}, 2).to(at::kFloat);
-  const auto association_bytes = int64_t{4} * 64 * 20'000;
-  for (const auto& separation : other_separations()) {
-    const auto bytes_of = [&](Backend backend, bool trains) {
-      return peak_bytes([&] {
-        const auto query = state.clone().requires_grad_(trains);
-        const auto r = retrieve(query, stored, options_of(separation).fixed_steps(2).backend(backend));
-        if (trains) torch::autograd::grad({r.output.sum()}, {query});
-      });
-    };
-    for (const bool trains : {false, true}) {
-      EXPECT_GT(bytes_of(Backend::composite, trains), 2 * association_bytes) << to_string(separation);
-      // The gradient of the stored patterns is found along with that of the state.
-      EXPECT_LT(bytes_of(Backend::fused, trains), association_bytes / 4 + (trains ? stored.nbytes() : 0))
-          << to_string(separation);
-    }
   }
 }
 
