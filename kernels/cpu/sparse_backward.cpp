@@ -55,10 +55,10 @@ class SparseBackwardTile {
         if (association_.wanted(i)) take_row(i);
       });
       if (to == nullptr) continue;
-      // Each range of keys is worked on by one thread alone, row by row.
-      const auto keys = patterns_.sets()[group.set].keys;
-      const auto range = shared ? patterns_.chunk_size() : std::max<int64_t>(keys, 1);
-      over((keys + range - 1) / range, [&](int64_t i) { add_patterns(*to, i * range, (i + 1) * range); });
+      // Each range of keys is worked on by one thread alone.
+      const auto keys = patterns_.sets()[group.set].keys, range = patterns_.chunk_size();
+      over((keys + range - 1) / range,
+           [&](int64_t i) { add_patterns(*to, i * range, std::min(keys, (i + 1) * range)); });
     }
     finish();
   }
@@ -155,22 +155,69 @@ class SparseBackwardTile {
                 padded_depth_);
   }
 
-  /// Adds to the gradients of the patterns `begin` .. `end` - 1.
-  void add_patterns(const PatternGradients& to, int64_t begin, int64_t end) const {
-    const auto& ops = tile_ops();
-    const bool to_values = is_last() && p_.has_values();
+  /// What the rows of a tile give to the keys of a range, key by key.
+  struct ByKey {
+    std::vector<int64_t> ends;  ///< where a key's entries end; those of the first key begin at 0
+    std::vector<int64_t> rows;
+    std::vector<float> score_gradients, read;
+
+    static ByKey& of_thread() {
+      thread_local ByKey by_key;
+      return by_key;
+    }
+  };
+
+  /// Calls `run(key, i, j)` for the entries of a range of keys, row by row: entry j of row i has that key.
+  template <typename Run>
+  void for_entries(int64_t begin, int64_t end, const Run& run) const {
     for (int64_t i = 0; i < count_; ++i) {
       if (!association_.wanted(i)) continue;
       const auto* keys = association_.keys(i);
       const auto count = association_.count(i);
-      const float* scaled = scaled_.data() + i * padded_depth_;
-      const float* incoming = incoming_.data() + i * incoming_row_;
       for (auto j = std::lower_bound(keys, keys + count, begin) - keys; j < count && keys[j] < end; ++j) {
-        float* key = to.keys + keys[j] * to.key_row;
-        float* read = to_values ? to.values + keys[j] * to.value_row : key;
-        ops.combine(read, 1.0f, incoming, read_[i][j], incoming_row_);
-        ops.combine(key, 1.0f, scaled, score_gradients_[i][j], padded_depth_);
+        run(keys[j], i, j);
       }
+    }
+  }
+
+  /// Adds to the gradients of the patterns `begin` .. `end` - 1. What a key gets from the rows of a tile is summed in
+  /// registers, which takes less time and leaves smaller errors than if it were added row by row.
+  void add_patterns(const PatternGradients& to, int64_t begin, int64_t end) const {
+    auto& bins = ByKey::of_thread();
+    bins.ends.assign(static_cast<size_t>(end - begin + 1), 0);
+    for_entries(begin, end, [&](int64_t key, int64_t, int64_t) { ++bins.ends[key - begin + 1]; });
+    for (int64_t k = 0; k < end - begin; ++k) bins.ends[k + 1] += bins.ends[k];
+    const auto entries = static_cast<size_t>(bins.ends.back());
+    bins.rows.resize(entries);
+    bins.score_gradients.resize(entries);
+    bins.read.resize(entries);
+    for_entries(begin, end, [&](int64_t key, int64_t i, int64_t j) {
+      const auto at = bins.ends[key - begin]++;
+      bins.rows[at] = i;
+      bins.score_gradients[at] = score_gradients_[i][j];
+      bins.read[at] = read_[i][j];
+    });
+    const bool to_values = is_last() && p_.has_values();
+    for (int64_t key = begin, first = 0; key < end; ++key) {
+      const auto count = bins.ends[key - begin] - first;
+      if (count == 0) continue;
+      float* of_key = to.keys + key * to.key_row;
+      float* of_read = to_values ? to.values + key * to.value_row : of_key;
+      add_rows(bins, first, count, bins.read.data(), incoming_.data(), incoming_row_, of_read);
+      add_rows(bins, first, count, bins.score_gradients.data(), scaled_.data(), padded_depth_, of_key);
+      first += count;
+    }
+  }
+
+  /// Adds the weighted rows of one key's entries to its gradient.
+  static void add_rows(const ByKey& bins, int64_t first, int64_t count, const float* weights, const float* rows,
+                       int64_t width, float* target) {
+    constexpr int64_t kRowsInSum = 32;
+    const float* places[kRowsInSum];
+    for (int64_t done = 0; done < count; done += kRowsInSum) {
+      const auto taken = std::min(kRowsInSum, count - done);
+      for (int64_t k = 0; k < taken; ++k) places[k] = rows + bins.rows[first + done + k] * width;
+      tile_ops().add_weighted(weights + first + done, places, taken, width, target);
     }
   }
 
