@@ -20,7 +20,7 @@ struct Axis {
   AxisRange range{};
 };
 
-enum class SeriesStyle { lines, points, both, dashed };
+enum class SeriesStyle { lines, points, both, dashed, thin };  ///< thin: lines, for many of them
 enum class SpreadStyle { bars, band };
 
 /// Points (x, y), in the order in which lines join them. Where x or y is not finite, lines are interrupted.

@@ -191,6 +191,7 @@ struct Look {
     const auto line = fmt::format("lw {}", line_width), point = fmt::format("pt {} ps {}", symbol, point_size);
     switch (style) {
       case SeriesStyle::lines:
+      case SeriesStyle::thin:
         return "lines " + line;
       case SeriesStyle::dashed:
         return "lines " + line + " dt '-'";
@@ -206,11 +207,13 @@ struct Look {
 std::string series_plot(const Series& series, const std::string& data, size_t color, bool on_heat_map) {
   Look look;
   look.symbol = kPoints[color];
+  const bool is_thin = series.style == SeriesStyle::thin;
+  if (is_thin) look.line_width = 1;
   std::string plot;
   if (on_heat_map) {
     // A white edge keeps series visible on all shades of blue.
-    look.line_width = 2.5;
-    const Look edge{5.5, 1.6, look.symbol == kHollow ? kPoints[0] : look.symbol};
+    look.line_width = is_thin ? 1.2 : 2.5;
+    const Look edge{is_thin ? 3.0 : 5.5, 1.6, look.symbol == kHollow ? kPoints[0] : look.symbol};
     const auto style = series.style == SeriesStyle::dashed ? SeriesStyle::lines : series.style;
     plot = fmt::format("{} using 1:2 with {} lc rgb 'white' notitle, \\\n  ", data, edge.text(style));
   }

@@ -28,6 +28,13 @@ std::optional<Number> parse_number(std::string text) {
   throw UsageError{name + ": expected " + expected + ", got " + (got.empty() ? "an empty text" : quote(got))};
 }
 
+std::string whole_number_text(int64_t least, int64_t most) {
+  return fmt::format("a whole number from {} to {}", least, most);
+}
+std::string whole_number_text(uint64_t least, uint64_t most) {
+  return fmt::format("a whole number from {} to {}", least, most);
+}
+
 /// Adds an option. `set` stores its value and returns whether the value is valid.
 CLI::Option* add_option(CLI::App& app, const std::string& name, const std::string& expected,
                         const std::string& description, const std::function<bool(const std::string&)>& set) {
@@ -38,8 +45,9 @@ CLI::Option* add_option(CLI::App& app, const std::string& name, const std::strin
   return app.add_option(name, read, description)->type_name("NUMBER");
 }
 
-template <typename Number>
-CLI::Option* add_whole(CLI::App& app, const std::string& name, Number& value, Number least, Number most,
+/// `Value` is Number or std::optional<Number>.
+template <typename Number, typename Value>
+CLI::Option* add_whole(CLI::App& app, const std::string& name, Value& value, Number least, Number most,
                        const std::string& description) {
   const auto set = [&value, least, most](const std::string& text) {
     const auto number = parse_number<Number>(text);
@@ -47,8 +55,7 @@ CLI::Option* add_whole(CLI::App& app, const std::string& name, Number& value, Nu
     value = *number;
     return true;
   };
-  const auto expected = fmt::format("a whole number from {} to {}", least, most);
-  return add_option(app, name, expected, description, set)->default_str(std::to_string(value));
+  return add_option(app, name, whole_number_text(least, most), description, set);
 }
 
 std::string to_text(const Interval& interval) {
@@ -58,29 +65,75 @@ std::string to_text(const Interval& interval) {
   return fmt::format("a number from {} to {}", interval.least, interval.most);
 }
 
+bool contains(const Interval& interval, const std::optional<double>& number) {
+  return number && std::isfinite(*number) && *number >= interval.least && *number <= interval.most &&
+         !(interval.without_least && *number == interval.least);
+}
+
 /// `Value` is double or std::optional<double>.
 template <typename Value>
 CLI::Option* add_real(CLI::App& app, const std::string& name, Value& value, const Interval& interval,
                       const std::string& description) {
   const auto set = [&value, interval](const std::string& text) {
     const auto number = parse_number<double>(text);
-    const bool inside = number && std::isfinite(*number) && *number >= interval.least && *number <= interval.most &&
-                        !(interval.without_least && *number == interval.least);
-    if (inside) value = *number;
-    return inside;
+    if (!contains(interval, number)) return false;
+    value = *number;
+    return true;
   };
   return add_option(app, name, to_text(interval), description, set);
 }
 
+/// Adds an option for a list. @param expected  of each part  @param parse  returns nothing for a wrong part
+template <typename Number, typename Parse>
+CLI::Option* add_list(CLI::App& app, const std::string& name, std::vector<Number>& values, const std::string& expected,
+                      const std::string& description, const Parse& parse) {
+  const auto read = [name, &values, expected, parse](const CLI::results_t& results) {
+    values.clear();
+    for (const auto& part : split_at_commas(results.back())) {
+      const auto number = parse(part);
+      if (!number) refuse(name, expected + ", or several with commas between them", part);
+      values.push_back(*number);
+    }
+    return true;
+  };
+  return app.add_option(name, read, description)
+      ->type_name("NUMBERS")
+      ->default_str(fmt::format("{}", fmt::join(values, ",")));
+}
+
+/// `Value` is std::string or std::optional<std::string>.
+template <typename Value>
+CLI::Option* add_word(CLI::App& app, const std::string& name, Value& value, const std::vector<std::string>& choices,
+                      const std::string& description) {
+  const auto read = [name, choices, &value](const CLI::results_t& values) {
+    check_choice(name, values.back(), choices);
+    value = values.back();
+    return true;
+  };
+  return app.add_option(name, read, description + ": " + joined(choices))->type_name("NAME");
+}
+
 }  // namespace
+
+void check_choice(const std::string& name, const std::string& text, const std::vector<std::string>& choices) {
+  if (std::find(choices.begin(), choices.end(), text) != choices.end()) return;
+  const auto got = text.empty() ? "an empty text" : quote(text) + suggestion(text, choices);
+  throw UsageError{name + ": expected one of " + joined(choices) + ", got " + got};
+}
 
 CLI::Option* add_whole_number(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
                               const std::string& description) {
+  return add_whole(app, name, value, least, most, description)->default_str(std::to_string(value));
+}
+
+CLI::Option* add_whole_number(CLI::App& app, const std::string& name, std::optional<int64_t>& value, int64_t least,
+                              int64_t most, const std::string& description) {
   return add_whole(app, name, value, least, most, description);
 }
 
 CLI::Option* add_seed(CLI::App& app, const std::string& name, uint64_t& value, const std::string& description) {
-  return add_whole(app, name, value, uint64_t{0}, std::numeric_limits<uint64_t>::max(), description);
+  return add_whole(app, name, value, uint64_t{0}, std::numeric_limits<uint64_t>::max(), description)
+      ->default_str(std::to_string(value));
 }
 
 CLI::Option* add_number(CLI::App& app, const std::string& name, double& value, const Interval& interval,
@@ -93,6 +146,22 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, std::optional<do
   return add_real(app, name, value, interval, description);
 }
 
+CLI::Option* add_numbers(CLI::App& app, const std::string& name, std::vector<double>& values, const Interval& interval,
+                         const std::string& description) {
+  return add_list(app, name, values, to_text(interval), description, [interval](const std::string& text) {
+    const auto number = parse_number<double>(text);
+    return contains(interval, number) ? number : std::nullopt;
+  });
+}
+
+CLI::Option* add_whole_numbers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
+                               int64_t most, const std::string& description) {
+  return add_list(app, name, values, whole_number_text(least, most), description, [=](const std::string& text) {
+    const auto number = parse_number<int64_t>(text);
+    return number && *number >= least && *number <= most ? number : std::nullopt;
+  });
+}
+
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value, const std::string& expected,
                       const std::string& description) {
   const auto set = [&value](const std::string& text) {
@@ -100,6 +169,16 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value
     return !text.empty();
   };
   return add_option(app, name, expected, description, set)->type_name("TEXT")->default_str(value);
+}
+
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& description) {
+  return add_word(app, name, value, choices, description)->default_str(value);
+}
+
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::optional<std::string>& value,
+                        const std::vector<std::string>& choices, const std::string& description) {
+  return add_word(app, name, value, choices, description);
 }
 
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description) {

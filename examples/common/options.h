@@ -16,6 +16,8 @@ namespace hopfield::examples {
 /// Adds an option for a decimal number from `least` to `most`. Leading zeros are allowed.
 CLI::Option* add_whole_number(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
                               const std::string& description);
+CLI::Option* add_whole_number(CLI::App& app, const std::string& name, std::optional<int64_t>& value, int64_t least,
+                              int64_t most, const std::string& description);
 
 /// Adds an option for a random seed: any number of 64 bits without sign.
 CLI::Option* add_seed(CLI::App& app, const std::string& name, uint64_t& value, const std::string& description);
@@ -33,9 +35,23 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, double& value, c
 CLI::Option* add_number(CLI::App& app, const std::string& name, std::optional<double>& value, const Interval& interval,
                         const std::string& description);
 
+/// Adds an option for one or several numbers in an interval, with commas between them.
+CLI::Option* add_numbers(CLI::App& app, const std::string& name, std::vector<double>& values, const Interval& interval,
+                         const std::string& description);
+/// Adds an option for one or several whole numbers from `least` to `most`, with commas between them.
+CLI::Option* add_whole_numbers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
+                               int64_t most, const std::string& description);
+
 /// Adds an option for any text that is not empty. @param expected  what it is, for error messages: "a device's name"
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value, const std::string& expected,
                       const std::string& description);
+/// @throws UsageError unless the text is one of the choices. @param name  of the option
+void check_choice(const std::string& name, const std::string& text, const std::vector<std::string>& choices);
+/// Adds an option for one of several words. @param choices  the words, in the order in which messages list them
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& description);
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::optional<std::string>& value,
+                        const std::vector<std::string>& choices, const std::string& description);
 /// Adds an option for the path of a file.
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description);
 /// Adds an option for the path of a file whose ending says its format, in upper or lower case.

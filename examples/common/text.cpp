@@ -87,6 +87,16 @@ std::string joined(const std::vector<std::string>& texts) {
   return result;
 }
 
+std::vector<std::string> split_at_commas(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0; begin <= text.size();) {
+    const auto end = std::min(text.find(',', begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
 std::string closest(const std::string& text, const std::vector<std::string>& known) {
   const auto wanted = bare(text);
   if (wanted.empty() || wanted.size() > 100) return "";

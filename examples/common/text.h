@@ -21,6 +21,8 @@ std::vector<std::string> break_lines(const std::string& text, size_t most);
 
 /// The texts with commas between them: "a, b, c".
 std::string joined(const std::vector<std::string>& texts);
+/// The parts of a text between its commas: at least one, some of which may be empty.
+std::vector<std::string> split_at_commas(const std::string& text);
 
 /// The text among `known` that is most similar to `text`, or an empty string if none is. Upper and lower case count as
 /// the same, and so do '_' and '-'.

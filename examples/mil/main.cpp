@@ -10,6 +10,7 @@
 #include "common/console.h"
 #include "common/device.h"
 #include "common/output_files.h"
+#include "common/report.h"
 #include "common/signals.h"
 #include "common/text.h"
 #include "cross_validation.h"
@@ -84,7 +85,7 @@ int train(const TrainOptions& options) {
 int run(int argc, char** argv) {
   auto request = parse_command_line(argc, argv);
   if (!request) return examples::kDone;
-  request->train.command = command_text(argc, argv);
+  request->train.command = examples::command_text(argc, argv);
   if (!request->predict) return train(request->train);
   const auto& options = *request->predict;
   examples::check_device(options.device);

@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include "common/report.h"
 #include "data_options.h"
 
 #include <torch/version.h>
@@ -69,31 +70,12 @@ Json table_json(const data::MilTable& table, const std::string& title) {
 
 Json to_json(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
 
-/// JSON as text. Bytes of paths and labels that are not UTF-8 are replaced.
-std::string to_text(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 std::string describe_run(const data::MilTable& table, const TrainOptions& options) {
   auto json = table_json(table, data_title(options.data));
   json.update(options_json(table, options));
-  return to_text(json, -1);
-}
-
-std::string command_text(int argc, char** argv) {
-  const std::string harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=/.,:@%";
-  std::string text;
-  for (int i = 0; i < argc; ++i) {
-    std::string word = argv[i];
-    if (word.empty() || word.find_first_not_of(harmless) != std::string::npos) {
-      for (size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) word.replace(at, 1, "'\\''");
-      word = "'" + word + "'";
-    }
-    text += (i == 0 ? "" : " ") + word;
-  }
-  return text;
+  return examples::json_text(json, -1);
 }
 
 std::string first_line(const TrainOptions& o) {
@@ -128,7 +110,7 @@ void write_json(const std::string& path, const data::MilTable& table, const Trai
       "standard deviation of the folds' values: the root of their mean squared distance from the mean (n, not n - 1)";
   json["auc"] = to_json(summarize(results, &FoldResult::auc));
   json["accuracy"] = to_json(summarize(results, &FoldResult::accuracy));
-  io::write_file(path, to_text(json, 2) + "\n");
+  examples::write_json(path, json);
 }
 
 void write_scores(const std::string& path, const data::MilTable& table, const std::vector<FoldResult>& results) {

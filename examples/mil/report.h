@@ -15,9 +15,6 @@ std::string first_line(const TrainOptions& options);
 std::string table_line(const data::MilTable& table, const std::string& title);
 std::string result_line(const std::vector<FoldResult>& results, double seconds);
 
-/// The command line of the program, quoted for a shell.
-std::string command_text(int argc, char** argv);
-
 /// Writes the command line, the data, the options, and mean, standard deviation and single values of ROC AUC and
 /// accuracy.
 void write_json(const std::string& path, const data::MilTable& table, const TrainOptions& options,

@@ -21,12 +21,23 @@ namespace {
 constexpr const char* kKindKey = "hopfield.memory";
 constexpr const char* kVersionKey = "hopfield.memory.version";
 constexpr const char* kVersion = "1";
+// Before the keys of the caller's texts, which could else be those of options.
+const std::string kCallersPrefix = "user.";
 
 /// A kind of memory, and the function that makes one from a file.
 struct Kind {
   const char* name;
   std::unique_ptr<Memory> (*read)(const detail::MemoryFile& file);
 };
+
+/// The texts of a file that set_metadata() put there.
+io::Metadata callers_texts(const io::Metadata& metadata) {
+  io::Metadata texts;
+  for (const auto& [key, value] : metadata) {
+    if (key.rfind(kCallersPrefix, 0) == 0) texts[key.substr(kCallersPrefix.size())] = value;
+  }
+  return texts;
+}
 
 constexpr Kind kKinds[] = {
     {"BinaryNetwork", BinaryNetwork::read},         {"ContinuousMemory", ContinuousMemory::read},
@@ -81,6 +92,7 @@ std::string text_of(double number) {
 void Memory::save(const std::string& path) const {
   io::SafetensorsFile file;
   file.metadata = {{kKindKey, kind()}, {kVersionKey, kVersion}};
+  for (const auto& [key, value] : metadata_) file.metadata[kCallersPrefix + key] = value;
   file.tensors.insert("patterns", patterns());
   write(file);
   io::save_safetensors(path, file.tensors, file.metadata);
@@ -96,7 +108,11 @@ std::unique_ptr<Memory> load(const std::string& path, at::Device device) {
   for (auto& entry : file.content.tensors) entry.value() = entry.value().to(device);
   std::string known;
   for (const auto& kind : kKinds) {
-    if (found->second == kind.name) return kind.read(file);
+    if (found->second == kind.name) {
+      auto memory = kind.read(file);
+      memory->set_metadata(callers_texts(file.content.metadata));
+      return memory;
+    }
     known += (known.empty() ? "" : ", ") + std::string(kind.name);
   }
   TORCH_CHECK(false, "hopfield::memory::load: expected ", path, " to be one of ", known, ", got '", found->second, "'");

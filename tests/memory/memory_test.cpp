@@ -277,6 +277,22 @@ TEST(Memory, RefusesWhatItCannotServe) {
   EXPECT_EQ(with_values.retrieve(queries).output.size(1), 2);
 }
 
+TEST(Memory, KeepsTextsOfTheCallerInItsFile) {
+  const io_test::TemporaryFolder folder;
+  const auto path = folder.file("memory.safetensors");
+  ContinuousMemory memory(at::ones({2, 3}), ContinuousOptions().beta(2.0));
+  const io::Metadata texts{
+      {"names", "näher, far"}, {"beta", "of the caller"}, {"hopfield.memory", "no kind"}, {"", ""}};
+  memory.set_metadata(texts);
+  memory.save(path);
+  auto loaded = load(path);
+  EXPECT_EQ(loaded->metadata(), texts);
+  EXPECT_EQ(dynamic_cast<ContinuousMemory&>(*loaded).beta(), 2.0);
+  loaded->set_metadata({});
+  loaded->save(path);
+  EXPECT_TRUE(load(path)->metadata().empty());
+}
+
 TEST(Memory, RefusesFilesThatAreNoMemories) {
   const io_test::TemporaryFolder folder;
   const auto path = folder.file("memory.safetensors");

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 /// Associative memories. They store patterns, and retrieve them from noisy or partial cues.
 namespace hopfield::memory {
@@ -56,6 +57,11 @@ class Memory {
   /// only. Patterns that are equally similar come in no particular order.
   /// @throws c10::Error as retrieve(), or if k is not positive.
   BestMatches best_matches(const at::Tensor& states, int64_t k = 1) const;
+
+  /// Texts of the caller's that go along with the memory into its file and come back from load(), such as the names of
+  /// the patterns. Keys and values are UTF-8. The memory itself does not look at them.
+  const io::Metadata& metadata() const { return metadata_; }
+  void set_metadata(io::Metadata metadata) { metadata_ = std::move(metadata); }
 
   /// Writes the memory to a safetensors file, whose metadata have its kind. The previous file stays in place until the
   /// new one is complete: see io::save_safetensors().
@@ -118,6 +124,7 @@ class Memory {
 
   GrowingRows patterns_;  // [N, d]
   GrowingRows moments_;   // [N, 2] float64: sums of the keys' features and of their squares
+  io::Metadata metadata_;
 };
 
 /// Reads a memory that Memory::save() wrote. The result is of the class that was saved:
