@@ -11,6 +11,10 @@ namespace hopfield::kernels {
 /// The number format of patterns. Kernels compute in float32.
 enum class ElementType : uint8_t { float32, bfloat16, float16 };
 
+/// How scores t become weights: exp(t) / sum exp(t); exp(t) / (1 + sum exp(t)), as if one more score were 0 and
+/// belonged to no key; or [(alpha - 1) t - tau]_+^(1 / (alpha - 1)), with tau so that the weights sum to 1.
+enum class Separation : uint8_t { softmax, softmax1, entmax };
+
 /// A tensor [batch, heads, rows, width] by its strides in elements. The width is contiguous. A dimension with the
 /// stride 0 is shared. Ragged tensors [total rows, heads, width] have no stride for the batch.
 struct Strided {
@@ -61,9 +65,9 @@ struct Call {
   /// Which movement the stop rule compares with eps. false: |xi_{t+1} - xi_t| of each query. true: the Frobenius norm
   /// of the change of a head's association, the largest in the batch.
   bool per_head = false;
-  /// Whether each softmax has one more score, which is 0 and belongs to no key: softmax1. Only the CPU's kernels read
-  /// it, for calls that are no pool and do not stop per head.
-  bool one_more_score = false;
+  /// Others than softmax are read by the CPU's kernels alone, for calls that are no pool and do not stop per head.
+  Separation separation = Separation::softmax;
+  double alpha = 1.0;    ///< of entmax, above 1 and at most 2, which is sparsemax
   double dropout = 0.0;  ///< probability of dropping an entry of the final association
   uint64_t seed = 0;     ///< of the dropout mask
   KeyMap map;
@@ -87,10 +91,11 @@ struct Call {
 struct Saved {
   void* states = nullptr;  ///< after 1 .. T updates [T, rows, depth], each row padded as the device's kernels need it
   void* rounding_error = nullptr;  ///< what those states lost where they are kept in 16 bits, likewise
-  float* sums = nullptr;           ///< largest score and sum of the exponentials of each association [T + 1, rows, 2]
-  float* output = nullptr;         ///< Z before it is rounded to the call's type [rows, width]
-  float* means = nullptr;          ///< of a pool: mean instances that the updates found [T, rows, width]
-  float* mass = nullptr;           ///< of a pool: sum of the final association [rows]
+  /// Of each association the largest score and the sum of the exponentials, or what entmax has in its place.
+  float* sums = nullptr;    ///< [T + 1, rows, 2]
+  float* output = nullptr;  ///< Z before it is rounded to the call's type [rows, width]; not of entmax
+  float* means = nullptr;   ///< of a pool: mean instances that the updates found [T, rows, width]
+  float* mass = nullptr;    ///< of a pool: sum of the final association [rows]
 };
 
 /// What the forward pass writes. Arrays are contiguous over the rows [batch, heads, queries].

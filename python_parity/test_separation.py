@@ -69,5 +69,7 @@ def test_other_alphas_are_refused(alpha):
 
 def test_fused_kernels_say_why_they_do_not_serve():
     x = torch.randn(2, 3)
-    with pytest.raises(RuntimeError, match=r"since backend is fused, but the fused kernels separate by softmax, not by entmax\(1.5\)"):
-        retrieve(x, x, separation="entmax", backend="fused")
+    with pytest.raises(RuntimeError, match=r"since backend is fused, but .*float32 and bfloat16, not Double"):
+        retrieve(x.double(), x.double(), separation="entmax", backend="fused")
+    with pytest.raises(RuntimeError, match=r"since backend is fused, but the rule per_head .* which entmax\(1.5\) goes"):
+        retrieve(x, x, separation="entmax", stop_rule="per_head", update_steps_max=1, backend="fused")

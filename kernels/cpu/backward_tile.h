@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/pattern_sums.h"
 #include "kernels/cpu/retrieve.h"
 #include "kernels/cpu/retrieve_tiles.h"
 
@@ -19,12 +20,6 @@
 // products it is subtracted from, or, where these come chunk by chunk, from vectors in the same order of summation.
 
 namespace hopfield::kernels {
-
-/// The gradients of one set's patterns are summed here, in float32 and in rows of padded width.
-struct PatternGradients {
-  float *keys, *values;  ///< values: null if the stored patterns are read out
-  int64_t key_row, value_row;
-};
 
 /// A tile of queries during the backward pass, from the last association to the first.
 class BackwardTile {

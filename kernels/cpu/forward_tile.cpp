@@ -123,14 +123,14 @@ void ForwardTile::sum_block(int64_t block, bool last, const Partial& partial) co
   for (int64_t number = begin; number < end; ++number) {
     std::fill_n(part.change, kChangeSums * kTileRows, 0.0f);
     const auto chunk = is_kept ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
-    products(scaled_.data(), chunk, w.scores.data(), keys_row);
+    key_products(p_, chunk, scaled_.data(), count_, w.scores.data(), keys_row);
     if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), keys_row);
     if (last && out_.scores != nullptr) write_scores(chunk, keys_row);
     const ScoreTile tile{w.scores.data(), keys_row,       count_,
                          chunk.count,     chunk.key_bias, p_.has_mask() ? w.mask.data() : nullptr,
                          keys_row};
     if (compares) {
-      products(change_.data(), chunk, w.gradients.data(), keys_row);
+      key_products(p_, chunk, change_.data(), count_, w.gradients.data(), keys_row);
       ops.association_change(tile, w.gradients.data(), before_, expected_, part.change, kTileRows);
     }
     ops.exponentials(tile, part.largest, part.sum);
@@ -180,7 +180,7 @@ void ForwardTile::add_one_more_score(int64_t width) {
 
 void ForwardTile::update(int64_t step) {
   const auto& ops = tile_ops();
-  if (p_.one_more_score) add_one_more_score(padded_stored_);
+  if (p_.separation == Separation::softmax1) add_one_more_score(padded_stored_);
   const auto sums = total();
   for (int64_t i = 0; i < count_; ++i) {
     float* mean = sums.values + i * padded_stored_;
@@ -247,7 +247,7 @@ void ForwardTile::save_from(int64_t step, int64_t end) const {
 
 void ForwardTile::finish() {
   const auto& ops = tile_ops();
-  if (p_.one_more_score) add_one_more_score(padded_width_);
+  if (p_.separation == Separation::softmax1) add_one_more_score(padded_width_);
   const auto sums = total();
   for (int64_t i = 0; i < count_; ++i) {
     const auto& row = rows_[i];
@@ -279,17 +279,6 @@ void ForwardTile::die(int64_t i) {
 
 bool ForwardTile::any_pending() const {
   return std::any_of(pending_, pending_ + count_, [](bool is) { return is; });
-}
-
-void ForwardTile::products(const float* x, const Chunk& chunk, float* target, int64_t target_row) const {
-  const auto& ops = tile_ops();
-  if (chunk.keys_transposed != nullptr) {
-    ops.gemm({count_, chunk.count, p_.stored_width(), x, padded_stored_, 1, chunk.keys_transposed, chunk.panel_row,
-              p_.stored_width() * chunk.panel_row, target, target_row, false});
-  } else {
-    ops.dot(x, padded_stored_, count_, chunk.keys, chunk.key_row, chunk.count, p_.stored_width(), target, target_row,
-            chunk.next, chunk.next_row);
-  }
 }
 
 void ForwardTile::write_scores(const Chunk& chunk, int64_t keys_row) const {

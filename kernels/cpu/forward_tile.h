@@ -63,8 +63,6 @@ class ForwardTile {
   bool is_dead(int64_t i) const;
   void die(int64_t i);
   bool any_pending() const;
-  /// x K^T of a chunk for rows x [rows, padded(depth)].
-  void products(const float* x, const Chunk& chunk, float* target, int64_t target_row) const;
   void write_scores(const Chunk& chunk, int64_t keys_row) const;
   void save_sums(int64_t i, int64_t step) const;
 

@@ -1,4 +1,5 @@
 #include "kernels/cpu/forward_tile.h"
+#include "kernels/cpu/sparse_forward.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,10 +7,6 @@
 
 namespace hopfield::kernels {
 namespace {
-
-struct TileNumber {
-  int64_t set, first_row;
-};
 
 /// All steps of a tile by one thread.
 void run_alone(ForwardTile& tile, const TileNumber& at, int64_t most_steps) {
@@ -127,17 +124,10 @@ class Together {
 }  // namespace
 
 void retrieve_forward(const Call& call, const Outputs& outputs, const Parallel& parallel) {
+  if (call.separation == Separation::entmax) return sparse_forward(call, outputs, parallel);
   const PackedPatterns patterns(call, false, parallel);
-  std::vector<TileNumber> tiles;
-  int64_t blocks = 0;
-  for (size_t i = 0; i < patterns.sets().size(); ++i) {
-    const auto& set = patterns.sets()[i];
-    for (int64_t row = 0; row < set.rows; row += kTileRows) tiles.push_back({static_cast<int64_t>(i), row});
-    blocks = std::max(blocks, patterns.blocks(set));
-  }
-  // Each way of sharing the work out gives the same bits.
-  constexpr size_t kFewTiles = 16;
-  const bool share_blocks = tiles.size() < kFewTiles && blocks > 1;
+  const auto tiles = patterns.tiles();
+  const bool share_blocks = patterns.threads_share_tiles(tiles);
   if (share_blocks || (call.per_head && call.most_steps > 0)) {
     Together(call, outputs, patterns, tiles, share_blocks, parallel).run();
     return;

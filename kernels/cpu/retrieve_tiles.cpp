@@ -78,6 +78,20 @@ int64_t PackedPatterns::chunks_end(const PatternSet& set, int64_t block) const {
   return std::min((set.keys + chunk_ - 1) / chunk_, (block + 1) * kChunksInBlock);
 }
 
+std::vector<TileNumber> PackedPatterns::tiles() const {
+  std::vector<TileNumber> all;
+  for (size_t i = 0; i < sets_.size(); ++i) {
+    for (int64_t row = 0; row < sets_[i].rows; row += kTileRows) all.push_back({static_cast<int64_t>(i), row});
+  }
+  return all;
+}
+
+bool PackedPatterns::threads_share_tiles(const std::vector<TileNumber>& tiles) const {
+  constexpr size_t kFewTiles = 16;
+  const auto has_blocks = [this](const PatternSet& set) { return blocks(set) > 1; };
+  return tiles.size() < kFewTiles && std::any_of(sets_.begin(), sets_.end(), has_blocks);
+}
+
 void PackedPatterns::find_moments(const Parallel& parallel) {
   const auto& p = call_;
   const auto total = p.is_ragged() ? p.offsets[p.batch] : (p.shares_batch() ? 1 : p.batch) * p.keys;
@@ -203,6 +217,39 @@ const float* PackedPatterns::rows(const Strided& patterns, const PatternSet& set
   return copy;
 }
 
+PackedPatterns::FloatRows PackedPatterns::float_rows(int64_t set, bool values) const {
+  const auto& s = sets_[set];
+  values = values && call_.has_values();
+  const auto width = values ? call_.width : call_.depth;
+  if (is_packed_before(s)) {
+    return {memory_.data() + (values ? packed_[set].values : packed_[set].keys), padded(width)};
+  }
+  if (!in_place(width)) return {nullptr, 0};
+  const auto& patterns = values ? call_.values : call_.stored;
+  return {reinterpret_cast<const float*>(address(patterns, call_.type, s.batch, s.head, s.first)), patterns.row};
+}
+
+void PackedPatterns::load_pattern(int64_t set, int64_t key, bool value, float* target) const {
+  const auto& s = sets_[set];
+  value = value && call_.has_values();
+  const auto& patterns = value ? call_.values : call_.stored;
+  tile_ops().load(address(patterns, call_.type, s.batch, s.head, s.first + key), call_.type, patterns.row, 1,
+                  value ? call_.width : call_.depth, target);
+}
+
+void key_products(const Call& call, const Chunk& chunk, const float* x, int64_t row_count, float* target,
+                  int64_t target_row) {
+  const auto& ops = tile_ops();
+  const auto width = call.stored_width();
+  if (chunk.keys_transposed != nullptr) {
+    ops.gemm({row_count, chunk.count, width, x, padded(width), 1, chunk.keys_transposed, chunk.panel_row,
+              width * chunk.panel_row, target, target_row, false});
+  } else {
+    ops.dot(x, padded(width), row_count, chunk.keys, chunk.key_row, chunk.count, width, target, target_row, chunk.next,
+            chunk.next_row);
+  }
+}
+
 void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
                      float* target, int64_t target_row) {
   for (int64_t i = 0; i < row_count; ++i) {
@@ -233,6 +280,13 @@ void apply_dropout(const Call& call, const Row* rows, int64_t row_count, int64_t
       for (int64_t k = 0; k < 4 && j + k < count; ++k) row[j + k] *= words[k] >= threshold ? kept : 0.0f;
     }
   }
+}
+
+float dropout_factor(const Call& call, const Row& row, int64_t key) {
+  if (call.dropout >= 1.0) return 0.0f;
+  const auto words = dropout_words(call.seed, static_cast<uint32_t>(row.batch), static_cast<uint32_t>(row.head),
+                                   static_cast<uint32_t>(row.query), static_cast<uint32_t>(key / 4));
+  return words[key % 4] >= dropout_threshold(call.dropout) ? static_cast<float>(1.0 / (1.0 - call.dropout)) : 0.0f;
 }
 
 namespace {

@@ -26,6 +26,11 @@ struct PatternSet {
   int64_t rows;         ///< queries of all batch elements and heads that share it
 };
 
+/// A tile of queries: those of a set from `first_row` on.
+struct TileNumber {
+  int64_t set, first_row;
+};
+
 /// The indices of a query, and its number in the order [batch, heads, queries].
 struct Row {
   int64_t batch, head, query, index;
@@ -60,9 +65,23 @@ class PackedPatterns {
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
   int64_t chunks_end(const PatternSet& set, int64_t block) const;
 
+  /// The tiles of all sets.
+  std::vector<TileNumber> tiles() const;
+  /// Whether the tiles are so few, and their keys so many, that the threads share each of them. Both ways of sharing
+  /// the work out give the same bits.
+  bool threads_share_tiles(const std::vector<TileNumber>& tiles) const;
+
   /// @param scratch  memory of scratch_size() floats, for copies of what cannot be used as it lies in memory
   Chunk chunk(int64_t set, int64_t number, float* scratch) const;
   int64_t scratch_size() const { return chunk_ * (2 * (padded_stored_ + padded_width_) + 1); }
+  /// The stored patterns (or values) of a set, of a call that is no pool, where they lie as float32 in padded rows.
+  /// Where they do not, `first` is null, and load_pattern() makes such a row of one of them.
+  struct FloatRows {
+    const float* first;
+    int64_t row;
+  };
+  FloatRows float_rows(int64_t set, bool values) const;
+  void load_pattern(int64_t set, int64_t key, bool value, float* target) const;
   /// Mean and scale of a set's patterns from number `first` on, where the call normalises them. For a set of a single
   /// tile they are known only of chunks that chunk() has been asked for.
   const float* moments(const PatternSet& set, int64_t first) const {
@@ -95,6 +114,10 @@ class PackedPatterns {
   Buffer memory_, moments_;
 };
 
+/// x K^T of a chunk [rows, chunk.count] for rows x [rows, padded(stored width)].
+void key_products(const Call& call, const Chunk& chunk, const float* x, int64_t row_count, float* target,
+                  int64_t target_row);
+
 /// What a mask adds to the scores of a tile's rows [rows, count], in float32.
 void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
                      float* target, int64_t target_row);
@@ -102,6 +125,9 @@ void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, 
 /// Multiplies weights [rows, count] by 0 or 1 / (1 - probability), as the seed and each entry's place decide.
 void apply_dropout(const Call& call, const Row* rows, int64_t row_count, int64_t first, int64_t count, float* weights,
                    int64_t weight_row);
+
+/// What apply_dropout() multiplies one weight by.
+float dropout_factor(const Call& call, const Row& row, int64_t key);
 
 /// x W for a tile's rows of a pool [rows, padded(depth)], each with the map of its head: [rows, padded(width)].
 void to_instances(const Call& call, const Row* rows, int64_t row_count, const float* x, float* target);

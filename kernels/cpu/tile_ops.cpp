@@ -10,6 +10,7 @@
 #include "kernels/cpu/tile_products-inl.h"
 #include "kernels/cpu/tile_rows-inl.h"
 #include "kernels/cpu/tile_scores-inl.h"
+#include "kernels/cpu/tile_sparse-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -32,6 +33,15 @@ TileOps operations() {
   ops.association = association;
   ops.association_change = association_change;
   ops.softmax_gradient = softmax_gradient;
+  ops.biased_scores = biased_scores;
+  ops.select_scores = select_scores;
+  ops.keep_scores = keep_scores;
+  ops.power_sums = power_sums;
+  ops.rough_power_sums = rough_power_sums;
+  ops.sparse_weights = sparse_weights;
+  ops.sparse_slopes = sparse_slopes;
+  ops.add_weighted = add_weighted;
+  ops.add_zero_times = add_zero_times;
   ops.scale = scale;
   ops.divide = divide;
   ops.combine = combine;

@@ -35,6 +35,18 @@ struct ScoreTile {
   int64_t mask_stride;
 };
 
+/// Sums over the candidates of a row whose weights are r_i / R, r = [1 + z / c]_+^p, p = 1 / (alpha - 1), with
+/// z_i = (alpha - 1) (t_i - max t).
+struct PowerSums {
+  double sum;    ///< R
+  double slope;  ///< sum of r^(2 - alpha) over those that are not 0
+};
+
+struct WeightSums {
+  double sum;   ///< R
+  double mean;  ///< sum of r_i z_i / R
+};
+
 /// The operations on tiles, compiled for one instruction set.
 struct TileOps {
   const char* target;  ///< the instruction set's name
@@ -82,6 +94,28 @@ struct TileOps {
   /// dp <- p * (dp - mean + extra), with mean [rows] or, if that is null, the sum of p * dp.
   void (*softmax_gradient)(const float* p, float* dp, int64_t row_stride, int64_t rows, int64_t keys, const float* mean,
                            const float* extra);
+
+  // For associations most of whose weights are zero. Lists of scores and of keys have memory for kPadding more entries.
+  /// Adds the biases to the scores, and writes the largest score of each row: -inf if all are excluded, NaN if one that
+  /// counts is NaN. Behind the last key, the rest of its vector becomes -inf.
+  void (*biased_scores)(const ScoreTile&, float* largest);
+  /// Lists the scores that are above a bound, and their numbers, which begin with `first`. Returns how many there are.
+  int64_t (*select_scores)(const float* scores, int64_t count, float above, uint32_t first, float* selected,
+                           uint32_t* keys);
+  /// Takes all others off such a list.
+  int64_t (*keep_scores)(float* scores, uint32_t* keys, int64_t count, float above);
+  /// Sums over a list of scores, of which `largest` is the largest of the row.
+  PowerSums (*power_sums)(const float* scores, int64_t count, float largest, double alpha, double c);
+  /// The same in float32, for the first steps towards c.
+  PowerSums (*rough_power_sums)(const float* scores, int64_t count, float largest, double alpha, double c);
+  /// Turns scores into the weights r_i / R.
+  WeightSums (*sparse_weights)(float* scores, int64_t count, float largest, double alpha, double c);
+  /// weights^(2 - alpha), of weights above 0.
+  void (*sparse_slopes)(const float* weights, int64_t count, double alpha, float* slopes);
+  /// target [width] += the sum of weights[i] * rows[i][..], width padded.
+  void (*add_weighted)(const float* weights, const float* const* rows, int64_t count, int64_t width, float* target);
+  /// sums [width] += 0 * each of the rows: columns that hold an infinity or NaN become NaN. The width is padded.
+  void (*add_zero_times)(const float* rows, int64_t row, int64_t count, int64_t width, float* sums);
 
   /// y <- a * x
   void (*scale)(float* y, const float* x, float a, int64_t width);

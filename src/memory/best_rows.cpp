@@ -1,6 +1,7 @@
 #include "memory/best_rows.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <limits>
@@ -13,15 +14,24 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // The scores of a tile of queries and rows are reduced to the maximum of each block of rows. The k best rows are in the
 // k blocks with the highest maxima, and only the scores of these blocks are computed again and sorted.
 constexpr int64_t kBlock = 64;
-constexpr int64_t kTileRows = 128 * kBlock;
-constexpr int64_t kTileQueries = 512;
+// A tile of scores stays in the cache of the thread that computes it.
+constexpr int64_t kTileRows = 16 * kBlock;
+constexpr int64_t kTileQueries = 128;
+// The maxima of that many queries are held at a time.
+constexpr int64_t kHeldQueries = 1024;
 // Most numbers of candidate rows that are gathered at a time.
 constexpr int64_t kGathered = int64_t{1} << 22;
 
-/// A tile of queries, ready for products with rows.
+int64_t parts(int64_t size, int64_t part) { return (size + part - 1) / part; }
+
+/// Queries, ready for products with rows.
 struct Queries {
   at::Tensor centred;  // [m, d]
   at::Tensor offset;   // [m, 1]: what the centre of the rows takes from each score; undefined: nothing
+
+  Queries narrow(int64_t first, int64_t count) const {
+    return {centred.narrow(0, first, count), offset.defined() ? offset.narrow(0, first, count) : offset};
+  }
 };
 
 Queries centred(const at::Tensor& queries, double centre) {
@@ -30,23 +40,38 @@ Queries centred(const at::Tensor& queries, double centre) {
   return {shifted, shifted.sum(-1, /*keepdim=*/true) * -centre};
 }
 
-/// The maximum of each block [m, blocks] of one tile of queries over all rows.
+/// Writes the maximum of each block of a tile of rows, which begins at row `first`. maxima [m, blocks of the tile]
+void tile_maxima(const Queries& queries, const at::Tensor& rows, int64_t first, const Similarity& similarity,
+                 at::Tensor maxima) {
+  const auto length = rows.size(0), padded = maxima.size(1) * kBlock;
+  auto scores = at::empty({queries.centred.size(0), padded}, rows.options());
+  auto tile = scores.narrow(1, 0, length);
+  at::mm_out(tile, queries.centred, rows.t());
+  if (queries.offset.defined()) tile.add_(queries.offset);
+  if (similarity.scale.defined()) tile.mul_(similarity.scale.narrow(0, first, length));
+  if (similarity.bias.defined()) tile.add_(similarity.bias.narrow(0, first, length));
+  if (padded > length) scores.narrow(1, length, padded - length).fill_(-kInfinity);
+  at::amax_out(maxima, scores.unflatten(1, {maxima.size(1), kBlock}), -1);
+}
+
+/// The maximum of each block [m, blocks] over all rows.
 at::Tensor block_maxima(const Queries& queries, const at::Tensor& rows, const Similarity& similarity) {
   const auto count = rows.size(0), queries_count = queries.centred.size(0);
-  const auto blocks = (count + kBlock - 1) / kBlock;
-  auto maxima = at::empty({queries_count, blocks}, rows.options());
-  auto scores = at::empty({queries_count, std::min(kTileRows, blocks * kBlock)}, rows.options());
-  for (int64_t first = 0; first < count; first += kTileRows) {
-    const auto length = std::min(kTileRows, count - first);
-    const auto padded = (length + kBlock - 1) / kBlock * kBlock;
-    auto tile = scores.narrow(1, 0, length);
-    at::mm_out(tile, queries.centred, rows.narrow(0, first, length).t());
-    if (queries.offset.defined()) tile.add_(queries.offset);
-    if (similarity.scale.defined()) tile.mul_(similarity.scale.narrow(0, first, length));
-    if (similarity.bias.defined()) tile.add_(similarity.bias.narrow(0, first, length));
-    if (padded > length) scores.narrow(1, length, padded - length).fill_(-kInfinity);
-    auto block = maxima.narrow(1, first / kBlock, padded / kBlock);
-    at::amax_out(block, scores.narrow(1, 0, padded).unflatten(1, {padded / kBlock, kBlock}), -1);
+  auto maxima = at::empty({queries_count, parts(count, kBlock)}, rows.options());
+  const auto query_tiles = parts(queries_count, kTileQueries), row_tiles = parts(count, kTileRows);
+  const auto compute = [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;  // each thread has a gradient mode of its own
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const auto row = tile / query_tiles * kTileRows, query = tile % query_tiles * kTileQueries;
+      const auto length = std::min(kTileRows, count - row), height = std::min(kTileQueries, queries_count - query);
+      tile_maxima(queries.narrow(query, height), rows.narrow(0, row, length), row, similarity,
+                  maxima.narrow(0, query, height).narrow(1, row / kBlock, parts(length, kBlock)));
+    }
+  };
+  if (rows.is_cpu()) {
+    at::parallel_for(0, query_tiles * row_tiles, 1, compute);
+  } else {
+    compute(0, query_tiles * row_tiles);
   }
   return maxima;
 }
@@ -76,19 +101,17 @@ BestMatches best_rows(const at::Tensor& queries, const at::Tensor& rows, int64_t
   const auto found = std::min(k, rows.size(0));
   BestMatches best{at::full({queries.size(0), k}, -1, queries.options().dtype(at::kLong)),
                    at::full({queries.size(0), k}, std::numeric_limits<double>::quiet_NaN(), queries.options())};
-  for (int64_t first = 0; first < queries.size(0); first += kTileQueries) {
-    const auto tile =
-        centred(queries.narrow(0, first, std::min(kTileQueries, queries.size(0) - first)), similarity.centre);
-    const auto maxima = block_maxima(tile, rows, similarity);
-    const auto blocks_count = std::min(found, maxima.size(1));
-    const auto blocks =
-        blocks_count == 1 ? maxima.argmax(-1, /*keepdim=*/true) : std::get<1>(maxima.topk(blocks_count, -1));
-    const auto step = std::max<int64_t>(1, kGathered / (blocks_count * kBlock * rows.size(1)));
+  for (int64_t first = 0; first < queries.size(0); first += kHeldQueries) {
+    const auto held =
+        centred(queries.narrow(0, first, std::min(kHeldQueries, queries.size(0) - first)), similarity.centre);
+    const auto maxima = block_maxima(held, rows, similarity);
+    const auto count = std::min(found, maxima.size(1));
+    const auto blocks = count == 1 ? maxima.argmax(-1, /*keepdim=*/true) : std::get<1>(maxima.topk(count, -1));
+    const auto step = std::max<int64_t>(1, kGathered / (count * kBlock * rows.size(1)));
     for (int64_t at = 0; at < blocks.size(0); at += step) {
       const auto length = std::min(step, blocks.size(0) - at);
-      Queries part{tile.centred.narrow(0, at, length), {}};
-      if (tile.offset.defined()) part.offset = tile.offset.narrow(0, at, length);
-      const auto result = best_in_blocks(part, rows, found, similarity, blocks.narrow(0, at, length));
+      const auto result =
+          best_in_blocks(held.narrow(at, length), rows, found, similarity, blocks.narrow(0, at, length));
       best.indices.narrow(0, first + at, length).narrow(1, 0, found).copy_(result.indices);
       best.values.narrow(0, first + at, length).narrow(1, 0, found).copy_(result.values);
     }

@@ -1,5 +1,6 @@
 #include "memory/best_rows.h"
 #include "memory/file.h"
+#include <hopfield/core/update.h>
 #include <hopfield/memory/continuous.h>
 #include <hopfield/ops/retrieve.h>
 
@@ -11,6 +12,7 @@ namespace hopfield::memory {
 namespace {
 
 constexpr const char* kSimilarities[] = {"dot", "cosine", "euclidean"};
+constexpr const char* kSeparations[] = {"softmax", "softmax1", "sparsemax", "entmax"};
 
 /// Rows of norm 1; rows of zeros stay.
 at::Tensor unit(const at::Tensor& rows) {
@@ -23,6 +25,17 @@ at::Tensor unit(const at::Tensor& rows) {
 ContinuousMemory::ContinuousMemory(const ContinuousOptions& options) : settings_(options.settings()) {
   TORCH_CHECK(!settings_.beta || (*settings_.beta > 0 && std::isfinite(*settings_.beta)), prefix(),
               "expected beta to be positive and finite, got ", *settings_.beta);
+  const auto& separation = settings_.separation;
+  TORCH_CHECK(!separation.is_sparse() || (separation.alpha() > 1 && separation.alpha() <= 2), prefix(),
+              "expected the alpha of separation entmax(alpha) to be above 1 and at most 2, got ", separation.alpha());
+  TORCH_CHECK(
+      separation.kind() != Separation::Kind::softmax1 || settings_.similarity != Similarity::euclidean, prefix(),
+      "expected the similarity dot or cosine with the separation softmax1, got euclidean, whose scores are known "
+      "but for what is the same for all patterns");
+}
+
+RetrieveOptions ContinuousMemory::retrieve_options() const {
+  return RetrieveOptions().beta(beta()).separation(settings_.separation);
 }
 
 ContinuousMemory::ContinuousMemory(const at::Tensor& patterns, const ContinuousOptions& options)
@@ -125,24 +138,22 @@ double ContinuousMemory::update_steps_eps(const RecallSettings& settings) const 
 }
 
 at::Tensor ContinuousMemory::energy_from(const at::Tensor& logsumexp, const at::Tensor& states) const {
-  auto constant = log_weights_.size() > 0 ? at::logsumexp(log_weights_.rows().to(at::kDouble), 0).item<double>()
-                                          : std::log(static_cast<double>(size()));
-  constant /= beta();
+  const auto logarithms = log_weights_.size() > 0 ? log_weights_.rows().to(at::kDouble)
+                                                  : at::zeros({size()}, states.options().dtype(at::kDouble));
+  auto constant = core::conjugate(logarithms, settings_.separation).item<double>() / beta();
   if (settings_.similarity != Similarity::euclidean) constant += 0.5 * squared_norms().max().item<double>();
   return 0.5 * states.pow(2).sum(-1) - logsumexp / beta() + constant;
 }
 
 at::Tensor ContinuousMemory::energy_of(const at::Tensor& states) const {
-  const auto result =
-      hopfield::retrieve({states, keys(), {}, Masks({}, {}, key_bias())}, RetrieveOptions().beta(beta()));
+  const auto result = hopfield::retrieve({states, keys(), {}, Masks({}, {}, key_bias())}, retrieve_options());
   return energy_from(result.logsumexp, states);
 }
 
 Recall ContinuousMemory::recall(const at::Tensor& queries, const RecallSettings& settings) const {
   RetrieveInput input{queries, keys(), values_.rows(), Masks({}, {}, key_bias())};
   if (!input.projection.defined() && settings_.similarity == Similarity::cosine) input.projection = patterns();
-  const auto result = hopfield::retrieve(input, RetrieveOptions()
-                                                    .beta(beta())
+  const auto result = hopfield::retrieve(input, retrieve_options()
                                                     .update_steps_max(settings.update_steps_max)
                                                     .update_steps_cap(settings.update_steps_cap)
                                                     .update_steps_eps(update_steps_eps(settings)));
@@ -185,7 +196,7 @@ Recall ContinuousMemory::recall_known(const at::Tensor& cues, const at::Tensor& 
     const auto seen = states * masks;
     input.state = euclidean ? at::cat({seen, masks}, -1) : seen;
     input.projection = projection;
-    return hopfield::retrieve(input, RetrieveOptions().beta(beta())).output;
+    return hopfield::retrieve(input, retrieve_options()).output;
   };
 
   const auto steps_max = settings.update_steps_max < 0 ? settings.update_steps_cap : settings.update_steps_max;
@@ -224,17 +235,22 @@ BestMatches ContinuousMemory::best_matches_of(const at::Tensor& states, int64_t 
 
 void ContinuousMemory::write(io::SafetensorsFile& file) const {
   if (settings_.beta) file.metadata["beta"] = detail::text_of(*settings_.beta);
+  file.metadata["separation"] = kSeparations[static_cast<size_t>(settings_.separation.kind())];
+  file.metadata["alpha"] = detail::text_of(settings_.separation.alpha());
   file.metadata["similarity"] = kSimilarities[static_cast<size_t>(settings_.similarity)];
   if (values_.size() > 0) file.tensors.insert("values", values_.rows());
   if (log_weights_.size() > 0) file.tensors.insert("log_weights", log_weights_.rows());
 }
 
 std::unique_ptr<Memory> ContinuousMemory::read(const detail::MemoryFile& file) {
+  const auto patterns = file.tensor("patterns", 2);
   ContinuousOptions options;
   if (file.content.metadata.count("beta") > 0) options.beta(file.number("beta"));
   options.similarity(static_cast<Similarity>(file.choice("similarity", kSimilarities)));
+  const Separation separations[] = {Separation::softmax(), Separation::softmax1(), Separation::sparsemax(),
+                                    Separation::entmax(file.number("alpha"))};
+  options.separation(separations[file.choice("separation", kSeparations)]);
   auto memory = std::make_unique<ContinuousMemory>(options);
-  const auto patterns = file.tensor("patterns", 2);
   if (file.content.tensors.contains("values")) {
     memory->store(patterns, file.tensor("values", 2));
   } else {

@@ -5,7 +5,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace hopfield::memory::detail {
 namespace {
@@ -21,21 +20,20 @@ void for_each_tile(const at::Tensor& patterns, const at::Tensor& queries, const 
   int64_t first = 0;
   do {  // at least once: without queries, results have their shapes too
     const auto count = std::min(step, queries.size(0) - first);
-    serve(queries.narrow(0, first, count));
+    serve(first, queries.narrow(0, first, count));
     first += step;
   } while (first < queries.size(0));
 }
 
-Recall joined(const std::vector<Recall>& parts) {
-  if (parts.size() == 1) return parts[0];
-  Recall whole;
-  for (const auto member :
-       {&Recall::state, &Recall::energy, &Recall::steps, &Recall::converged, &Recall::residual, &Recall::period}) {
-    std::vector<at::Tensor> tensors;
-    for (const auto& part : parts) tensors.push_back(part.*member);
-    whole.*member = at::cat(tensors);
+/// Writes what was found for a tile, which begins at row `first`, into the result for all `count` queries. What a tile
+/// needs is freed with it then: small results that outlive it would keep its memory from being used by the next.
+void write_tile(const at::Tensor& of_tile, int64_t first, int64_t count, at::Tensor& whole) {
+  if (!whole.defined()) {
+    auto sizes = of_tile.sizes().vec();
+    sizes[0] = count;
+    whole = at::empty(sizes, of_tile.options());
   }
-  return whole;
+  whole.narrow(0, first, of_tile.size(0)).copy_(of_tile);
 }
 
 }  // namespace
@@ -43,25 +41,29 @@ Recall joined(const std::vector<Recall>& parts) {
 Recall recall_dense(const Interaction& interaction, const at::Tensor& patterns, const at::Tensor& queries,
                     const RecallSettings& settings) {
   const auto columns = patterns.t().to(at::kChar).contiguous().cpu();
-  std::vector<Recall> parts;
-  for_each_tile(patterns, queries, [&](const at::Tensor& some_queries) {
+  Recall whole;
+  for_each_tile(patterns, queries, [&](int64_t first, const at::Tensor& some_queries) {
     const auto states = some_queries.clone(at::MemoryFormat::Contiguous);
     DenseTile tile{interaction, patterns, columns, states, overlaps_of(states, patterns)};
-    parts.push_back(make_sweeps(states, settings, [&](const Sweep& sweep, const at::Tensor& active) {
+    auto part = make_sweeps(states, settings, [&](const Sweep& sweep, const at::Tensor& active) {
       return settings.update == Update::synchronous ? update_at_once(tile, sweep, active)
                                                     : update_in_order(tile, sweep, active);
-    }));
-    parts.back().energy = energies_of(interaction, tile.overlaps).to(queries.scalar_type());
+    });
+    part.energy = energies_of(interaction, tile.overlaps).to(queries.scalar_type());
+    for (const auto member :
+         {&Recall::state, &Recall::energy, &Recall::steps, &Recall::converged, &Recall::residual, &Recall::period}) {
+      write_tile(part.*member, first, queries.size(0), whole.*member);
+    }
   });
-  return joined(parts);
+  return whole;
 }
 
 at::Tensor energies_dense(const Interaction& interaction, const at::Tensor& patterns, const at::Tensor& states) {
-  std::vector<at::Tensor> parts;
-  for_each_tile(patterns, states, [&](const at::Tensor& some_states) {
-    parts.push_back(energies_of(interaction, overlaps_of(some_states, patterns)));
+  at::Tensor whole;
+  for_each_tile(patterns, states, [&](int64_t first, const at::Tensor& some_states) {
+    write_tile(energies_of(interaction, overlaps_of(some_states, patterns)), first, states.size(0), whole);
   });
-  return at::cat(parts).to(states.scalar_type());
+  return whole.to(states.scalar_type());
 }
 
 }  // namespace hopfield::memory::detail

@@ -15,8 +15,8 @@ namespace hopfield::detail {
 struct Saved {
   at::Tensor states;          ///< after 1 .. T updates [T, N, H, L, d]
   at::Tensor rounding_error;  ///< what those states lost where they are kept in 16 bits
-  at::Tensor sums;            ///< largest score and sum of exponentials of each association [T + 1, N, H, L, 2]
-  at::Tensor output;          ///< before it was rounded [N, H, L, d_v]
+  at::Tensor sums;            ///< two numbers of each association, as in kernels/params.h [T + 1, N, H, L, 2]
+  at::Tensor output;          ///< before it was rounded [N, H, L, d_v]; not of sparse separations
   at::Tensor means;           ///< of a pool: mean instances that the updates found [T, N, H, L, d_in]
   at::Tensor mass;            ///< of a pool: sum of the final association [N, H, L]
   at::Tensor steps;           ///< updates made [N, H, L] int64
@@ -40,8 +40,8 @@ struct DeviceKernels {
   /// Why they do not serve calls of this form (types, widths, kinds of masks, settings), in a sentence; nothing if they
   /// do. No values are read. Of a pool, only the stored patterns and the sizes of the weight have to be there.
   std::optional<std::string> (*reason_against)(const OpCall& call);
-  /// Whether they serve retrieve with the separation softmax1.
-  bool has_softmax1;
+  /// Whether they serve retrieve with all separations, and not with softmax alone.
+  bool has_all_separations;
   /// Whether patterns that masks hide have to be finite, since they enter the products all the same.
   bool reads_hidden_patterns;
   /// How they serve a pool, in a few words.

@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
 #include <tuple>
 
 namespace hopfield::detail {
@@ -32,14 +33,26 @@ Reason gradient_of_masks(const OpCall& call) {
 
 Reason other_separation(const OpCall& call) {
   const auto& separation = call.settings.separation;
-  const auto* kernels = device_kernels(call.input.stored.device().type());
   if (separation.kind() == Separation::Kind::softmax) return std::nullopt;
-  if (separation.kind() == Separation::Kind::softmax1 && kernels != nullptr && kernels->has_softmax1) {
-    if (call.is_pool()) return "the fused kernels of pool leave out what moves all scores, which softmax1 needs";
-    if (!stops_per_head(call.settings)) return std::nullopt;
-    return "the rule per_head compares associations, which softmax1 goes to the composite for";
+  const auto name = to_string(separation);
+  const auto* kernels = device_kernels(call.input.stored.device().type());
+  if (kernels == nullptr || !kernels->has_all_separations) {
+    return c10::str("the fused kernels of this device do not separate by ", name);
   }
-  return c10::str("the fused kernels of this device do not separate by ", to_string(separation));
+  if (call.is_pool() && separation.is_sparse()) return c10::str("the fused kernels of pool do not separate by ", name);
+  if (call.is_pool())
+    return c10::str("the fused kernels of pool leave out what moves all scores, which ", name, " needs");
+  if (stops_per_head(call.settings)) {
+    return c10::str("the rule per_head compares associations, which ", name, " goes to the composite for");
+  }
+  if (!separation.is_sparse()) return std::nullopt;
+  if (has_implicit_gradient(call.settings) && needs_gradient(call)) {
+    return c10::str("the implicit gradient of ", name, " goes through the composite");
+  }
+  constexpr int64_t kMostKeys = std::numeric_limits<uint32_t>::max();
+  const auto keys = call.input.stored.size(call.input.offsets.defined() ? 0 : 2);
+  if (keys > kMostKeys) return c10::str(keys, " stored patterns are more than the kernels of ", name, " can number");
+  return std::nullopt;
 }
 
 Reason wanted_results(const OpCall& call) {

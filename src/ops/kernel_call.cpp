@@ -102,7 +102,10 @@ void KernelCall::set_iteration(const OpCall& given) {
   c.eps = float_pointer(keep(per_head(settings.update_steps_eps.values(), c.heads, floats_)));
   c.beta = float_pointer(keep(beta_of_heads(settings.beta)));
   c.per_head = stops_per_head(settings);
-  c.one_more_score = settings.separation.kind() == Separation::Kind::softmax1;
+  const auto& separation = settings.separation;
+  if (separation.is_sparse()) c.separation = kernels::Separation::entmax;
+  if (separation.kind() == Separation::Kind::softmax1) c.separation = kernels::Separation::softmax1;
+  c.alpha = separation.alpha();
   c.dropout = settings.dropout;
   c.seed = given.seed;
 }

@@ -88,7 +88,7 @@ PoolResult forward(const OpCall& given, Saved* saved) {
     const auto floats = r.logsumexp.options();
     saved->states = at::empty(call.rows_of_steps(c.most_steps, c.depth), floats);
     saved->sums = at::empty(call.rows_of_steps(c.most_steps + 1, 2), floats);
-    saved->output = at::empty(call.rows({c.width}), floats);
+    if (!given.settings.separation.is_sparse()) saved->output = at::empty(call.rows({c.width}), floats);
     if (c.is_pool()) saved->means = at::zeros(call.rows_of_steps(c.most_steps, c.width), floats);
     out.saved = KernelCall::pointers(*saved);
   }
@@ -102,7 +102,7 @@ KernelGradients backward(const OpCall& given, const Saved& saved, const PoolResu
   const auto& c = call.call;
   KernelGradients result;
   result.state = gradient_like(given.input.state);
-  auto g = call.make_gradients(given, saved, incoming, saved.output.options(), with_contiguous_rows, result);
+  auto g = call.make_gradients(given, saved, incoming, saved.sums.options(), with_contiguous_rows, result);
   if (wants_patterns) {  // one walk over the patterns finds both
     const auto make = [&](const at::Tensor& patterns, kernels::Strided& place) {
       auto gradient = gradient_like(patterns);

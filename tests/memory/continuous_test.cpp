@@ -93,6 +93,30 @@ TEST(ContinuousMemory, RetrievesSimilarPatternsAndSaysWhich) {
   }
 }
 
+TEST(ContinuousMemory, SparseSeparationsRetrieveExactly) {
+  // The score of a pattern exceeds all others by the margin m = 1 / (alpha - 1) where the cue is so close.
+  const auto patterns = randn({200, 24}, 1);
+  const auto products = at::mm(patterns, patterns.t());
+  auto others = products.clone();
+  others.fill_diagonal_(-1e300);
+  const auto separations = (products.diagonal() - others.amax(-1));
+  const auto cues = patterns + sphere(200, 24, 2, 1e-3);
+  const auto largest = patterns.norm(2, -1).max().item<double>();
+  for (const auto& separation : {Separation::sparsemax(), Separation::entmax(1.5)}) {
+    const double beta = 8.0, margin = 1 / (separation.alpha() - 1);
+    const ContinuousMemory memory(patterns, ContinuousOptions().beta(beta).separation(separation));
+    const auto recall = memory.retrieve(cues, RecallOptions().update_steps_max(1));
+    const auto sure = separations >= margin / beta + 2 * largest * 1e-3;
+    ASSERT_GT(sure.sum().item<int64_t>(), 100);
+    EXPECT_TRUE(bitwise_equal(recall.state.index({sure}), patterns.index({sure})));
+    const auto path = ::testing::TempDir() + "hopfield.sparse.safetensors";
+    memory.save(path);
+    EXPECT_TRUE(bitwise_equal(load(path)->retrieve(cues).state, memory.retrieve(cues).state));
+    const auto energies = memory.energy(at::cat({cues, recall.state})).view({2, 200});
+    EXPECT_LE((energies[1] - energies[0]).max().item<double>(), 1e-12);
+  }
+}
+
 TEST(ContinuousMemory, IntegerWeightsCountAsCopies) {
   const auto patterns = randn({5, 4}, 1), queries = randn({7, 4}, 2);
   const auto counts = at::tensor({3, 1, 2, 1, 4});

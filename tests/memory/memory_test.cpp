@@ -201,6 +201,15 @@ TEST(Memory, RefusesWhatItCannotServe) {
            {"infinite states", [&] { memory.energy(bad(infinity)); }, {"finite states"}},
            {"undefined states", [&] { memory.energy({}); }, {"states", "undefined"}},
            {"k of 0", [&] { memory.best_matches(queries, 0); }, {"k to be positive", "0"}},
+           {"an alpha of entmax",
+            [&] { ContinuousMemory(ContinuousOptions().separation(Separation::entmax(2.5))); },
+            {"alpha", "2.5"}},
+           {"softmax1 of distances",
+            [&] {
+              ContinuousMemory(
+                  ContinuousOptions().similarity(Similarity::euclidean).separation(Separation::softmax1()));
+            },
+            {"softmax1", "euclidean"}},
            {"beta of 0", [&] { ContinuousMemory(ContinuousOptions().beta(0.0)); }, {"beta to be positive", "0"}},
            {"negative beta", [&] { ContinuousMemory(ContinuousOptions().beta(-1.0)); }, {"beta", "-1"}},
            {"beta of NaN", [&] { ContinuousMemory(ContinuousOptions().beta(nan)); }, {"beta", "nan"}},

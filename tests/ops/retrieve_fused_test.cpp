@@ -2,6 +2,7 @@
 // neither threads nor batch nor memory layout, sizes may need 64 bits or be zero, and a refusal comes with its reason.
 
 #include "retrieve_fused_case.h"
+#include "support/allocations.h"
 
 #include <ATen/Parallel.h>
 
@@ -11,6 +12,7 @@ namespace hopfield {
 namespace {
 
 using testing::bitwise_equal;
+using testing::compare;
 using testing::Layout;
 using testing::plain_sample;
 using testing::randn;
@@ -18,6 +20,7 @@ using testing::Results;
 using testing::RetrieveShape;
 using testing::run;
 
+const Separation kSeparations[] = {Separation::softmax(), Separation::sparsemax(), Separation::entmax(1.3)};
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void expect_same_bits(const Results& a, const Results& b, const std::string& name) {
@@ -39,12 +42,15 @@ TEST(Fused, GivesTheSameBitsForAnyNumberOfThreads) {
                                                      {{9, 1, 3, 700, 16, 16}, Layout::ragged},
                                                      {{3, 2, 70, 600, 32, 32}, Layout::dense}}) {
     for (const bool own_projection : {false, true}) {
-      const auto sample = plain_sample(shape, layout, own_projection, 2, 0.5, ++seed);
-      at::set_num_threads(1);
-      const auto alone = run(sample, at::kFloat, Backend::fused);
-      for (const int threads : {2, 8}) {
-        at::set_num_threads(threads);
-        expect_same_bits(run(sample, at::kFloat, Backend::fused), alone, sample.name);
+      ++seed;
+      for (const auto& separation : kSeparations) {
+        const auto sample = plain_sample(shape, layout, own_projection, 2, 0.5, seed, separation);
+        at::set_num_threads(1);
+        const auto alone = run(sample, at::kFloat, Backend::fused);
+        for (const int threads : {2, 8}) {
+          at::set_num_threads(threads);
+          expect_same_bits(run(sample, at::kFloat, Backend::fused), alone, sample.name);
+        }
       }
     }
   }
@@ -52,18 +58,21 @@ TEST(Fused, GivesTheSameBitsForAnyNumberOfThreads) {
 }
 
 TEST(Fused, ABagAloneEqualsTheBagInABatchBitByBit) {
-  const auto whole = plain_sample({6, 2, 5, 900, 16, 16}, Layout::ragged, true, 2, 0.5, 3);
-  const auto together = run(whole, at::kFloat, Backend::fused, false);
-  const auto offsets = whole.input.offsets.data_ptr<int64_t>();
-  for (int64_t n = 0; n < 6; ++n) {
-    auto bag = whole;
-    bag.input.state = whole.input.state.narrow(0, n, 1);
-    bag.input.stored = whole.input.stored.slice(0, offsets[n], offsets[n + 1]);
-    bag.input.projection = whole.input.projection.slice(0, offsets[n], offsets[n + 1]);
-    bag.input.offsets = at::tensor({int64_t{0}, offsets[n + 1] - offsets[n]});
-    const auto alone = run(bag, at::kFloat, Backend::fused, false);
-    for (size_t i = 0; i < 3; ++i) {
-      EXPECT_TRUE(bitwise_equal(alone.outputs[i][0], together.outputs[i][n])) << "bag " << n << " result " << i;
+  for (const auto& separation : kSeparations) {
+    const auto whole = plain_sample({6, 2, 5, 900, 16, 16}, Layout::ragged, true, 2, 0.5, 3, separation);
+    const auto together = run(whole, at::kFloat, Backend::fused, false);
+    const auto offsets = whole.input.offsets.data_ptr<int64_t>();
+    for (int64_t n = 0; n < 6; ++n) {
+      auto bag = whole;
+      bag.input.state = whole.input.state.narrow(0, n, 1);
+      bag.input.stored = whole.input.stored.slice(0, offsets[n], offsets[n + 1]);
+      bag.input.projection = whole.input.projection.slice(0, offsets[n], offsets[n + 1]);
+      bag.input.offsets = at::tensor({int64_t{0}, offsets[n + 1] - offsets[n]});
+      const auto alone = run(bag, at::kFloat, Backend::fused, false);
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_TRUE(bitwise_equal(alone.outputs[i][0], together.outputs[i][n]))
+            << "bag " << n << " result " << i << whole.name;
+      }
     }
   }
 }
@@ -83,18 +92,21 @@ std::vector<at::Tensor> layouts_of(const at::Tensor& x) {
 }
 
 TEST(Fused, GivesTheSameBitsForAnyMemoryLayout) {
-  for (const int64_t queries : {3, 40}) {
+  for (const auto& [queries, separation] : std::vector<std::pair<int64_t, Separation>>{{3, Separation::softmax()},
+                                                                                       {40, Separation::softmax()},
+                                                                                       {3, Separation::sparsemax()},
+                                                                                       {40, Separation::entmax(1.3)}}) {
     const auto sample = plain_sample({2, 3, queries, 50, 16, 24}, Layout::dense, true, 1, 0.5, 8);
     const auto make = [&](const at::Tensor& tensor) { return layouts_of(tensor.to(at::kFloat)); };
     // State, stored, values, mask, and the gradient that comes in.
     const std::vector<std::vector<at::Tensor>> all{make(sample.input.state), make(sample.input.stored),
                                                    make(sample.input.projection), make(randn({2, 3, queries, 50}, 9)),
                                                    make(randn({2, 3, queries, 24}, 10))};
-    const auto results = [&](const std::vector<size_t>& layouts) {
+    const auto results = [&, of = separation](const std::vector<size_t>& layouts) {
       std::vector<at::Tensor> leaves;
       for (size_t i = 0; i < 3; ++i) leaves.push_back(all[i][layouts[i]].detach().requires_grad_(true));
       const auto r = retrieve({leaves[0], leaves[1], leaves[2], {{}, all[3][layouts[3]]}},
-                              RetrieveOptions().fixed_steps(1).backend(Backend::fused));
+                              RetrieveOptions().fixed_steps(1).separation(of).backend(Backend::fused));
       auto found = torch::autograd::grad({r.output}, leaves, {all[4][layouts[4]]});
       found.push_back(r.output.detach());
       found.push_back(r.state.detach());
@@ -162,8 +174,11 @@ TEST(Fused, TakesEverySizeOfZero) {
     const auto state = at::ones({shape.batch, shape.heads, shape.queries, shape.depth}).requires_grad_(true);
     const auto stored = at::ones({shape.batch, shape.heads, shape.keys, shape.depth}).requires_grad_(true);
     const auto values = at::ones({shape.batch, shape.heads, shape.keys, shape.width}).requires_grad_(true);
-    for (const int64_t steps : {0, 2}) {
-      const auto options = RetrieveOptions().fixed_steps(steps);
+    for (const auto& [steps, separation] : std::vector<std::pair<int64_t, Separation>>{{0, Separation::softmax()},
+                                                                                       {2, Separation::softmax()},
+                                                                                       {0, Separation::sparsemax()},
+                                                                                       {2, Separation::entmax(1.5)}}) {
+      const auto options = RetrieveOptions().fixed_steps(steps).separation(separation);
       const auto fused = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::fused));
       const auto plain = retrieve({state, stored, values}, RetrieveOptions(options).backend(Backend::composite));
       EXPECT_EQ(fused.output.sizes(), plain.output.sizes());
@@ -177,6 +192,83 @@ TEST(Fused, TakesEverySizeOfZero) {
       for (size_t i = 0; i < found.size(); ++i) {
         EXPECT_LT(testing::max_difference(found[i].to(at::kDouble), expected[i].to(at::kDouble)), 1e-5) << i;
       }
+    }
+  }
+}
+
+TEST(Fused, SeparatesSparselyWithAnyBeta) {
+  for (const auto& separation : {Separation::sparsemax(), Separation::entmax(1.5), Separation::entmax(1.1)}) {
+    for (const double beta : {0.0, 1e-6, 0.5, 8.0, 1e3, 1e6, -3.0}) {
+      compare(plain_sample({2, 2, 20, 70, 16, 16}, Layout::dense, true, 2, beta, 5, separation), at::kFloat);
+      compare(plain_sample({2, 2, 3, 700, 16, 16}, Layout::dense, false, 1, beta, 6, separation), at::kFloat);
+      compare(plain_sample({1, 1, 5, 9000, 20, 16}, Layout::ragged, false, 1, beta, 7, separation), at::kBFloat16);
+    }
+  }
+}
+
+/// What is not finite gives what the composite gives, in its own rows.
+TEST(Fused, SparseWeightsDoNotHideWhatIsNotFinite) {
+  for (const auto& separation : {Separation::sparsemax(), Separation::entmax(1.3)}) {
+    auto sample = plain_sample({3, 2, 4, 20, 16, 16}, Layout::dense, true, 1, 0.5, 9, separation);
+    const auto clean = run(sample, at::kFloat, Backend::fused, false);
+    for (auto* spoilt : {&sample.input.state, &sample.input.stored, &sample.input.projection}) {
+      const auto before = spoilt->clone();
+      for (const double number : {std::numeric_limits<double>::quiet_NaN(), kInfinity, -kInfinity}) {
+        for (const bool whole : {true, false}) {
+          const auto place = (*spoilt)[1][0][2];
+          (whole ? place : place[3]).fill_(number);
+          const auto found = run(sample, at::kFloat, Backend::fused, false),
+                     plain = run(sample, at::kFloat, Backend::composite, false);
+          for (size_t i = 0; i < 3; ++i) {
+            EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i])))
+                << sample.name << number << " " << whole << " " << i;
+            EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << number << i;
+            EXPECT_TRUE(bitwise_equal(found.outputs[i][0], clean.outputs[i][0]));
+            EXPECT_TRUE(bitwise_equal(found.outputs[i][1][1], clean.outputs[i][1][1]));
+          }
+          spoilt->copy_(before);
+        }
+      }
+    }
+    // Where nothing may be attended to, and where a score is infinite.
+    sample.input.masks.association_mask = at::zeros({3, 2, 4, 20}, at::kDouble);
+    sample.input.masks.association_mask[1][0][2].fill_(-kInfinity);
+    sample.input.masks.association_mask[0][1][3][5] = kInfinity;
+    const auto found = run(sample, at::kFloat, Backend::fused), plain = run(sample, at::kFloat, Backend::composite);
+    EXPECT_EQ(found.outputs[0][1][0][2].abs().sum().item<double>(), 0);
+    EXPECT_EQ(found.gradients[0][1][0][2].abs().sum().item<double>(),
+              plain.gradients[0][1][0][2].abs().sum().item<double>());
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(at::isnan(found.outputs[i]).equal(at::isnan(plain.outputs[i]))) << sample.name << i;
+      EXPECT_TRUE(at::isinf(found.outputs[i]).equal(at::isinf(plain.outputs[i]))) << sample.name << i;
+    }
+    // The composite has no gradient for the state of the row that is NaN.
+    auto of_states = at::isnan(found.gradients[0]);
+    EXPECT_TRUE(of_states[0][1][3].all().item<bool>());
+    of_states[0][1][3].fill_(false);
+    EXPECT_FALSE(of_states.any().item<bool>());
+    EXPECT_TRUE(at::isnan(found.gradients[1]).equal(at::isnan(plain.gradients[1]))) << sample.name;
+  }
+}
+
+/// Where the composite holds several of them.
+TEST(Fused, HoldsNoAssociation) {
+  const auto state = randn({1, 1, 64, 16}, 1).to(at::kFloat), stored = randn({1, 1, 20'000, 16}, 2).to(at::kFloat);
+  const auto association_bytes = int64_t{4} * 64 * 20'000;
+  for (const auto& separation : kSeparations) {
+    const auto bytes_of = [&](Backend backend, bool trains) {
+      return testing::peak_bytes([&] {
+        const auto query = state.clone().requires_grad_(trains);
+        const auto r =
+            retrieve(query, stored, RetrieveOptions().separation(separation).fixed_steps(2).backend(backend));
+        if (trains) torch::autograd::grad({r.output.sum()}, {query});
+      });
+    };
+    for (const bool trains : {false, true}) {
+      EXPECT_GT(bytes_of(Backend::composite, trains), 2 * association_bytes) << to_string(separation);
+      // The gradient of the stored patterns is found along with that of the state.
+      EXPECT_LT(bytes_of(Backend::fused, trains), association_bytes / 4 + (trains ? stored.nbytes() : 0))
+          << to_string(separation);
     }
   }
 }

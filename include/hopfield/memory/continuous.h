@@ -5,6 +5,10 @@
 
 #include <memory>
 
+namespace hopfield {
+class RetrieveOptions;
+}
+
 namespace hopfield::memory {
 
 namespace detail {
@@ -23,6 +27,9 @@ struct ContinuousSettings {
   /// attention. States are averages of patterns where it is small.
   std::optional<double> beta;
   Similarity similarity = Similarity::dot;
+  /// How scores become weights. With sparsemax and entmax, patterns that stand out come back exactly. softmax1 is not
+  /// possible with the euclidean similarity, since its scores are known but for what is the same for all patterns.
+  Separation separation = Separation::softmax();
 };
 
 class ContinuousOptions {
@@ -32,6 +39,7 @@ class ContinuousOptions {
  public:
   HOPFIELD_OPTION(beta)
   HOPFIELD_OPTION(similarity)
+  HOPFIELD_OPTION(separation)
 
   const ContinuousSettings& settings() const { return settings_; }
 
@@ -50,7 +58,8 @@ class ContinuousOptions {
 ///
 ///     E(xi) = -1/beta log sum_i w_i exp(beta s(xi, x_i)) + 1/2 xi.xi + 1/beta log sum_i w_i + 1/2 max_i |x_i|^2,
 ///
-/// in which the euclidean similarity lacks the last two squares: they are part of it. Retrieval is
+/// in which the euclidean similarity lacks the last two squares: they are part of it. Other separations have their
+/// weights and their conjugate in place of softmax and of the logarithm of the sum (core/separation.h). Retrieval is
 /// hopfield::retrieve(), so a million patterns run at the rate of its kernels. `steps` of a Recall counts updates;
 /// `output` is the read-out sum_i p_i v_i of the values v_i that were stored with the patterns, or of the patterns, one
 /// association beyond `state`.
@@ -88,6 +97,7 @@ class ContinuousMemory final : public Memory {
   /// The inverse temperature in use.
   double beta() const;
   Similarity similarity() const { return settings_.similarity; }
+  const Separation& separation() const { return settings_.separation; }
 
   const char* kind() const override { return "ContinuousMemory"; }
   static std::unique_ptr<Memory> read(const detail::MemoryFile& file);
@@ -107,6 +117,7 @@ class ContinuousMemory final : public Memory {
   at::Tensor key_bias() const;
   at::Tensor energy_from(const at::Tensor& logsumexp, const at::Tensor& states) const;
   double update_steps_eps(const RecallSettings& settings) const;
+  RetrieveOptions retrieve_options() const;
 
   ContinuousSettings settings_;
   GrowingRows unit_patterns_;  // [N, d], with the cosine similarity only

@@ -80,7 +80,7 @@ struct IterationSettings {
   int64_t update_steps_cap = 256;
   StopRule stop_rule = StopRule::per_query;
   Gradient gradient = Gradient::unrolled();
-  /// How scores become the weights of an association. The fused kernels know softmax alone.
+  /// How scores become the weights of an association. The fused kernels of pools, and of GPUs, know softmax alone.
   Separation separation = Separation::softmax();
   Backend backend = Backend::automatic;
 };

@@ -2,6 +2,7 @@
 // threads, which the preset tsan watches.
 
 #include "support/naive_query.h"
+#include "support/naive_separation.h"
 
 #include <gtest/gtest.h>
 #include <kernels/cpu/retrieve.h>
@@ -110,13 +111,42 @@ const Sizes kSizes[] = {{1, 1, 3, 9000, 16, 16, 2, false},
                         {3, 2, 1, 17, 5, 3, 3, false},
                         {1, 1, 300, 1100, 16, 24, 1, false}};
 
+/// 0 stands for softmax.
+void separate_by(DenseCall& call, double alpha) {
+  if (alpha == 0) return;
+  call.p.separation = Separation::entmax;
+  call.p.alpha = alpha;
+}
+
 TEST(RetrieveKernels, GiveTheSameBitsWithEightThreadsAsWithOne) {
-  for (const auto& s : kSizes) {
-    DenseCall one(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
-    DenseCall eight(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
-    one.run(threads(1));
-    eight.run(threads(8));
-    for (size_t i = 0; i < one.results().size(); ++i) EXPECT_EQ(*one.results()[i], *eight.results()[i]) << i;
+  for (const double alpha : {0.0, 2.0, 1.3}) {
+    for (const auto& s : kSizes) {
+      DenseCall one(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+      DenseCall eight(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+      separate_by(one, alpha);
+      separate_by(eight, alpha);
+      one.run(threads(1));
+      eight.run(threads(8));
+      for (size_t i = 0; i < one.results().size(); ++i) EXPECT_EQ(*one.results()[i], *eight.results()[i]) << i;
+    }
+  }
+}
+
+/// The threads share one tile that has many keys, but not sixteen of them.
+TEST(RetrieveKernels, GiveATileTheSameBitsAloneAndAmongOthers) {
+  for (const double alpha : {0.0, 2.0, 1.3}) {
+    DenseCall alone(1, 1, 3, 9000, 16, 24, 2, false), among(16, 1, 3, 9000, 16, 24, 2, false);
+    // The batch elements' numbers are drawn one after the other: the first are those of the call alone.
+    for (auto* call : {&alone, &among}) {
+      separate_by(*call, alpha);
+      call->run(threads(2));
+    }
+    for (size_t i = 0; i < alone.results().size(); ++i) {
+      const auto& expected = *alone.results()[i];
+      auto found = *among.results()[i];
+      found.resize(expected.size());
+      EXPECT_EQ(found, expected) << i << " " << alpha;
+    }
   }
 }
 
@@ -151,6 +181,48 @@ TEST(RetrieveKernels, AreAsExactAsPlainLoops) {
     }
     EXPECT_LE(error, 2 * plain_error);
     EXPECT_GT(plain_error, 0);
+  }
+}
+
+/// The output of sparse separations by loops in float64.
+std::vector<double> sparse_output(const DenseCall& call, const Sizes& s, double alpha) {
+  std::vector<double> output;
+  for (int64_t row = 0; row < call.rows; ++row) {
+    const auto set = s.shared ? 0 : row / s.queries;
+    const float* keys = call.stored.data() + set * s.keys * s.depth;
+    const float* values = call.values.data() + set * s.keys * s.width;
+    const std::vector<double> state(call.state.begin() + row * s.depth, call.state.begin() + (row + 1) * s.depth);
+    const auto separate = [alpha](std::vector<double>& scores) {
+      const auto found = testing::naive_separate(scores, hopfield::Separation::entmax(alpha));
+      scores = found.weights;
+      return found.conjugate;
+    };
+    const auto query = testing::naive_query<double>(
+        state, [&](int64_t j, int64_t k) { return static_cast<double>(keys[j * s.depth + k]); },
+        [&](int64_t j, int64_t k) { return static_cast<double>(values[j * s.width + k]); }, [](int64_t) { return 0.0; },
+        s.keys, s.width, 0.5, s.steps, separate);
+    output.insert(output.end(), query.output.begin(), query.output.end());
+    output.push_back(query.logsumexp);
+  }
+  return output;
+}
+
+TEST(RetrieveKernels, SeparateSparselyLikePlainLoops) {
+  for (const double alpha : {2.0, 1.9, 1.5, 1.3, 1.01}) {
+    for (const auto& s : {Sizes{1, 1, 2, 1100, 16, 16, 1, false}, Sizes{2, 1, 3, 60, 20, 7, 2, false},
+                          Sizes{3, 2, 1, 17, 5, 3, 3, false}}) {
+      DenseCall call(s.batch, s.heads, s.queries, s.keys, s.depth, s.width, s.steps, s.shared);
+      separate_by(call, alpha);
+      call.run(threads(2));
+      const auto exact = sparse_output(call, s, alpha);
+      for (int64_t row = 0; row < call.rows; ++row) {
+        const double* expected = exact.data() + row * (s.width + 1);
+        for (int64_t k = 0; k < s.width; ++k) {
+          EXPECT_NEAR(call.output[row * s.width + k], expected[k], 1e-5) << alpha << " " << s.keys;
+        }
+        EXPECT_NEAR(call.logsumexp[row], expected[s.width], 1e-5 * (1 + std::abs(expected[s.width]))) << alpha;
+      }
+    }
   }
 }
 
