@@ -72,7 +72,8 @@ constexpr int64_t kBlue = 0x0072B2, kVermilion = 0xD55E00, kGreenish = 0x009E73,
 
 TEST(Chart, DrawsEachStyle) {
   SKIP_WITHOUT_GNUPLOT();
-  for (const auto style : {SeriesStyle::lines, SeriesStyle::points, SeriesStyle::both, SeriesStyle::dashed}) {
+  for (const auto style :
+       {SeriesStyle::lines, SeriesStyle::points, SeriesStyle::both, SeriesStyle::dashed, SeriesStyle::thin}) {
     const auto image = drawn({chart_of({line("first", style), line("second", style)})});
     EXPECT_GT(pixels_of(image, kVermilion), 50);
     EXPECT_GT(pixels_of(image, kWhite), image.size(0) * image.size(1) / 2);
@@ -98,7 +99,10 @@ TEST(Chart, DrawsHeatMapsWithTrajectories) {
   const auto alone = drawn({chart});
   EXPECT_GT(pixels_of(alone, 0x0B2C56), 200);  // the wells
   chart.series = {line("way"), line("back")};
-  EXPECT_GT(pixels_of(drawn({chart}), kVermilion), 50);
+  const auto thick = drawn({chart});
+  EXPECT_GT(pixels_of(thick, kVermilion), 50);
+  for (auto& series : chart.series) series.style = SeriesStyle::thin;
+  EXPECT_LT(pixels_of(drawn({chart}), kVermilion), pixels_of(thick, kVermilion));
   chart.heat_map->contours = 0;
   chart.equal_units = true;
   drawn({chart});
