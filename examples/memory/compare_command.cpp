@@ -115,7 +115,7 @@ Pictures pictures_for(const CompareOptions& options, std::string& remark) {
   if (most > pictures.size()) {
     throw UsageError{fmt::format("--counts: expected at most {}, the number of images, got {}", pictures.size(), most)};
   }
-  return fitted(std::move(pictures), options.images.size, remark);
+  return fitted(std::move(pictures), remark);
 }
 
 }  // namespace

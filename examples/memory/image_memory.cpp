@@ -66,13 +66,7 @@ bool fits(const ImageMemory& stored) {
 
 }  // namespace
 
-Pictures fitted(Pictures pictures, const std::optional<examples::ImageSize>& size, std::string& remark) {
-  if (size && (size->width > kMostSide || size->height > kMostSide)) {
-    throw UsageError{
-        fmt::format("--size: expected at most {0}x{0} for a memory with a weight for every two pixels, got "
-                    "{1}x{2}",
-                    kMostSide, size->width, size->height)};
-  }
+Pictures fitted(Pictures pictures, std::string& remark) {
   const auto longest = std::max(pictures.width(), pictures.height());
   if (longest > kMostSide) {
     const auto shrunk = [&](int64_t side) { return std::max<int64_t>(1, (side * kMostSide + longest / 2) / longest); };

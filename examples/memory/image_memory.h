@@ -29,8 +29,7 @@ ImageMemory make_image_memory(const Pictures& pictures, const std::optional<doub
 
 /// Pictures that are small enough for a memory with a weight for every two pixels: at most 64x64 grey ones.
 /// @param remark  gets a sentence if they had to be made smaller
-/// @throws UsageError if `size`, the size that the user wants, is too large
-Pictures fitted(Pictures pictures, const std::optional<examples::ImageSize>& size, std::string& remark);
+Pictures fitted(Pictures pictures, std::string& remark);
 
 /// Writes the memory with Memory::save(). What else belongs to it goes along as JSON in Memory::metadata().
 void save(const ImageMemory& stored, const std::string& path);

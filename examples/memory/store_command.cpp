@@ -19,7 +19,7 @@ int store(const StoreOptions& options, const std::string& command) {
   examples::check_outputs({{"--out", options.out}, {"--json", options.json}}, inputs);
   auto pictures = read_pictures(options.images);
   std::string remark;
-  if (has_weights(options.memory.kind)) pictures = fitted(std::move(pictures), options.images.size, remark);
+  if (has_weights(options.memory.kind)) pictures = fitted(std::move(pictures), remark);
   if (!options.quiet) {
     examples::print(first_line("cpu"));
     if (!remark.empty()) examples::print(remark);

@@ -11,7 +11,6 @@ def storing():
         (["--images", "cut.png"], ["--images", "'cut.png'", "cut off"]),
         (["--images", "damaged", "--size", "4x4"], ["--images", "damaged/cut.png", "cut off"]),
         (["--images", "shapes", "--digit", "3"], ["--digit", "with the digits only"]),
-        (["--images", "shapes", "--size", "65x64", "--memory", "binary"], ["--size", "at most 64x64", "65x64"]),
         (["--memory", "continous"], ["--memory", "did you mean continuous?"]),
         (["--rule", "hebb"], ["--rule", "--memory binary only", "continuous"]),
         (["--memory", "exponential", "--beta", "3"], ["--beta", "continuous or kernel only"]),

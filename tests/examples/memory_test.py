@@ -136,6 +136,8 @@ class MemoryTest(programs.ProgramTest):
         lines = self.printed("store", "--images", "large", "--memory", "binary", "--rule", "pseudo-inverse", "--out", "memory")
         self.assertIn("the images were shrunk from 96x48 to 64x32, because a network has a weight for every two pixels", lines)
         self.assertIn("binary (rule pseudo-inverse): 2 images of 64x32 black and white", lines[-1])
+        lines = self.printed("store", "--images", "large", "--size", "80x128", "--memory", "graded", "--out", "memory")
+        self.assertIn("the images were shrunk from 80x128 to 40x64, because a network has a weight for every two pixels", lines)
         self.make_shapes("small", 8, 8, count=1)
         lines = self.printed("store", "--images", "large", "--images", "small/shape 0.png", "--size", "10x20", "--out", "memory")
         self.assertIn("3 images of 10x20 colour from large, small/shape 0.png", lines[-1])
