@@ -1,5 +1,7 @@
 // Times ContinuousMemory on many patterns, beside what it cannot be faster than: LibTorch's product of the same inner
-// size. All contenders run in turn, after a round that is not counted; the numbers are medians.
+// size. The contenders run in turn, after a round that is not counted, each between two runs of as many products as
+// it makes: the rate of a processor shared with others changes from second to second, and is higher in short bursts.
+// Times and ratios are medians over the rounds.
 //
 //   build/bench/bin/hopfield_memory_bench
 //   build/bench/bin/hopfield_memory_bench --patterns 100000 --width 128 --json memory.json
@@ -33,9 +35,9 @@ using hopfield::memory::RecallOptions;
 
 struct Contender {
   std::string name;
-  double products;  // of 2 Q N d operations
+  int products;  // of 2 Q N d operations
   std::function<void()> run;
-  std::vector<double> seconds{};
+  std::vector<double> seconds{}, shares{};
 };
 
 double median(std::vector<double> values) {
@@ -89,23 +91,28 @@ int run(int argc, char** argv) {
       {"two updates and the read-out", 6, [&] { memory.retrieve(queries, RecallOptions(two).with_match(false)); }},
       {"the same, with the match", 7, [&] { memory.retrieve(queries, two); }},
       {"best_matches(k = 1)", 1, [&] { memory.best_matches(queries, 1); }},
-      {"best_matches(k = 10)", 1, [&] { memory.best_matches(queries, 10); }}};
-  for (int64_t round = 0; round <= repetitions; ++round) {
-    for (auto& contender : all) {
-      const auto seconds = seconds_of(contender.run);
-      if (round > 0) contender.seconds.push_back(seconds);
-    }
-  }
+      {"best_matches(k = 10)", 1, [&] { memory.best_matches(queries, 10); }},
+      {"product, written out whole", 1, [&] { at::mm(queries, patterns.t()); }}};
   const auto operations = 2.0 * static_cast<double>(queries.size(0)) * static_cast<double>(patterns.size(0)) *
                           static_cast<double>(patterns.size(1));
-  const auto rate = operations / median(all[0].seconds);
+  for (int64_t round = 0; round <= repetitions; ++round) {
+    for (auto& contender : all) {
+      const auto products = [&] {
+        for (int i = 0; i < contender.products; ++i) multiply_tiles(queries, patterns);
+      };
+      const auto before = seconds_of(products), seconds = seconds_of(contender.run), after = seconds_of(products);
+      if (round == 0) continue;
+      contender.seconds.push_back(seconds);
+      contender.shares.push_back((before + after) / 2 / seconds);
+    }
+  }
   auto results = nlohmann::json::array();
   std::printf("%s queries x %s patterns x %s, float32, %d threads\n", std::to_string(queries.size(0)).c_str(),
               std::to_string(patterns.size(0)).c_str(), std::to_string(patterns.size(1)).c_str(),
               at::get_num_threads());
   for (const auto& contender : all) {
     const auto seconds = median(contender.seconds);
-    const auto share = contender.products * operations / seconds / rate;
+    const auto share = median(contender.shares);
     std::printf("%-30s %8.3f s  %6.1f Gflop/s  %5.1f %% of the product's rate\n", contender.name.c_str(), seconds,
                 contender.products * operations / seconds * 1e-9, 100 * share);
     results.push_back({{"name", contender.name}, {"seconds", seconds}, {"share_of_product_rate", share}});

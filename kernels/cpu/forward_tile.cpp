@@ -14,8 +14,8 @@ void merge(const Partial& total, const Partial& part, int64_t rows, int64_t widt
   const auto& ops = tile_ops();
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t k = 0; k < kChangeSums; ++k) {
-      float& sum = total.change[k * kTileRows + i];
-      sum = first ? part.change[k * kTileRows + i] : sum + part.change[k * kTileRows + i];
+      float& sum = total.change[k * kMostTileRows + i];
+      sum = first ? part.change[k * kMostTileRows + i] : sum + part.change[k * kMostTileRows + i];
     }
     float* values = total.values + i * width;
     const float* added = part.values + i * width;
@@ -51,20 +51,20 @@ ForwardTile::ForwardTile(const Call& call, const Outputs& outputs, const PackedP
       padded_stored_(padded(p_.stored_width())),
       padded_width_(padded(p_.width)),
       padded_depth_(padded(p_.depth)) {
-  state_.resize(kTileRows * padded_depth_);
-  next_.resize(kTileRows * padded_depth_);
-  scaled_.resize(kTileRows * padded_stored_);
+  state_.resize(kMostTileRows * padded_depth_);
+  next_.resize(kMostTileRows * padded_depth_);
+  scaled_.resize(kMostTileRows * padded_stored_);
   total_.resize(Partial::size(std::max(padded_stored_, padded_width_)));
   if (p_.per_head) {
-    change_.resize(kTileRows * padded_stored_);
-    mean_.resize(kTileRows * padded_stored_);
+    change_.resize(kMostTileRows * padded_stored_);
+    mean_.resize(kMostTileRows * padded_stored_);
   }
 }
 
 void ForwardTile::begin(int64_t set, int64_t first_row) {
   set_ = set;
   const auto& s = patterns_.sets()[set];
-  count_ = std::min(kTileRows, s.rows - first_row);
+  count_ = std::min(patterns_.tile_rows(s), s.rows - first_row);
   for (int64_t i = 0; i < count_; ++i) {
     rows_[i] = patterns_.row(s, first_row + i);
     beta_[i] = p_.beta[rows_[i].head];
@@ -104,7 +104,7 @@ void ForwardTile::begin_pass() {
   std::fill_n(total().sum, count_, 0.0f);
   std::fill_n(total().kept, count_, 0.0f);
   if (patterns_.sets()[set_].keys == 0) {
-    std::fill_n(total().change, kChangeSums * kTileRows, 0.0f);
+    std::fill_n(total().change, kChangeSums * kMostTileRows, 0.0f);
     std::fill_n(total().values, count_ * std::max(padded_stored_, padded_width_), 0.0f);
   }
 }
@@ -121,7 +121,7 @@ void ForwardTile::sum_block(int64_t block, bool last, const Partial& partial) co
   const auto begin = patterns_.chunks_begin(block), end = patterns_.chunks_end(set, block);
   const auto part = end - begin == 1 ? partial : Partial::in(w.values.data());
   for (int64_t number = begin; number < end; ++number) {
-    std::fill_n(part.change, kChangeSums * kTileRows, 0.0f);
+    std::fill_n(part.change, kChangeSums * kMostTileRows, 0.0f);
     const auto chunk = is_kept ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
     key_products(p_, chunk, scaled_.data(), count_, w.scores.data(), keys_row);
     if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), keys_row);
@@ -131,7 +131,7 @@ void ForwardTile::sum_block(int64_t block, bool last, const Partial& partial) co
                          keys_row};
     if (compares) {
       key_products(p_, chunk, change_.data(), count_, w.gradients.data(), keys_row);
-      ops.association_change(tile, w.gradients.data(), before_, expected_, part.change, kTileRows);
+      ops.association_change(tile, w.gradients.data(), before_, expected_, part.change, kMostTileRows);
     }
     ops.exponentials(tile, part.largest, part.sum);
     std::copy(part.sum, part.sum + count_, part.kept);
@@ -229,7 +229,7 @@ void ForwardTile::set_residual(int64_t i, float residual) {
 }
 
 double ForwardTile::squared_change(int64_t i) const {
-  const auto sum = [&](int64_t k) { return static_cast<double>(total().change[k * kTileRows + i]); };
+  const auto sum = [&](int64_t k) { return static_cast<double>(total().change[k * kMostTileRows + i]); };
   const auto u = sum(0), a2 = sum(1), a2u = sum(2), a2u2 = sum(3);
   return std::max((a2u2 - 2 * u * a2u + u * u * a2) / ((1 + u) * (1 + u)), 0.0);
 }

@@ -11,12 +11,12 @@ struct Partial {
   float* largest;
   float* sum;
   float* kept;    ///< the sum of what dropout leaves
-  float* change;  ///< sums of TileOps::association_change [4, kTileRows]
+  float* change;  ///< sums of TileOps::association_change [4, kMostTileRows]
   float* values;
 
-  static int64_t size(int64_t padded_width) { return kTileRows * (padded_width + 7); }
+  static int64_t size(int64_t padded_width) { return kMostTileRows * (padded_width + 7); }
   static Partial in(float* memory) {
-    return {memory, memory + kTileRows, memory + 2 * kTileRows, memory + 3 * kTileRows, memory + 7 * kTileRows};
+    return {memory, memory + kMostTileRows, memory + 2 * kMostTileRows, memory + 3 * kMostTileRows, memory + 7 * kMostTileRows};
   }
 };
 
@@ -71,16 +71,16 @@ class ForwardTile {
   const PackedPatterns& patterns_;
   const int64_t padded_stored_, padded_width_, padded_depth_;
   int64_t set_ = 0, count_ = 0;
-  Row rows_[kTileRows];
-  float beta_[kTileRows], residual_[kTileRows];
-  int64_t steps_[kTileRows];
-  bool frozen_[kTileRows], pending_[kTileRows];
+  Row rows_[kMostTileRows];
+  float beta_[kMostTileRows], residual_[kMostTileRows];
+  int64_t steps_[kMostTileRows];
+  bool frozen_[kMostTileRows], pending_[kMostTileRows];
   Buffer state_, next_, scaled_, total_, kept_memory_;
   Chunk kept_{};
   // Where associations are compared: how far `scaled` has moved, the mean pattern under the association before, the
   // mean change of scores under that association, and its logsumexp.
   Buffer change_, mean_;
-  float expected_[kTileRows], before_[kTileRows];
+  float expected_[kMostTileRows], before_[kMostTileRows];
 };
 
 }  // namespace hopfield::kernels

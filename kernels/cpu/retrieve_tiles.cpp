@@ -81,7 +81,8 @@ int64_t PackedPatterns::chunks_end(const PatternSet& set, int64_t block) const {
 std::vector<TileNumber> PackedPatterns::tiles() const {
   std::vector<TileNumber> all;
   for (size_t i = 0; i < sets_.size(); ++i) {
-    for (int64_t row = 0; row < sets_[i].rows; row += kTileRows) all.push_back({static_cast<int64_t>(i), row});
+    const auto step = tile_rows(sets_[i]);
+    for (int64_t row = 0; row < sets_[i].rows; row += step) all.push_back({static_cast<int64_t>(i), row});
   }
   return all;
 }
@@ -354,7 +355,7 @@ Workbench& Workbench::of_thread() {
 }
 
 void Workbench::fit(const PackedPatterns& patterns) {
-  for (auto* buffer : {&scores, &gradients, &mask}) buffer->resize(kTileRows * padded(patterns.chunk_size()));
+  for (auto* buffer : {&scores, &gradients, &mask}) buffer->resize(kMostTileRows * padded(patterns.chunk_size()));
   chunk.resize(patterns.scratch_size());
 }
 

@@ -11,6 +11,8 @@ namespace hopfield::kernels {
 
 /// Query rows of a tile.
 constexpr int64_t kTileRows = 64;
+/// Query rows of a forward tile whose patterns do not fit into the cache: they come from memory half as often.
+constexpr int64_t kMostTileRows = 128;
 /// Packing the patterns pays from this many rows on, where a row counts once for each step. Fewer rows work on the
 /// patterns as they lie in memory.
 constexpr int64_t kRowsWorthPacking = 40;
@@ -65,7 +67,14 @@ class PackedPatterns {
   int64_t chunks_begin(int64_t block) const { return block * kChunksInBlock; }
   int64_t chunks_end(const PatternSet& set, int64_t block) const;
 
-  /// The tiles of all sets.
+  /// Query rows of a forward tile.
+  int64_t tile_rows(const PatternSet& set) const {
+    constexpr int64_t kCacheFloats = 1 << 20;
+    const bool is_large = set.keys * (padded_stored_ + padded_width_) > kCacheFloats;
+    // A tile of a sparse separation holds all scores of its rows.
+    return is_large && call_.separation != Separation::entmax ? kMostTileRows : kTileRows;
+  }
+  /// The forward tiles of all sets.
   std::vector<TileNumber> tiles() const;
   /// Whether the tiles are so few, and their keys so many, that the threads share each of them. Both ways of sharing
   /// the work out give the same bits.
@@ -148,7 +157,7 @@ inline char* address(const Strided& tensor, ElementType type, int64_t batch, int
 
 /// Memory that a thread works in. Buffers grow to the largest call that the thread has served.
 struct Workbench {
-  Buffer scores, gradients, mask;  ///< of a chunk [kTileRows, keys]; `gradients` also the change of scores
+  Buffer scores, gradients, mask;  ///< of a chunk [kMostTileRows, keys]; `gradients` also the change of scores
   Buffer values, block;            ///< Partial sums
   Buffer chunk;                    ///< what PackedPatterns::chunk() needs
   Buffer product;                  ///< of a block [kTileRows, padded stored width]

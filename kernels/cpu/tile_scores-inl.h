@@ -19,7 +19,10 @@ namespace HWY_NAMESPACE {
 
 /// exp(x) for x up to about 88, to 2 units in the last place; 0 below the smallest normal number. NaN stays NaN.
 HWY_INLINE V exponential(V x) {
-  const V n = hn::Round(hn::Mul(x, hn::Set(kTag, 1.44269504088896341f)));
+  // Adding this number rounds x log2(e) to the integer n in the last bits of the sum, plus the bias of exponents.
+  const V magic = hn::Set(kTag, 12582912.0f + 127.0f);
+  const V shifted = hn::MulAdd(x, hn::Set(kTag, 1.44269504088896341f), magic);
+  const V n = hn::Sub(shifted, magic);
   V r = hn::NegMulAdd(n, hn::Set(kTag, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(kTag, -2.12194440e-4f), r);
   V p = hn::Set(kTag, 1.9875691500e-4f);
@@ -28,10 +31,10 @@ HWY_INLINE V exponential(V x) {
   p = hn::MulAdd(p, r, hn::Set(kTag, 4.1665795894e-2f));
   p = hn::MulAdd(p, r, hn::Set(kTag, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(kTag, 5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(kTag, 1.0f));
+  p = hn::MulAdd(hn::Mul(p, r), r, r);  // exp(r) - 1
   const hn::RebindToSigned<D> tag;
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(tag, n), hn::Set(tag, 127)));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(kTag, -87.33f)), hn::Mul(p, hn::BitCast(kTag, exponent)));
+  const V power = hn::BitCast(kTag, hn::ShiftLeft<23>(hn::BitCast(tag, shifted)));  // 2^n
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(kTag, -87.33f)), hn::MulAdd(p, power, power));
 }
 
 /// One vector of scores with biases.
@@ -48,18 +51,31 @@ HWY_INLINE V biased(V value, const float* key_bias, const float* mask, int64_t a
   return value;
 }
 
-void exponentials(const ScoreTile& t, float* largest, float* sum) {
+/// Adds the biases to a row of scores, and excludes the lanes behind the last key. @return its largest scores
+HWY_INLINE V add_biases(float* HWY_RESTRICT s, int64_t keys, const float* key_bias, const float* mask) {
   const V excluded = hn::Set(kTag, -kInfinity);
+  V most[4] = {excluded, excluded, excluded, excluded};
+  int64_t j = 0;
+  if (key_bias == nullptr && mask == nullptr) {
+    // Nothing to write. Four maxima side by side need not wait for each other.
+    for (; j + 4 * kLanes <= keys; j += 4 * kLanes) {
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) most[k] = hn::Max(most[k], hn::LoadU(kTag, s + j + k * kLanes));
+    }
+  }
+  for (; j < keys; j += kLanes) {
+    V value = biased(hn::LoadU(kTag, s + j), key_bias, mask, j);
+    if (keys - j < kLanes) value = hn::IfThenElse(lanes_below(keys - j), value, excluded);
+    hn::StoreU(value, kTag, s + j);
+    most[0] = hn::Max(most[0], value);
+  }
+  return hn::Max(hn::Max(most[0], most[1]), hn::Max(most[2], most[3]));
+}
+
+void exponentials(const ScoreTile& t, float* largest, float* sum) {
   for (int64_t i = 0; i < t.rows; ++i) {
     float* HWY_RESTRICT s = t.scores + i * t.row_stride;
-    const float* mask = t.mask != nullptr ? t.mask + i * t.mask_stride : nullptr;
-    V most = excluded;
-    for (int64_t j = 0; j < t.keys; j += kLanes) {
-      V value = biased(hn::LoadU(kTag, s + j), t.key_bias, mask, j);
-      if (t.keys - j < kLanes) value = hn::IfThenElse(lanes_below(t.keys - j), value, excluded);
-      hn::StoreU(value, kTag, s + j);
-      most = hn::Max(most, value);
-    }
+    const V most = add_biases(s, t.keys, t.key_bias, t.mask != nullptr ? t.mask + i * t.mask_stride : nullptr);
     largest[i] = hn::GetLane(hn::MaxOfLanes(kTag, most));
     if (largest[i] == -kInfinity) {
       // There is nothing to attend to, unless scores are NaN, which the maximum ignores: the sum shows them.
