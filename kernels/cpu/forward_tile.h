@@ -16,7 +16,8 @@ struct Partial {
 
   static int64_t size(int64_t padded_width) { return kMostTileRows * (padded_width + 7); }
   static Partial in(float* memory) {
-    return {memory, memory + kMostTileRows, memory + 2 * kMostTileRows, memory + 3 * kMostTileRows, memory + 7 * kMostTileRows};
+    constexpr auto kRows = kMostTileRows;
+    return {memory, memory + kRows, memory + 2 * kRows, memory + 3 * kRows, memory + 7 * kRows};
   }
 };
 
