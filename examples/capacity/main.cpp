@@ -3,8 +3,8 @@
 //   build/cpu/bin/hopfield_capacity --chart capacity.png --json capacity.json
 //   build/cpu/bin/hopfield_capacity --memory binary --quick
 //
-// Last line of the first call, which takes about ten minutes on two cores:
-//   14 of 14 figures are where the literature has them
+// Last line of the first call, which takes about four minutes on two cores:
+//   15 of 15 figures are where the literature has them
 
 #include "common/chart.h"
 #include "common/command_line.h"

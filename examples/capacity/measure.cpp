@@ -1,10 +1,10 @@
 #include "measure.h"
 
-#include "laws.h"
 #include <hopfield/memory/binary.h>
 #include <hopfield/memory/continuous.h>
 #include <hopfield/memory/exponential.h>
 #include <hopfield/memory/polynomial.h>
+#include <hopfield/theory/capacity.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
@@ -19,6 +19,10 @@ namespace {
 
 using memory::RecallOptions;
 using memory::Update;
+using theory::bit_error_of_polynomial_memory;
+using theory::capacity_of_polynomial_memory;
+using theory::load_of_continuous_memory;
+using theory::overlap_of_binary_network;
 
 /// Random patterns, each call others.
 class Draw {

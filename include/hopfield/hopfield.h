@@ -30,4 +30,8 @@
 #include <hopfield/nn/transformer.h>
 #include <hopfield/ops/pool.h>
 #include <hopfield/ops/retrieve.h>
+#include <hopfield/theory/bounds.h>
+#include <hopfield/theory/capacity.h>
+#include <hopfield/theory/report.h>
+#include <hopfield/theory/separation.h>
 #include <hopfield/version.h>
