@@ -5,12 +5,14 @@
 //
 //   build/bench/bin/hopfield_memory_bench
 //   build/bench/bin/hopfield_memory_bench --patterns 100000 --width 128 --json memory.json
+//   build/bench/bin/hopfield_memory_bench --patterns 100000 --separation
 //
 // Source of the figures: two updates and the read-out make six products of 2 Q N d floating-point operations each, and
 // best_matches() makes one.
 
 #include <hopfield/io/safetensors.h>
 #include <hopfield/memory/continuous.h>
+#include <hopfield/theory/separation.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
@@ -52,7 +54,7 @@ double seconds_of(const std::function<void()>& run) {
 }
 
 /// Queries times the transposed patterns, a tile at a time, so that the product does not wait for memory.
-void multiply_tiles(const at::Tensor& queries, const at::Tensor& patterns) {
+void multiply_columns(const at::Tensor& queries, const at::Tensor& patterns) {
   constexpr int64_t kTile = 8192;
   auto target = at::empty({queries.size(0), kTile}, queries.options());
   for (int64_t first = 0; first < patterns.size(0); first += kTile) {
@@ -62,15 +64,25 @@ void multiply_tiles(const at::Tensor& queries, const at::Tensor& patterns) {
   }
 }
 
+/// The same for any number of queries.
+void multiply_tiles(const at::Tensor& queries, const at::Tensor& patterns) {
+  constexpr int64_t kRows = 1000;
+  for (int64_t first = 0; first < queries.size(0); first += kRows) {
+    multiply_columns(queries.narrow(0, first, std::min(kRows, queries.size(0) - first)), patterns);
+  }
+}
+
 int run(int argc, char** argv) {
   int64_t queries_count = 1000, patterns_count = 1000000, width = 64, repetitions = 3;
   std::string json, sets;
+  bool separation = false;
   CLI::App app("Times ContinuousMemory against LibTorch's product of the same inner size.");
   app.add_option("--queries", queries_count, "Number of queries")->check(CLI::PositiveNumber);
   app.add_option("--patterns", patterns_count, "Number of stored patterns")->check(CLI::PositiveNumber);
   app.add_option("--width", width, "Features of a pattern")->check(CLI::PositiveNumber);
   app.add_option("--repetitions", repetitions, "Rounds that are counted")->check(CLI::PositiveNumber);
   app.add_option("--sets", sets, "Safetensors file with queries [Q, d] and patterns [N, d], in place of random ones");
+  app.add_flag("--separation", separation, "Time the separation of all patterns from each other instead");
   app.add_option("--json", json, "File for the results");
   CLI11_PARSE(app, argc, argv);
 
@@ -84,6 +96,7 @@ int run(int argc, char** argv) {
     const auto file = hopfield::io::load_safetensors(sets);
     patterns = file.tensors["patterns"], queries = file.tensors["queries"];
   }
+  if (separation) queries = patterns;
   const ContinuousMemory memory(patterns, ContinuousOptions().beta(1.0));
   const auto two = RecallOptions().update_steps_max(2).update_steps_eps(0.0);
   std::vector<Contender> all{
@@ -95,6 +108,10 @@ int run(int argc, char** argv) {
       {"product, written out whole", 1, [&] { at::mm(queries, patterns.t()); }}};
   const auto operations = 2.0 * static_cast<double>(queries.size(0)) * static_cast<double>(patterns.size(0)) *
                           static_cast<double>(patterns.size(1));
+  if (separation) {
+    all.resize(1);
+    all.push_back({"pattern_separation()", 1, [&] { hopfield::theory::pattern_separation(patterns); }});
+  }
   for (int64_t round = 0; round <= repetitions; ++round) {
     for (auto& contender : all) {
       const auto products = [&] {

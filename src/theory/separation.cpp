@@ -1,17 +1,25 @@
-#include <hopfield/memory/continuous.h>
 #include <hopfield/theory/separation.h>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace hopfield::theory {
 namespace {
 
-constexpr int64_t kCompared = 3;  // besides the pattern itself
-constexpr int64_t kTile = 4096;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The products of all pairs of patterns are made in square tiles, each of which serves its rows and its columns, as the
+// products are symmetric. A pattern remembers in which block of others its largest product is. Only the products with
+// that block are made again, in float64.
+constexpr int64_t kBlock = 64;
+constexpr int64_t kTile = 16 * kBlock;
+constexpr int64_t kGathered = int64_t{1} << 21;  // numbers of candidates held at a time
 
 void check_set(int64_t count, double largest_norm) {
   TORCH_CHECK(count >= 2, "hopfield::theory: expected at least 2 patterns, got ", count);
@@ -23,37 +31,98 @@ void check_beta(double beta) {
   TORCH_CHECK(beta > 0 && std::isfinite(beta), "hopfield::theory: expected a positive and finite beta, got ", beta);
 }
 
+/// The largest product of each pattern with another one, as far as known, and the block that it is in.
+struct Largest {
+  at::Tensor value, block;  // [N]
+
+  explicit Largest(const at::Tensor& patterns)
+      : value(at::full({patterns.size(0)}, -kInfinity, patterns.options())),
+        block(at::zeros({patterns.size(0)}, patterns.options().dtype(at::kLong))) {}
+
+  /// Takes larger products of the patterns from `first` on. Of equal ones, the first block counts.
+  void take(int64_t first, const at::Tensor& values, const at::Tensor& blocks) {
+    auto value_here = value.narrow(0, first, values.size(0)), block_here = block.narrow(0, first, values.size(0));
+    const auto is_better = (values > value_here).logical_or_((values == value_here).logical_and_(blocks < block_here));
+    value_here.copy_(at::where(is_better, values, value_here));
+    block_here.copy_(at::where(is_better, blocks, block_here));
+  }
+};
+
+/// The products of the patterns of one tile with those of another, whose blocks are reduced for both.
+void take_tile(const at::Tensor& patterns, int64_t row, int64_t column, at::Tensor products, Largest& largest) {
+  const auto rows = std::min(kTile, patterns.size(0) - row), columns = std::min(kTile, patterns.size(0) - column);
+  if (rows < kTile || columns < kTile) products.fill_(-kInfinity);
+  auto target = products.narrow(0, 0, rows).narrow(1, 0, columns);
+  at::mm_out(target, patterns.narrow(0, row, rows), patterns.narrow(0, column, columns).t());
+  const auto take = [&](int64_t first, int64_t count, const at::Tensor& maxima, int64_t first_block) {
+    const auto [value, block] = maxima.max(0);  // [blocks, kTile]
+    largest.take(first, value.narrow(0, 0, count), block.narrow(0, 0, count) + first_block);
+  };
+  if (row == column) {
+    target.fill_diagonal_(-kInfinity);
+  } else {
+    take(row, rows, products.unflatten(1, {-1, kBlock}).amax(2).t(), column / kBlock);
+  }
+  take(column, columns, products.unflatten(0, {-1, kBlock}).amax(1), row / kBlock);
+}
+
+Largest largest_products(const at::Tensor& patterns) {
+  std::vector<std::pair<int64_t, int64_t>> tiles;
+  for (int64_t column = 0; column < patterns.size(0); column += kTile) {
+    for (int64_t row = 0; row <= column; row += kTile) tiles.emplace_back(row, column);
+  }
+  std::vector<Largest> of_threads;
+  const int threads = patterns.is_cpu() ? at::get_num_threads() : 1;
+  for (int i = 0; i < threads; ++i) of_threads.emplace_back(patterns);
+  const auto compute = [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;  // each thread has a gradient mode of its own
+    auto& largest = of_threads[patterns.is_cpu() ? at::get_thread_num() : 0];
+    const auto products = at::empty({kTile, kTile}, patterns.options());
+    for (auto i = begin; i < end; ++i) take_tile(patterns, tiles[i].first, tiles[i].second, products, largest);
+  };
+  const auto count = static_cast<int64_t>(tiles.size());
+  if (patterns.is_cpu()) {
+    at::parallel_for(0, count, 1, compute);
+  } else {
+    compute(0, count);
+  }
+  for (size_t i = 1; i < of_threads.size(); ++i) of_threads[0].take(0, of_threads[i].value, of_threads[i].block);
+  return of_threads[0];
+}
+
 }  // namespace
 
 PatternSeparation pattern_separation(const at::Tensor& patterns) {
   TORCH_CHECK(patterns.dim() == 2 && patterns.size(0) >= 2,
               "hopfield::theory: expected at least 2 patterns [N, d], got a tensor of the shape ", patterns.sizes());
+  TORCH_CHECK(patterns.scalar_type() == at::kFloat || patterns.scalar_type() == at::kDouble,
+              "hopfield::theory: expected patterns of type Float or Double, got ", patterns.scalar_type());
+  TORCH_CHECK(at::isfinite(patterns).all().item<bool>(),
+              "hopfield::theory: expected finite patterns, got infinity or NaN");
   const at::NoGradGuard no_grad;
-  const memory::ContinuousMemory stored(patterns.detach());  // checks the numbers
-  const auto count = patterns.size(0), compared = std::min(count, kCompared + 1);
+  const auto all = patterns.detach().contiguous();
+  const auto count = all.size(0), width = all.size(1);
+  const auto blocks = largest_products(all).block;
   PatternSeparation separation;
-  separation.delta = at::empty({count}, patterns.options().dtype(at::kDouble));
-  separation.nearest = at::empty({count}, patterns.options().dtype(at::kLong));
-  for (int64_t first = 0; first < count; first += kTile) {
-    const auto length = std::min(kTile, count - first);
-    const auto rows = patterns.detach().narrow(0, first, length);
-    const auto others = stored.best_matches(rows, compared).indices;  // [length, compared], maybe with the row itself
-    const auto own = at::arange(first, first + length, others.options());
-    const auto exact = rows.to(at::kDouble);
-    auto delta = separation.delta.narrow(0, first, length), nearest = separation.nearest.narrow(0, first, length);
-    delta.fill_(std::numeric_limits<double>::infinity());
-    nearest.zero_();
-    for (int64_t k = 0; k < compared; ++k) {
-      const auto other = others.select(1, k);
-      const auto difference = exact - patterns.detach().index_select(0, other).to(at::kDouble);
-      const auto value =
-          (exact * difference).sum(-1).masked_fill(other == own, std::numeric_limits<double>::infinity());
-      const auto is_less = value < delta;
-      nearest.copy_(at::where(is_less, other, nearest));
-      delta.copy_(at::where(is_less, value, delta));
-    }
+  separation.delta = at::empty({count}, all.options().dtype(at::kDouble));
+  separation.nearest = at::empty({count}, all.options().dtype(at::kLong));
+  const auto step = std::clamp<int64_t>(kGathered / (kBlock * std::max<int64_t>(width, 1)), 1, count);
+  const auto in_block = at::arange(kBlock, blocks.options());
+  for (int64_t first = 0; first < count; first += step) {
+    const auto length = std::min(step, count - first);
+    const auto rows = all.narrow(0, first, length).to(at::kDouble);
+    const auto own = at::arange(first, first + length, blocks.options()).unsqueeze(1);
+    const auto others = blocks.narrow(0, first, length).unsqueeze(1) * kBlock + in_block;  // [length, kBlock]
+    const auto candidates =
+        all.index_select(0, others.clamp_max(count - 1).flatten()).view({length, kBlock, width}).to(at::kDouble);
+    auto products = at::bmm(candidates, rows.unsqueeze(2)).squeeze(2);
+    products.masked_fill_((others >= count).logical_or_(others == own), -kInfinity);
+    const auto nearest = others.gather(1, products.argmax(1, /*keepdim=*/true)).squeeze(1);
+    separation.nearest.narrow(0, first, length).copy_(nearest);
+    const auto difference = rows - all.index_select(0, nearest).to(at::kDouble);
+    separation.delta.narrow(0, first, length).copy_((rows * difference).sum(-1));
   }
-  separation.largest_norm = patterns.detach().to(at::kDouble).norm(2, {1}).max().item<double>();
+  separation.largest_norm = all.norm(2, {1}, false, at::kDouble).max().item<double>();
   return separation;
 }
 
@@ -73,7 +142,6 @@ double sphere_radius(int64_t count, double beta, double largest_norm) {
 double separating_beta(double delta, int64_t count, double largest_norm) {
   check_set(count, largest_norm);
   TORCH_CHECK(!std::isnan(delta), "hopfield::theory: expected a number as separation, got ", delta);
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   if (delta <= 0) return kInfinity;
   // What is required, (c + ln(a beta)) / beta, rises up to the beta of this peak and then falls towards 0.
   const auto n = static_cast<double>(count);

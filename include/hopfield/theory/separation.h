@@ -18,8 +18,8 @@ struct PatternSeparation {
 };
 
 /// The separation of all patterns [N, d], N >= 2. Takes O(N d) memory: products are made a tile at a time, in the
-/// patterns' own type. The three patterns with the largest products are compared again in float64 as x_i.(x_i - x_j),
-/// so that equal patterns have exactly Delta = 0.
+/// patterns' own type. Each pattern is compared again in float64 with the 64 among which its largest product was, and
+/// Delta is computed as x_i.(x_i - x_j), so that equal patterns have exactly Delta = 0.
 ///
 /// Source: Ramsauer et al., "Hopfield Networks is All You Need", ICLR 2021, definition 2.
 /// @throws c10::Error if there are fewer than two patterns, or if they are not finite float32 or float64 numbers
