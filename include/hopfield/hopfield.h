@@ -30,4 +30,6 @@
 #include <hopfield/nn/transformer.h>
 #include <hopfield/ops/pool.h>
 #include <hopfield/ops/retrieve.h>
+#include <hopfield/theory/fixed_points.h>
+#include <hopfield/theory/heads.h>
 #include <hopfield/version.h>
