@@ -14,6 +14,11 @@ namespace {
 
 constexpr const char* kFunction = "hopfield::theory::suggest_beta";
 
+/// Whether a median is at most k, and whether it is below k.
+struct Side {
+  bool is_at_most, is_below;
+};
+
 /// What is asked of the patterns [N, d] at one beta.
 class Patterns {
  public:
@@ -21,16 +26,16 @@ class Patterns {
 
   int64_t count() const { return rows_.size(0); }
 
-  /// Whether the lower median of k90 is at most k: whether that is so of half of the patterns. The k largest weights
-  /// are enough to know.
-  bool median_is_at_most(int64_t k, double beta) const {
-    if (k == 0) return false;
-    int64_t counted = 0;
+  /// Where the lower median of k90 is, which half of the patterns decide. The k largest weights are enough to know.
+  Side side_of(int64_t k, double beta) const {
+    int64_t at_most = 0, below = 0;
     for_each_tile(beta, [&](const at::Tensor& weights) {
-      const auto sums = std::get<0>(weights.topk(k, -1)).sum(-1);
-      counted += (sums >= kNineTenths).sum().item<int64_t>();
+      const auto largest = std::get<0>(weights.topk(k, -1));  // in descending order
+      at_most += (largest.sum(-1) >= kNineTenths).sum().item<int64_t>();
+      if (k > 1) below += (largest.narrow(-1, 0, k - 1).sum(-1) >= kNineTenths).sum().item<int64_t>();
     });
-    return counted > (count() - 1) / 2;
+    const auto half = (count() - 1) / 2;
+    return {at_most > half, below > half};
   }
 
   int64_t median(double beta) const {
@@ -52,30 +57,36 @@ class Patterns {
   at::Tensor rows_;
 };
 
-/// Two betas: at the first, which is smaller, the median is above k, and at the second it is not.
+/// Two betas: at the first, which is smaller, a statement does not hold yet, and at the second it does.
 struct Bracket {
-  double above, below;
+  double before, after;
+
+  double width() const { return std::log(after / before); }
+  double middle() const { return std::sqrt(before) * std::sqrt(after); }
+  void narrow(double beta, bool holds) {
+    if (beta > before && beta < after) (holds ? after : before) = beta;
+  }
 };
 
-/// The same, as close to each other as is worth it.
-Bracket bisect(const Patterns& patterns, int64_t k, Bracket bracket) {
-  while (bracket.below / bracket.above > 1 + 1e-9) {
-    const auto middle = std::sqrt(bracket.above * bracket.below);
-    (patterns.median_is_at_most(k, middle) ? bracket.below : bracket.above) = middle;
-  }
-  return bracket;
-}
-
-/// The middle of the betas that give the median k. Each of the inequalities median <= k and median <= k - 1 holds from
-/// some beta on, and as no weight that counts is zero, the first one does so earlier.
-double middle_of_betas(const Patterns& patterns, int64_t k, Bracket everything) {
+/// The middle of the betas that give the median k, from the side that the median has at the ends of the bracket. Each
+/// of the statements "at most k" and "below k" holds from some beta on, and as no weight that counts is zero, the first
+/// one does so earlier.
+double middle_of_betas(const Patterns& patterns, int64_t k, const Bracket& all, Side first, Side last) {
+  auto least = all, greatest = all;
   // Where equal weights give the median k, all small betas do; where equal patterns do, all large ones.
-  const bool has_least = !patterns.median_is_at_most(k, everything.above);
-  const bool has_greatest = patterns.median_is_at_most(k - 1, everything.below);
-  const auto least = has_least ? bisect(patterns, k, everything).below : everything.above;
-  if (!has_greatest) return 2 * least;
-  const auto greatest = bisect(patterns, k - 1, {least, everything.below}).above;
-  return has_least ? std::sqrt(least * greatest) : 0.5 * greatest;
+  if (first.is_at_most) least.after = least.before;
+  if (!last.is_below) greatest.before = greatest.after;
+  while (true) {
+    const auto between = std::log(greatest.before / least.after);
+    auto& wider = least.width() > greatest.width() ? least : greatest;
+    if (wider.width() <= std::max(1e-13, std::min(0.01, 0.1 * between))) break;
+    const auto beta = wider.middle();
+    const auto side = patterns.side_of(k, beta);
+    least.narrow(beta, side.is_at_most);
+    greatest.narrow(beta, side.is_below);
+  }
+  if (!last.is_below) return 2 * least.after;
+  return first.is_at_most ? 0.5 * greatest.before : std::sqrt(least.after) * std::sqrt(greatest.before);
 }
 
 }  // namespace
@@ -93,11 +104,11 @@ double suggest_beta(const at::Tensor& patterns, int64_t wanted_k90) {
   // Scores differ by at most 2 max |x|^2. At the lowest beta weights are equal to rounding, and at the highest beta
   // only patterns share weight whose scores differ by no more than rounding.
   const auto square = rows.pow(2).sum(-1).max().item<double>();
-  const Bracket everything{1e-14 / square, 1e16 / square};
-  HOPFIELD_CHECK(all.median_is_at_most(wanted_k90, everything.below),
-                 "expected patterns of which the median k90 can be ", wanted_k90, ", got a median k90 of ",
-                 all.median(everything.below), " at every large beta, as equal patterns have");
-  const auto beta = middle_of_betas(all, wanted_k90, everything);
+  const Bracket betas{1e-14 / square, 1e16 / square};
+  const auto first = all.side_of(wanted_k90, betas.before), last = all.side_of(wanted_k90, betas.after);
+  HOPFIELD_CHECK(last.is_at_most, "expected patterns of which the median k90 can be ", wanted_k90,
+                 ", got a median k90 of ", all.median(betas.after), " at every large beta, as equal patterns have");
+  const auto beta = middle_of_betas(all, wanted_k90, betas, first, last);
   HOPFIELD_CHECK(all.median(beta) == wanted_k90, "expected patterns of which the median k90 can be ", wanted_k90,
                  ", got ", all.median(beta), " at beta ", beta,
                  ", where it should be: their products differ by little more than rounding");

@@ -1,3 +1,4 @@
+#include "support/allocations.h"
 #include "support/errors.h"
 #include "support/naive.h"
 #include <hopfield/core/bags.h>
@@ -252,6 +253,16 @@ TEST(Heads, LayersAreClassifiedInTilesOfQueries) {
     expect_same(classify_heads(other, {x.transpose(0, 1), y.transpose(0, 1)}, padding, HeadOptions().tile(300)),
                 classify_heads(layer, {x, y}, padding), 1e-4);
   }
+}
+
+TEST(Heads, ALayersAssociationIsNeverHeldAsAWhole) {
+  const auto x = randn({2, 1024, 16}, 1).to(at::kFloat);
+  nn::Hopfield layer(nn::HopfieldOptions(16).num_heads(2).update_steps_max(1));
+  const auto options = HeadOptions().tile(2 * 1024 * 8);
+  HeadClasses heads;
+  const auto peak = hopfield::testing::peak_bytes([&] { heads = classify_heads(layer, {x, x}, {}, options); });
+  EXPECT_TRUE(heads.queries.equal(at::full({2}, 2048, at::kLong)));
+  EXPECT_LT(peak, 2 * 2 * 1024 * 1024 * 4 / 8);  // an eighth of the association alone, in float32
 }
 
 TEST(Heads, PaddingOfSelfAssociationCountsNeitherAsKeyNorAsQuery) {

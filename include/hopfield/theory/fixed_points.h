@@ -16,8 +16,9 @@ struct FixedPointSettings {
   /// that the feature has among the patterns.
   int64_t random_starts = 1000;
   uint64_t seed = 0;
-  /// A state is a fixed point if an update moves it by no more than this part of the largest pattern's norm.
-  double tolerance = 1e-11;
+  /// A state is a fixed point if an update moves it by no more than this part of the largest pattern's norm. Where beta
+  /// times the square of that norm is 1e6 or more, rounding can keep states between patterns from it.
+  double tolerance = 1e-12;
   /// Fixed points no further apart than this part of the largest pattern's norm are one.
   double merge_distance = 1e-6;
   /// Most updates of a start. States converge slowly where the spectral norm is close to 1.
@@ -80,7 +81,7 @@ struct FixedPoints {
 /// Fixed points that repel all starts but themselves are not found. Memory is for a number of starts times N that is
 /// bounded, whatever their number.
 ///
-/// Source: Ramsauer et al. 2021, theorem 2 and sections A.1.5 and A.5.
+/// Source: Ramsauer et al. 2021, theorem 2, and appendix A.1 for the kinds of fixed points.
 ///
 /// @param patterns  X [N, d], floating-point and finite; N at least 1
 /// @param beta      inverse temperature, positive and finite
@@ -94,7 +95,7 @@ FixedPoints find_fixed_points(const at::Tensor& patterns, double beta, const Fix
 /// which is symmetric and positive semi-definite: its largest eigenvalue, by power iteration of a few vectors at once,
 /// without forming J. The relative error is about 1e-9 or less.
 ///
-/// Source: Ramsauer et al. 2021, equation (59).
+/// Source: Ramsauer et al. 2021, appendix A.1, the Jacobian of the update rule.
 ///
 /// @param patterns  X [N, d], floating-point and finite
 /// @param beta      positive and finite
@@ -104,9 +105,10 @@ FixedPoints find_fixed_points(const at::Tensor& patterns, double beta, const Fix
 at::Tensor jacobian_norm(const at::Tensor& patterns, double beta, const at::Tensor& states);
 
 /// A beta with which the median over the patterns x_i of the k90 of softmax(beta X x_i), at the patterns themselves, is
-/// `wanted_k90`. The median falls as beta rises, so that bisection finds the betas at which it does; returned is their
-/// geometric mean, or for 1, which all large betas give, twice the least. The median of an even number is the lower one
-/// of the two in the middle. Takes some 100 passes over the N x N products of the patterns, of which a tile is held.
+/// `wanted_k90`. The median falls as beta rises, so that bisection finds the betas between which it has a value.
+/// Returned is about their geometric mean; for a value that all large betas give, as they do 1 if no patterns are
+/// equal, twice the least of them. The median of an even number is the lower one of the two in the middle. Takes some
+/// 20 passes over the N x N products of the patterns, of which a tile is held.
 ///
 ///     auto beta = hopfield::theory::suggest_beta(patterns, 1);    // half of the patterns are retrieved alone
 ///

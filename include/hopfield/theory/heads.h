@@ -52,7 +52,7 @@ class HeadOptions {
 ///
 /// Computed in float64; the tensors are on the CPU. H heads.
 ///
-/// Source: Ramsauer et al. 2021, section "Analysis of transformer and BERT models", figure 2, and appendix A.5.
+/// Source: Ramsauer et al. 2021, figure 2 and appendix A.5.
 struct HeadClasses {
   at::Tensor classes;       ///< [H] int64: 1 to 4 for the classes I to IV; 0 without a query that counts
   at::Tensor median_share;  ///< [H] float64, the median of k90 / live keys; NaN without a query that counts
