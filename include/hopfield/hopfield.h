@@ -32,6 +32,8 @@
 #include <hopfield/ops/retrieve.h>
 #include <hopfield/theory/bounds.h>
 #include <hopfield/theory/capacity.h>
+#include <hopfield/theory/fixed_points.h>
+#include <hopfield/theory/heads.h>
 #include <hopfield/theory/report.h>
 #include <hopfield/theory/separation.h>
 #include <hopfield/version.h>
