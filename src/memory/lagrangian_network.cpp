@@ -177,7 +177,8 @@ LagrangianTrajectory LagrangianNetwork::trajectory(const at::Tensor& v, const at
   const at::NoGradGuard no_grad;
   const auto start = joined(v.detach(), h.detach());
   const auto rows = v.size(0);
-  detail::HessianWatch feature(settings_.feature, v), hidden(settings_.hidden, v);
+  detail::HessianWatch feature(settings_.feature, feature_time_constant_, v);
+  detail::HessianWatch hidden(settings_.hidden, hidden_time_constant_, v);
   // Rows that have ended leave the batch, so each one carries its number as a further column.
   const auto numbers = at::arange(rows, v.options().requires_grad(false)).unsqueeze(1);
   const auto watched = [&, function = right_hand_side()](const at::Tensor& time, const at::Tensor& state) {
@@ -206,7 +207,7 @@ LagrangianTrajectory LagrangianNetwork::update_trajectory(const at::Tensor& v, i
   const at::NoGradGuard no_grad;
   check_v(v);
   TORCH_CHECK(count >= 0, kPrefix, "expected a number of updates that is at least 0, got ", count);
-  detail::HessianWatch feature(settings_.feature, v), hidden(settings_.hidden, v);
+  detail::HessianWatch feature(settings_.feature, {}, v), hidden(settings_.hidden, {}, v);
   const auto which = at::arange(v.size(0), v.options().dtype(at::kLong).requires_grad(false));
   std::vector<at::Tensor> states{v.detach()}, hiddens{hidden_at_rest(v.detach())}, energies{energy(v.detach())};
   for (int64_t update = 1; update <= count; ++update) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <limits>
+#include <utility>
 
 namespace hopfield::memory::detail {
 namespace {
@@ -25,30 +26,35 @@ const char* reason_of(core::OdeFailure failure) {
   }
 }
 
-/// "the Hessian of the feature Lagrangian power was negative along the motion of row 3 at the time 0.5"
-std::string breach_of(const HessianWatch& watch, const char* layer) {
-  const auto row = watch.first_negative().argmin().item<int64_t>();
-  return c10::str("the Hessian of the ", layer, " Lagrangian ", watch.name(), " was negative along the motion of row ",
-                  row, " at the time ", watch.first_negative()[row].item<double>());
-}
-
 }  // namespace
 
-HessianWatch::HessianWatch(const Lagrangian& lagrangian, const at::Tensor& states)
+HessianWatch::HessianWatch(const Lagrangian& lagrangian, at::Tensor time_constant, const at::Tensor& states)
     : lagrangian_(lagrangian),
+      time_constant_(std::move(time_constant)),
       tolerance_(states.scalar_type() == at::kDouble ? 1e-9 : 1e-4),
       first_negative_(at::full({states.size(0)}, kInfinity, states.options().dtype(at::kDouble).requires_grad(false))) {
 }
 
 void HessianWatch::see(const at::Tensor& which, const at::Tensor& time, const at::Tensor& x, const at::Tensor& y) {
   const auto product = lagrangian_.hessian_product(x, y);
-  const auto form = (y * product).sum(-1);
-  const auto length = at::linalg_vector_norm(y, 2, {-1});
-  // The second term allows for Hessians whose products are what rounding leaves of larger numbers.
-  const auto rounding = tolerance_ * length * (length + at::linalg_vector_norm(product, 2, {-1}));
+  const auto weighted = time_constant_.defined() ? time_constant_ * y : y;
+  const auto form = (weighted * product).sum(-1);
+  // The first length allows for Hessians whose products are what rounding leaves of larger numbers.
+  const auto lengths = at::linalg_vector_norm(y, 2, {-1}) + at::linalg_vector_norm(product, 2, {-1});
+  const auto rounding = tolerance_ * at::linalg_vector_norm(weighted, 2, {-1}) * lengths;
   const auto is_negative = form.lt(-rounding);  // false where something is not a number
   const auto before = first_negative_.index_select(0, which);
   first_negative_.index_copy_(0, which, at::minimum(before, at::where(is_negative, time, kInfinity)));
+}
+
+std::string HessianWatch::breach(const char* layer) const {
+  const auto row = first_negative_.argmin().item<int64_t>();
+  const bool has_different_times = time_constant_.defined() && time_constant_.numel() > 0 &&
+                                   time_constant_.ne(time_constant_.flatten()[0]).any().item<bool>();
+  return c10::str(
+      "the Hessian of the ", layer, " Lagrangian ", lagrangian_.name(), " was negative along the motion of row ", row,
+      " at the time ", first_negative_[row].item<double>(),
+      has_different_times ? ", as it can be where the neurons of a layer have different time constants" : "");
 }
 
 std::string promise_of(const HessianWatch& feature, const HessianWatch& hidden) {
@@ -58,8 +64,8 @@ std::string promise_of(const HessianWatch& feature, const HessianWatch& hidden) 
     return "The energy does not rise, but for rounding and the tolerance of the solver: no Hessian was negative along "
            "the motion.";
   }
-  return "Nothing is promised of the energy: " +
-         (feature_holds ? breach_of(hidden, "hidden") : breach_of(feature, "feature")) + ".";
+  return "Nothing is promised of the energy: " + (feature_holds ? hidden.breach("hidden") : feature.breach("feature")) +
+         ".";
 }
 
 std::string failure_of(const core::OdeResult& result, double end) {

@@ -10,11 +10,13 @@
 /// What becomes of a trajectory of a LagrangianNetwork, in numbers and in sentences.
 namespace hopfield::memory::detail {
 
-/// Watches whether the Hessian of one Lagrangian is negative along the motion of each row.
+/// Watches one layer for motion y of which (tau y).H y is negative, where H is the Hessian of the layer's Lagrangian.
 class HessianWatch {
  public:
-  /// @param states  [Q, ..], one row for each that is watched, of the type and device of what see() will be given
-  HessianWatch(const Lagrangian& lagrangian, const at::Tensor& states);
+  /// @param time_constant  tau [w] or [], undefined: 1
+  /// @param states         [Q, ..], one row for each that is watched, of the type and device of what see() will be
+  /// given
+  HessianWatch(const Lagrangian& lagrangian, at::Tensor time_constant, const at::Tensor& states);
 
   /// Looks at the states x [n, w] of the rows `which` [n] int64, different ones, which move along y [n, w], at the
   /// times [n] float64.
@@ -22,14 +24,14 @@ class HessianWatch {
 
   /// [Q] bool
   at::Tensor is_positive() const { return first_negative_.isinf(); }
-  /// Of each row the first time at which the Hessian was negative, or infinity. [Q] float64
-  const at::Tensor& first_negative() const { return first_negative_; }
-  const std::string& name() const { return lagrangian_.name(); }
+  /// Where the first row was seen to be negative, in a clause about `layer`.
+  std::string breach(const char* layer) const;
 
  private:
   const Lagrangian& lagrangian_;
+  at::Tensor time_constant_;
   double tolerance_;
-  at::Tensor first_negative_;
+  at::Tensor first_negative_;  // [Q] float64, a time or infinity
 };
 
 /// Whether the energy can be relied on not to rise, in a sentence.

@@ -232,7 +232,7 @@ TEST(LagrangianMemory, RefusesWhatItCannotServe) {
       Lagrangian::own([](const at::Tensor& x) { return x.pow(2).sum(-1) / 2; }, [](const at::Tensor& x) { return x; });
   const LagrangianMemory memory(patterns);
   const auto nan = std::nan("");
-  const auto runaway = LagrangianOptions().hidden(Lagrangian::power(8));
+  const auto runaway = LagrangianOptions().hidden(Lagrangian::power(80));
   for (const auto& wrong : std::vector<WrongCall>{
            {"empty memory", [&] { LagrangianMemory().retrieve(queries); }, {"LagrangianMemory: ", "empty one"}},
            {"network of an empty memory", [] { LagrangianMemory().network(); }, {"empty one"}},

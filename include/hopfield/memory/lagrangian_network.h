@@ -100,9 +100,11 @@ struct LagrangianTrajectory {
 ///
 ///     E(v, h) = (v - I).g - L_v(v) + h.f - L_h(h) - f.xi g
 ///
-/// changes by dE/dt = -(dv/dt).tau_f H_v (dv/dt) - (dh/dt).tau_h H_h (dh/dt), so it never rises where the Hessians H of
-/// both Lagrangians are positive semi-definite. Nothing bounds it from below in general: with quadratic() against
-/// power(4), for one, states run to infinity while it falls.
+/// changes by dE/dt = -(tau_f dv/dt).H_v dv/dt - (tau_h dh/dt).H_h dh/dt with the Hessians H of the Lagrangians. It
+/// never rises where they are positive semi-definite and all neurons of a layer have the same time constant. With
+/// different time constants in a layer this holds only if its Lagrangian is a sum over neurons: it does not for
+/// log_sum_exp(), spherical_norm() and layer_norm(). Nothing bounds the energy from below in general: with quadratic()
+/// against power(4), for one, states run to infinity while it falls.
 ///
 /// Hidden neurons that are infinitely fast, tau_h -> 0, are at h = xi g(v). An Euler step of the length tau_f of the
 /// others is then the update v <- xi^T f(xi g(v)) + I, which does not raise E(v, xi g(v)) if both Lagrangians are
@@ -149,14 +151,14 @@ class LagrangianNetwork {
   LagrangianState integrate(const at::Tensor& v, const at::Tensor& h, double time) const;
 
   /// The states at ascending times, the first of which is that of v, and of h, where it is given. Hessians are
-  /// multiplied with the motion at every evaluation of the right-hand side, and so at every accepted step: a Hessian
-  /// counts as negative where y.H y < -1e-9 |y| (|y| + |H y|) for y = dv/dt or dh/dt, 1e-4 in float32. What a step
+  /// multiplied with the motion at every evaluation of the right-hand side, and so at every accepted step: one counts
+  /// as negative where (tau y).H y < -1e-9 |tau y| (|y| + |H y|) for y = dv/dt or dh/dt, 1e-4 in float32. What a step
   /// tries before it is rejected counts too. Records no gradient.
   /// @throws c10::Error if the times do not ascend.
   LagrangianTrajectory trajectory(const at::Tensor& v, const std::vector<double>& times) const;
   LagrangianTrajectory trajectory(const at::Tensor& v, const at::Tensor& h, const std::vector<double>& times) const;
   /// The states v after 0, 1, .., `count` updates, with h = xi g(v) and the effective energy. The Hessians before and
-  /// after an update are multiplied with the difference that it makes.
+  /// after an update are multiplied with the difference that it makes, as above but with tau = 1.
   LagrangianTrajectory update_trajectory(const at::Tensor& v, int64_t count) const;
 
   /// The right-hand side of the differential equations, of states [v, h] of both layers [Q, d + N_h]. It keeps a copy
