@@ -51,7 +51,7 @@ LagrangianNetwork LagrangianMemory::network() const {
 }
 
 void LagrangianMemory::learn(int64_t before) {
-  static_cast<void>(before);
+  if (before > 0) return;
   // Options with one number for each hidden neuron can fit only when all patterns are there: they are checked later.
   const bool grows = !settings_.weights.defined() &&
                      (settings_.hidden_time_constant.value().dim() == 1 || settings_.backward_weights.defined());
@@ -77,6 +77,14 @@ double LagrangianMemory::update_steps_eps(const RecallSettings& settings, double
 }
 
 double LagrangianMemory::largest_norm() const { return std::sqrt(squared_norms().max().item<double>()); }
+
+/// The size that potentials have where the network sees its largest pattern, and at least 1.
+double LagrangianMemory::largest_potential(const LagrangianNetwork& two_layers) const {
+  const auto pattern = keys().narrow(0, squared_norms().argmax().item<int64_t>(), 1);
+  const auto of_hidden = two_layers.hidden_at_rest(pattern).abs().max().item<double>();
+  const auto of_feature = two_layers.update(pattern).abs().max().item<double>();
+  return std::max({1.0, pattern.abs().max().item<double>(), of_hidden, of_feature});
+}
 
 Recall LagrangianMemory::recall(const at::Tensor& queries, const RecallSettings& settings) const {
   return settings_.dynamics == Dynamics::discrete ? recall_by_updates(queries, settings)
@@ -120,7 +128,7 @@ Recall LagrangianMemory::recall_by_updates(const at::Tensor& queries, const Reca
 Recall LagrangianMemory::recall_in_time(const at::Tensor& queries, const RecallSettings& settings) const {
   const auto two_layers = network();
   const auto is_double = queries.scalar_type() == at::kDouble;
-  const auto eps = update_steps_eps(settings, (is_double ? 1e-8 : 1e-4) * std::max(1.0, largest_norm()));
+  const auto eps = update_steps_eps(settings, (is_double ? 1e-8 : 1e-4) * largest_potential(two_layers));
   TORCH_CHECK(eps > 0, prefix(), "expected update_steps_eps to be positive in continuous time, got 0");
   const auto width = queries.size(1);
   const auto hidden = two_layers.hidden_at_rest(queries);

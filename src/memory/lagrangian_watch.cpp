@@ -15,8 +15,8 @@ const char* reason_of(core::OdeFailure failure) {
     case core::OdeFailure::not_finite:
       return "the states, or their speed, are not finite from there on, as where an energy has no lower bound";
     case core::OdeFailure::step_underflow:
-      return "the tolerance asks for steps too short to change the time, as where an activation jumps; raise ode.rtol "
-             "and ode.atol, or use discrete updates";
+      return "the tolerance asks for steps too short to change the time, as where an activation jumps, or states "
+             "run to infinity; use discrete updates, or Lagrangians with a bounded energy";
     case core::OdeFailure::too_many_steps:
       return "ode.steps_max steps did not suffice, as where the time constants of a stiff system differ much; raise "
              "it, "

@@ -149,8 +149,10 @@ TEST(LagrangianNetwork, EnergyNeverRisesInTwoHundredRandomSystems) {
   features.push_back(Lagrangian::quadratic());
   hiddens.push_back(Lagrangian::power(4));  // of outputs that are bounded
   hiddens.push_back(Lagrangian::rectified_power(3));
-  const std::vector<double> times = {0, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 4, 6};
-  double largest_rise = 0, least_fall = 1e300;
+  const std::vector<double> few_times = {0, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 4, 6, 12};
+  std::vector<double> many_times;
+  for (int i = 0; i <= 150; ++i) many_times.push_back(0.1 * i);
+  double largest_rise = -1e300, least_fall = 1e300;
   for (uint64_t seed = 0; seed < 200; ++seed) {
     const auto& feature = features[seed % features.size()];
     const auto is_linear = feature.name() == "quadratic";
@@ -168,7 +170,8 @@ TEST(LagrangianNetwork, EnergyNeverRisesInTwoHundredRandomSystems) {
                                         .input(0.3 * randn({d}, 10 * seed + 1))
                                         .feature_time_constant(time_constants(feature, d, 10 * seed + 2))
                                         .hidden_time_constant(time_constants(hidden, hidden_count, 10 * seed + 3)));
-    const auto path = network.trajectory(randn({2, d}, 10 * seed + 4), randn({2, hidden_count}, 10 * seed + 5), times);
+    const auto path = network.trajectory(randn({2, d}, 10 * seed + 4), randn({2, hidden_count}, 10 * seed + 5),
+                                         seed % 10 == 0 ? many_times : few_times);
     ASSERT_EQ(path.last.failure, "") << seed;
     EXPECT_TRUE(every(path.hessian_is_positive)) << seed << path.promise;
     EXPECT_THAT(path.promise, ::testing::HasSubstr("does not rise"));
@@ -178,13 +181,12 @@ TEST(LagrangianNetwork, EnergyNeverRisesInTwoHundredRandomSystems) {
   }
   EXPECT_LE(largest_rise, 1e-10);
   EXPECT_GT(least_fall, 0);  // they did move
-  RecordProperty("largest_rise", std::to_string(largest_rise * 1e12) + "e-12");
 }
 
 TEST(LagrangianNetwork, EnergyRisesWithDifferentTimeConstantsOnlyWhereNothingIsPromised) {
   const std::vector<double> times = {0, 0.1, 0.25, 0.5, 1, 1.5, 2.5};
   int64_t risen = 0;
-  for (uint64_t seed = 0; seed < 40; ++seed) {
+  for (uint64_t seed = 0; seed < 12; ++seed) {
     const auto tau = at::tensor({0.1, 1.0, 5.0, 0.5}, at::kDouble);
     const LagrangianNetwork network(randn({3, 4}, 10 * seed), LagrangianOptions()
                                                                   .feature(Lagrangian::layer_norm(0.8, 0.1))
@@ -257,9 +259,21 @@ TEST(LagrangianNetwork, SaysWhereTheSolverStoppedAndKeepsTheState) {
   const LagrangianNetwork unbounded(3 * at::eye(3, at::kDouble), LagrangianOptions().hidden(Lagrangian::power(4)));
   const auto runaway = unbounded.integrate(2 * at::ones({1, 3}, at::kDouble), 50.0);
   EXPECT_THAT(runaway.failure, ::testing::HasSubstr("to reach the time 50"));
+  EXPECT_THAT(runaway.failure, ::testing::HasSubstr("infinity"));
   EXPECT_TRUE(every(at::isfinite(runaway.v)));
   const auto updates = unbounded.update_trajectory(2 * at::ones({1, 3}, at::kDouble), 12);
   EXPECT_THAT(updates.last.failure, ::testing::HasSubstr("after update "));
+}
+
+TEST(LagrangianNetwork, ServesNoQueriesToo) {
+  const LagrangianNetwork network(randn({3, 2}, 1));
+  const auto none = at::zeros({0, 2}, at::kDouble);
+  EXPECT_EQ(network.updates(none, 2).sizes(), at::IntArrayRef({0, 2}));
+  EXPECT_EQ(network.integrate(none, 1.0).failure, "");
+  for (const auto& path : {network.trajectory(none, {0, 1}), network.update_trajectory(none, 1)}) {
+    EXPECT_EQ(path.energy.sizes(), at::IntArrayRef({2, 0}));
+    EXPECT_THAT(path.promise, ::testing::HasSubstr("does not rise"));
+  }
 }
 
 TEST(LagrangianNetwork, IsDifferentiableInDiscreteAndInContinuousTime) {

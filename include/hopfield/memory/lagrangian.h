@@ -30,10 +30,11 @@ struct MemoryFile;
 /// update moves it by no more than update_steps_eps, whose default is 1e-12 times the norm of the state, or of the
 /// largest pattern if that is larger (1e-6 in float32); `residual` is that distance. In continuous time it integrates
 /// both layers from h = xi g(v) on until no |xi^T f - v + I| or |xi g - h| exceeds update_steps_eps, whose default is
-/// 1e-8 times the larger of 1 and the largest pattern's norm (1e-4 in float32); `residual` is the largest of these
-/// numbers. `steps` counts updates, or accepted steps. update_steps_max limits accepted and rejected steps together;
-/// until it converges, that limit is OdeOptions::steps_max. A state that the solver cannot bring to rest is the last
-/// one it reached, and has not converged; LagrangianNetwork::trajectory() says why.
+/// 1e-8 times the largest of these potentials, v, xi g and xi^T f + I, at the largest pattern, or 1e-8 if they are
+/// below 1 (1e-4 in float32); `residual` is the largest of these differences. `steps` counts updates, or accepted
+/// steps. update_steps_max limits accepted and rejected steps together; until it converges, that limit is
+/// OdeOptions::steps_max. A state that the solver cannot bring to rest is the last one it reached, and has not
+/// converged; LagrangianNetwork::trajectory() says why.
 ///
 /// Source: Krotov, Hopfield, "Large associative memory problem in neurobiology and machine learning", ICLR 2021.
 class LagrangianMemory final : public Memory {
@@ -66,6 +67,7 @@ class LagrangianMemory final : public Memory {
   Recall recall_in_time(const at::Tensor& queries, const RecallSettings& settings) const;
   double update_steps_eps(const RecallSettings& settings, double otherwise) const;
   double largest_norm() const;
+  double largest_potential(const LagrangianNetwork& two_layers) const;
 
   LagrangianSettings settings_;
 };
