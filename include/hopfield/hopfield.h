@@ -22,6 +22,7 @@
 #include <hopfield/memory/exponential.h>
 #include <hopfield/memory/graded.h>
 #include <hopfield/memory/kernel.h>
+#include <hopfield/memory/lagrangian.h>
 #include <hopfield/memory/memory.h>
 #include <hopfield/memory/polynomial.h>
 #include <hopfield/nn/hopfield.h>

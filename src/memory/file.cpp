@@ -5,6 +5,7 @@
 #include <hopfield/memory/exponential.h>
 #include <hopfield/memory/graded.h>
 #include <hopfield/memory/kernel.h>
+#include <hopfield/memory/lagrangian.h>
 #include <hopfield/memory/memory.h>
 #include <hopfield/memory/polynomial.h>
 
@@ -42,7 +43,8 @@ io::Metadata callers_texts(const io::Metadata& metadata) {
 constexpr Kind kKinds[] = {
     {"BinaryNetwork", BinaryNetwork::read},         {"ContinuousMemory", ContinuousMemory::read},
     {"ExponentialMemory", ExponentialMemory::read}, {"GradedNetwork", GradedNetwork::read},
-    {"KernelMemory", KernelMemory::read},           {"PolynomialMemory", PolynomialMemory::read},
+    {"KernelMemory", KernelMemory::read},           {"LagrangianMemory", LagrangianMemory::read},
+    {"PolynomialMemory", PolynomialMemory::read},
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "memory/file.h"
+#include "memory/per_neuron_checks.h"
 #include <hopfield/memory/graded.h>
 
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <utility>
 
 namespace hopfield::memory {
 namespace {
@@ -13,9 +13,6 @@ constexpr double kPi = 3.14159265358979323846;
 constexpr const char* kGainFunctions[] = {"tanh", "arctan"};
 
 }  // namespace
-
-PerNeuron::PerNeuron(double value) : value_(at::scalar_tensor(value, at::kDouble)) {}
-PerNeuron::PerNeuron(at::Tensor value) : value_(std::move(value)) {}
 
 /// The constants of the differential equation, in the type and on the device of the patterns.
 struct GradedNetwork::Circuit {
@@ -33,19 +30,9 @@ GradedNetwork::GradedNetwork(const GradedOptions& options) : settings_(options.s
               "expected gain to be positive and finite, got ", settings_.gain);
   TORCH_CHECK(settings_.margin > 0 && settings_.margin < 1, prefix(), "expected margin between 0 and 1, got ",
               settings_.margin, "; choose for example 1e-3");
-  const auto check = [&](const PerNeuron& option, const char* name, bool is_positive) {
-    const auto& value = option.value();
-    TORCH_CHECK(value.defined() && value.dim() <= 1 && at::isFloatingType(value.scalar_type()), prefix(), "expected ",
-                name, " to be a number or a floating-point tensor [d], got ",
-                value.defined() ? c10::str(value.sizes(), " of type ", value.scalar_type()) : "an undefined tensor");
-    auto is_right = at::isfinite(value);
-    if (is_positive) is_right = is_right.bitwise_and(value > 0);
-    TORCH_CHECK(is_right.all().item<bool>(), prefix(), "expected ", name, " to be ", is_positive ? "positive and " : "",
-                "finite, got other values");
-  };
-  check(settings_.time_constant, "time_constant", true);
-  check(settings_.resistance, "resistance", true);
-  check(settings_.input, "input", false);
+  detail::check_per_neuron(settings_.time_constant, "time_constant", true, prefix());
+  detail::check_per_neuron(settings_.resistance, "resistance", true, prefix());
+  detail::check_per_neuron(settings_.input, "input", false, prefix());
 }
 
 GradedNetwork::GradedNetwork(const at::Tensor& patterns, const GradedOptions& options) : GradedNetwork(options) {
@@ -56,14 +43,9 @@ GradedNetwork::GradedNetwork(const at::Tensor& patterns, const GradedOptions& op
 void GradedNetwork::check_circuit() const {
   const auto stored = patterns();
   const auto width = stored.size(1);
-  const auto check = [&](const PerNeuron& option, const char* name) {
-    const auto& value = option.value();
-    TORCH_CHECK(value.dim() == 0 || value.size(0) == width, prefix(), "expected ", name, " to be a number or [", width,
-                "] like the patterns, got ", value.sizes());
-  };
-  check(settings_.time_constant, "time_constant");
-  check(settings_.resistance, "resistance");
-  check(settings_.input, "input");
+  detail::check_width(settings_.time_constant, "time_constant", width, prefix());
+  detail::check_width(settings_.resistance, "resistance", width, prefix());
+  detail::check_width(settings_.input, "input", width, prefix());
   const auto& given = settings_.weights;
   if (!given.defined()) return;
   TORCH_CHECK(given.sizes() == at::IntArrayRef({width, width}) && given.scalar_type() == stored.scalar_type() &&

@@ -2,6 +2,7 @@
 
 #include <hopfield/core/ode.h>
 #include <hopfield/memory/memory.h>
+#include <hopfield/memory/per_neuron.h>
 #include <hopfield/ops/option_macro.h>
 
 #include <ATen/core/Tensor.h>
@@ -19,17 +20,6 @@ struct MemoryFile;
 enum class GainFunction {
   tanh,    ///< tanh(gain v)
   arctan,  ///< 2/pi arctan(pi gain v / 2), the paper's
-};
-
-/// A number for all neurons, or a tensor [d] with one for each.
-class PerNeuron {
- public:
-  PerNeuron(double value);      // NOLINT: conversion intended
-  PerNeuron(at::Tensor value);  // NOLINT: conversion intended
-  const at::Tensor& value() const { return value_; }
-
- private:
-  at::Tensor value_;
 };
 
 struct GradedSettings {
