@@ -83,6 +83,24 @@ int64_t MemoryFile::choice(const std::string& name, c10::ArrayRef<const char*> c
   return found - choices.begin();
 }
 
+core::OdeOptions MemoryFile::ode() const {
+  const auto has = [&](const char* name) { return content.metadata.count(name) > 0; };
+  core::OdeOptions options;
+  options.rtol(number("ode.rtol")).atol(number("ode.atol"));
+  options.steps_max(static_cast<int64_t>(number("ode.steps_max")));
+  if (has("ode.first_step")) options.first_step(number("ode.first_step"));
+  if (has("ode.max_step")) options.max_step(number("ode.max_step"));
+  return options;
+}
+
+void write_ode(const core::OdeOptions& options, io::SafetensorsFile& file) {
+  file.metadata["ode.rtol"] = text_of(options.rtol());
+  file.metadata["ode.atol"] = text_of(options.atol());
+  file.metadata["ode.steps_max"] = std::to_string(options.steps_max());
+  if (options.first_step()) file.metadata["ode.first_step"] = text_of(*options.first_step());
+  if (std::isfinite(options.max_step())) file.metadata["ode.max_step"] = text_of(options.max_step());
+}
+
 std::string text_of(double number) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.17g", number);

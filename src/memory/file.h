@@ -1,5 +1,6 @@
 #pragma once
 
+#include <hopfield/core/ode.h>
 #include <hopfield/io/safetensors.h>
 
 #include <c10/util/ArrayRef.h>
@@ -24,7 +25,13 @@ struct MemoryFile {
   /// Which of the choices a text is.
   /// @throws c10::Error if the file lacks it, or if it is none of them.
   int64_t choice(const std::string& name, c10::ArrayRef<const char*> choices) const;
+  /// What write_ode() wrote.
+  /// @throws c10::Error if the file lacks it.
+  core::OdeOptions ode() const;
 };
+
+/// Writes options of an integration, which MemoryFile::ode() reads.
+void write_ode(const core::OdeOptions& options, io::SafetensorsFile& file);
 
 /// A number as a text that gives the same number when it is read.
 std::string text_of(double number);

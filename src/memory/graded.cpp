@@ -177,12 +177,7 @@ void GradedNetwork::write(io::SafetensorsFile& file) const {
   file.metadata["gain"] = detail::text_of(settings_.gain);
   file.metadata["gain_function"] = kGainFunctions[static_cast<int>(settings_.gain_function)];
   file.metadata["margin"] = detail::text_of(settings_.margin);
-  const auto& ode = settings_.ode;
-  file.metadata["ode.rtol"] = detail::text_of(ode.rtol());
-  file.metadata["ode.atol"] = detail::text_of(ode.atol());
-  file.metadata["ode.steps_max"] = std::to_string(ode.steps_max());
-  if (ode.first_step()) file.metadata["ode.first_step"] = detail::text_of(*ode.first_step());
-  if (std::isfinite(ode.max_step())) file.metadata["ode.max_step"] = detail::text_of(ode.max_step());
+  detail::write_ode(settings_.ode, file);
   file.tensors.insert("time_constant", per_neuron(settings_.time_constant));
   file.tensors.insert("resistance", per_neuron(settings_.resistance));
   file.tensors.insert("input", per_neuron(settings_.input));
@@ -202,13 +197,7 @@ std::unique_ptr<Memory> GradedNetwork::read(const detail::MemoryFile& file) {
   options.time_constant(file.tensor("time_constant", 1));
   options.resistance(file.tensor("resistance", 1));
   options.input(file.tensor("input", 1));
-  const auto has = [&](const char* name) { return file.content.metadata.count(name) > 0; };
-  core::OdeOptions ode;
-  ode.rtol(file.number("ode.rtol")).atol(file.number("ode.atol"));
-  ode.steps_max(static_cast<int64_t>(file.number("ode.steps_max")));
-  if (has("ode.first_step")) ode.first_step(file.number("ode.first_step"));
-  if (has("ode.max_step")) ode.max_step(file.number("ode.max_step"));
-  options.ode(ode);
+  options.ode(file.ode());
   const auto is_given = file.content.tensors.contains("weights");
   if (is_given) options.weights(file.tensor("weights", 2));
   auto memory = std::make_unique<GradedNetwork>(options);

@@ -9,23 +9,6 @@
 #include <limits>
 
 namespace hopfield::memory {
-namespace {
-
-LagrangianOptions options_of(const LagrangianSettings& settings) {
-  return LagrangianOptions()
-      .feature(settings.feature)
-      .hidden(settings.hidden)
-      .dynamics(settings.dynamics)
-      .feature_time_constant(settings.feature_time_constant)
-      .hidden_time_constant(settings.hidden_time_constant)
-      .input(settings.input)
-      .weights(settings.weights)
-      .backward_weights(settings.backward_weights)
-      .ode(settings.ode);
-}
-
-}  // namespace
-
 LagrangianMemory::LagrangianMemory(const LagrangianOptions& options) : settings_(options.settings()) {
   detail::check_per_neuron(settings_.feature_time_constant, "feature_time_constant", true, prefix());
   detail::check_per_neuron(settings_.hidden_time_constant, "hidden_time_constant", true, prefix());
@@ -47,7 +30,7 @@ LagrangianNetwork LagrangianMemory::network() const {
                 stored.device(), " like the patterns, got ", given.sizes(), " of type ", given.scalar_type(), " on ",
                 given.device());
   }
-  return LagrangianNetwork(given.defined() ? given.detach() : stored, options_of(settings_));
+  return LagrangianNetwork(given.defined() ? given.detach() : stored, LagrangianOptions(settings_));
 }
 
 void LagrangianMemory::learn(int64_t before) {

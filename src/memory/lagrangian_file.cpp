@@ -50,12 +50,7 @@ void LagrangianMemory::write(io::SafetensorsFile& file) const {
   write_lagrangian(settings_.feature, "feature", prefix(), file);
   write_lagrangian(settings_.hidden, "hidden", prefix(), file);
   file.metadata["dynamics"] = kDynamics[static_cast<size_t>(settings_.dynamics)];
-  const auto& ode = settings_.ode;
-  file.metadata["ode.rtol"] = detail::text_of(ode.rtol());
-  file.metadata["ode.atol"] = detail::text_of(ode.atol());
-  file.metadata["ode.steps_max"] = std::to_string(ode.steps_max());
-  if (ode.first_step()) file.metadata["ode.first_step"] = detail::text_of(*ode.first_step());
-  if (std::isfinite(ode.max_step())) file.metadata["ode.max_step"] = detail::text_of(ode.max_step());
+  detail::write_ode(settings_.ode, file);
   file.tensors.insert("feature_time_constant", settings_.feature_time_constant.value().detach().contiguous());
   file.tensors.insert("hidden_time_constant", settings_.hidden_time_constant.value().detach().contiguous());
   file.tensors.insert("input", settings_.input.value().detach().contiguous());
@@ -70,13 +65,7 @@ std::unique_ptr<Memory> LagrangianMemory::read(const detail::MemoryFile& file) {
   options.feature_time_constant(per_neuron(file, "feature_time_constant"));
   options.hidden_time_constant(per_neuron(file, "hidden_time_constant"));
   options.input(per_neuron(file, "input"));
-  const auto has = [&](const char* name) { return file.content.metadata.count(name) > 0; };
-  core::OdeOptions ode;
-  ode.rtol(file.number("ode.rtol")).atol(file.number("ode.atol"));
-  ode.steps_max(static_cast<int64_t>(file.number("ode.steps_max")));
-  if (has("ode.first_step")) ode.first_step(file.number("ode.first_step"));
-  if (has("ode.max_step")) ode.max_step(file.number("ode.max_step"));
-  options.ode(ode);
+  options.ode(file.ode());
   if (file.content.tensors.contains("weights")) options.weights(file.tensor("weights", 2));
   auto memory = std::make_unique<LagrangianMemory>(options);
   memory->adopt(file.tensor("patterns", 2));

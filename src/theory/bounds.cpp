@@ -1,3 +1,5 @@
+#include "theory/pattern_checks.h"
+#include "theory/tiles.h"
 #include <hopfield/memory/continuous.h>
 #include <hopfield/ops/retrieve.h>
 #include <hopfield/theory/bounds.h>
@@ -16,9 +18,9 @@ namespace {
 
 constexpr double kE = 2.71828182845904523536, kTolerance = 1e-12;
 
-void check_queries(const at::Tensor& patterns, const at::Tensor& queries) {
-  TORCH_CHECK(patterns.dim() == 2 && patterns.size(0) >= 1,
-              "hopfield::theory: expected patterns [N, d], got a tensor of the shape ", patterns.sizes());
+/// Checks patterns and queries. @return the patterns in float64
+at::Tensor checked_patterns(const at::Tensor& patterns, const at::Tensor& queries) {
+  const auto all = checked_rows("hopfield::theory", "patterns", patterns, 1);
   TORCH_CHECK(queries.dim() == 2 && queries.size(1) == patterns.size(1) && queries.size(0) > 0,
               "hopfield::theory: expected queries [Q, ", patterns.size(1),
               "] with at least one query, got a tensor of the shape ", queries.sizes());
@@ -27,28 +29,13 @@ void check_queries(const at::Tensor& patterns, const at::Tensor& queries) {
               " on ", patterns.device(), ", got ", queries.scalar_type(), " on ", queries.device());
   TORCH_CHECK(at::isfinite(queries).all().item<bool>(),
               "hopfield::theory: expected finite queries, got infinity or NaN");
+  return all;
 }
 
-/// Calls body(first, count) for tiles of the queries whose scores are held at a time.
-template <typename Body>
-void for_tiles(int64_t queries, int64_t patterns, const Body& body) {
-  const auto tile = std::clamp<int64_t>((int64_t{1} << 23) / patterns, 1, queries);
-  for (int64_t first = 0; first < queries; first += tile) body(first, std::min(tile, queries - first));
-}
-
-RetrieveResult updated(const at::Tensor& states, const at::Tensor& patterns, const RetrieveOptions& options) {
-  const auto batched = [](const at::Tensor& rows) { return rows.unsqueeze(0).unsqueeze(0); };
-  auto result = retrieve(batched(states), batched(patterns), options);
-  for (auto* tensor : {&result.state, &result.energy, &result.steps, &result.residual}) {
-    if (tensor->defined()) *tensor = tensor->squeeze(0).squeeze(0);
-  }
-  return result;
-}
-
-at::Tensor all_updated(const at::Tensor& states, const at::Tensor& patterns, const RetrieveOptions& options) {
+at::Tensor updated(const at::Tensor& states, const at::Tensor& patterns, const RetrieveOptions& options) {
   auto result = at::empty_like(states);
-  for_tiles(states.size(0), patterns.size(0), [&](int64_t first, int64_t count) {
-    result.narrow(0, first, count).copy_(updated(states.narrow(0, first, count), patterns, options).state);
+  for_row_tiles(states.size(0), patterns.size(0), [&](int64_t first, int64_t count) {
+    result.narrow(0, first, count).copy_(retrieve(states.narrow(0, first, count), patterns, options).state);
   });
   return result;
 }
@@ -90,7 +77,7 @@ Guarantees guarantees(const at::Tensor& patterns, double beta) {
 }
 
 QueryBounds query_bounds(const at::Tensor& patterns, const at::Tensor& queries, const Guarantees& guarantees) {
-  check_queries(patterns, queries);
+  const auto all = checked_patterns(patterns, queries);
   TORCH_CHECK(guarantees.separation.delta.defined() && guarantees.separation.count() == patterns.size(0),
               "hopfield::theory: expected the guarantees of these ", patterns.size(0), " patterns, got those of ",
               guarantees.separation.delta.defined() ? guarantees.separation.count() : 0);
@@ -98,7 +85,7 @@ QueryBounds query_bounds(const at::Tensor& patterns, const at::Tensor& queries, 
   const auto stored = patterns.detach(), cues = queries.detach();
   const auto beta = guarantees.beta, largest = guarantees.separation.largest_norm;
   const auto others = static_cast<double>(guarantees.separation.count() - 1);
-  const auto all = stored.to(at::kDouble), xi = cues.to(at::kDouble);
+  const auto xi = cues.to(at::kDouble);
   const auto updates = RetrieveOptions().beta(beta);
 
   QueryBounds bounds;
@@ -106,12 +93,12 @@ QueryBounds query_bounds(const at::Tensor& patterns, const at::Tensor& queries, 
   bounds.pattern = nearest.best_matches(cues, 1).indices.squeeze(1);
   const auto x = all.index_select(0, bounds.pattern);
   bounds.distance = length(xi - x);
-  bounds.updated = all_updated(xi, all, RetrieveOptions(updates).update_steps_max(1));
+  bounds.updated = updated(xi, all, RetrieveOptions(updates).update_steps_max(1));
   // Each pattern that is near a query is updated once.
   const auto [unique, inverse, counts] = at::unique_dim(bounds.pattern, 0, true, true);
-  const auto settled = all_updated(
-      all.index_select(0, unique), all,
-      RetrieveOptions(updates).until_converged().update_steps_eps(kTolerance * largest).update_steps_cap(1000));
+  const auto settled =
+      updated(all.index_select(0, unique), all,
+              RetrieveOptions(updates).until_converged().update_steps_eps(kTolerance * largest).update_steps_cap(1000));
   bounds.fixed_point = settled.index_select(0, inverse);
 
   bounds.fixed_point_error = length(bounds.fixed_point - x);
@@ -133,11 +120,10 @@ QueryBounds query_bounds(const at::Tensor& patterns, const at::Tensor& queries, 
 }
 
 Trajectories run(const at::Tensor& patterns, double beta, const at::Tensor& queries, int64_t most_updates) {
-  check_queries(patterns, queries);
-  TORCH_CHECK(beta > 0 && std::isfinite(beta), "hopfield::theory: expected a positive and finite beta, got ", beta);
+  const auto all = checked_patterns(patterns, queries);
+  check_beta("hopfield::theory::run", beta);
   TORCH_CHECK(most_updates >= 1, "hopfield::theory: expected at least 1 update, got ", most_updates);
   const at::NoGradGuard no_grad;
-  const auto all = patterns.detach().to(at::kDouble);
   const auto tolerance = kTolerance * length(all).max().item<double>();
   const auto with_energy = RetrieveOptions().beta(beta).with_energy();
   Trajectories result;
@@ -146,13 +132,13 @@ Trajectories run(const at::Tensor& patterns, double beta, const at::Tensor& quer
   result.gradient = at::empty({queries.size(0)}, result.state.options());
   std::vector<std::vector<at::Tensor>> energies;  // of each tile
   size_t most = 0;
-  for_tiles(queries.size(0), all.size(0), [&](int64_t first, int64_t count) {
+  for_row_tiles(queries.size(0), all.size(0), [&](int64_t first, int64_t count) {
     auto state = result.state.narrow(0, first, count), steps = result.steps.narrow(0, first, count);
     auto gradient = result.gradient.narrow(0, first, count);
     auto& energy = energies.emplace_back();
-    energy.push_back(updated(state, all, RetrieveOptions(with_energy).update_steps_max(0)).energy);
+    energy.push_back(retrieve(state, all, RetrieveOptions(with_energy).update_steps_max(0)).energy);
     for (int64_t step = 0; step <= most_updates; ++step) {
-      const auto next = updated(state, all, RetrieveOptions(with_energy).update_steps_max(1));
+      const auto next = retrieve(state, all, RetrieveOptions(with_energy).update_steps_max(1));
       gradient.copy_(length(state - next.state));
       const auto moves = gradient > tolerance;
       if (step == most_updates || !moves.any().item<bool>()) break;

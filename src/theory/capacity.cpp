@@ -1,3 +1,4 @@
+#include "theory/pattern_checks.h"
 #include <hopfield/theory/capacity.h>
 
 #include <c10/util/Exception.h>
@@ -19,7 +20,6 @@ void check_degree(int degree) { expect(degree >= 2, "a degree of at least 2", de
 void check_neurons(double neurons, double least) {
   expect(neurons >= least && std::isfinite(neurons), least < 2 ? "at least 1 neuron" : "at least 2 neurons", neurons);
 }
-void check_beta(double beta) { expect(beta > 0 && std::isfinite(beta), "a positive and finite beta", beta); }
 
 /// 1 * 3 * 5 * .. * (2 n - 3)
 double odd_factorial(int degree) {
@@ -110,7 +110,7 @@ double log_capacity_of_exponential_memory(double neurons, double flipped) {
 }
 
 double load_of_continuous_memory(double beta, int dimension) {
-  check_beta(beta);
+  check_beta("hopfield::theory", beta);
   expect(dimension >= 2, "at least 2 dimensions", dimension);
   double best = 0;
   for (double m = 0.5; m < 1; m += 1e-4) {
@@ -123,13 +123,13 @@ double load_of_continuous_memory(double beta, int dimension) {
 }
 
 double load_of_continuous_memory(double beta) {
-  check_beta(beta);
+  check_beta("hopfield::theory", beta);
   const double phi = (std::sqrt(1 + 4 * beta * beta) - 1) / (2 * beta);
   return beta - beta * phi - std::log(1 - phi * phi) / 2;
 }
 
 SphereCapacity sphere_capacity(double beta, double factor, int width, double failure) {
-  check_beta(beta);
+  check_beta("hopfield::theory", beta);
   expect(factor > 0 && std::isfinite(factor), "a positive factor K of the norm", factor);
   expect(width >= 2, "at least 2 dimensions", width);
   expect(failure > 0 && failure < 1, "a probability of failure between 0 and 1", failure);

@@ -1,5 +1,6 @@
 #include "theory/k90.h"
 #include "theory/pattern_checks.h"
+#include "theory/tiles.h"
 #include <hopfield/core/update.h>
 #include <hopfield/ops/retrieve.h>
 #include <hopfield/theory/fixed_points.h>
@@ -52,13 +53,11 @@ Ends updated(const at::Tensor& patterns, double beta, const at::Tensor& starts, 
   Ends ends{at::empty_like(starts), at::empty({starts.size(0)}, starts.options())};
   const auto options = RetrieveOptions().beta(beta).until_converged().update_steps_eps(eps).update_steps_cap(cap);
   const auto one_beta = at::scalar_tensor(beta, patterns.options());
-  const auto step = std::max<int64_t>(1, kTileNumbers / patterns.size(0));
-  for (int64_t first = 0; first < starts.size(0); first += step) {
-    const auto length = std::min(step, starts.size(0) - first);
+  for_row_tiles(starts.size(0), patterns.size(0), [&](int64_t first, int64_t length) {
     const auto states = retrieve(starts.narrow(0, first, length), patterns, options).state;
     ends.states.narrow(0, first, length).copy_(states);
     ends.residual.narrow(0, first, length).copy_((states - core::update(states, patterns, one_beta)).norm(2, -1));
-  }
+  });
   return ends;
 }
 
@@ -104,9 +103,8 @@ FixedPointKind kind_of(int64_t k90, int64_t patterns) {
 
 void classify(const at::Tensor& patterns, double beta, FixedPoints& found) {
   std::vector<at::Tensor> all_k90{at::empty({0}, patterns.options().dtype(at::kLong))};
-  const auto step = std::max<int64_t>(1, kTileNumbers / patterns.size(0));
-  for (int64_t first = 0; first < found.size(); first += step) {
-    const auto states = found.states.narrow(0, first, std::min(step, found.size() - first));
+  for_row_tiles(found.size(), patterns.size(0), [&](int64_t first, int64_t length) {
+    const auto states = found.states.narrow(0, first, length);
     const auto weights = at::mm(states, patterns.t()).mul_(beta).softmax(-1);
     all_k90.push_back(k90(weights));
     const auto host = all_k90.back().cpu();
@@ -116,7 +114,7 @@ void classify(const at::Tensor& patterns, double beta, FixedPoints& found) {
       found.kinds.push_back(kind_of(k, patterns.size(0)));
       found.members.push_back(order[i].narrow(0, 0, k).clone());
     }
-  }
+  });
   found.k90 = at::cat(all_k90);
 }
 

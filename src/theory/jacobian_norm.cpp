@@ -1,4 +1,5 @@
 #include "theory/pattern_checks.h"
+#include "theory/tiles.h"
 #include <hopfield/theory/fixed_points.h>
 
 #include <ATen/ATen.h>
@@ -51,12 +52,10 @@ at::Tensor jacobian_norm(const at::Tensor& patterns, double beta, const at::Tens
   const auto rows = checked_states(function, "states", states, stored);
   // Where the scores' rounding makes the products inexact, no more digits are to be had.
   const auto rounding = 1e-14 * beta * stored.pow(2).sum(-1).max().item<double>();
-  const auto step = std::max<int64_t>(1, kTileNumbers / (kVectors * stored.size(0)));
   auto norms = at::empty({rows.size(0)}, rows.options());
-  for (int64_t first = 0; first < rows.size(0); first += step) {
-    const auto length = std::min(step, rows.size(0) - first);
+  for_row_tiles(rows.size(0), kVectors * stored.size(0), [&](int64_t first, int64_t length) {
     norms.narrow(0, first, length).copy_(norms_of_tile(stored, beta, rows.narrow(0, first, length), rounding));
-  }
+  });
   return norms;
 }
 

@@ -30,7 +30,7 @@ at::Tensor checked_states(const char* function, const char* name, const at::Tens
 }
 
 void check_beta(const char* function, double beta) {
-  HOPFIELD_CHECK(beta > 0 && std::isfinite(beta), "expected beta to be positive and finite, got ", beta);
+  HOPFIELD_CHECK(beta > 0 && std::isfinite(beta), "expected a positive and finite beta, got ", beta);
 }
 
 }  // namespace hopfield::theory

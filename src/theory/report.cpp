@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <limits>
+#include <set>
 
 namespace hopfield::theory {
 namespace {
@@ -48,11 +50,11 @@ void write_patterns(Page& page, const Report& report) {
   page.line("well separated, Delta >= 2 / (beta N) + ln(2 (N - 1) N beta M^2) / beta = {:.4g}: {} of {} patterns",
             g.required, g.count(), separation.count());
   const auto order = separation.delta.argsort();
-  const auto say = [&](int64_t place) { page.line("  {}", g.words(order[place].item<int64_t>())); };
-  say(separation.count() - 1);
   const auto failing = separation.count() - g.count();
-  if (failing > 0 && g.count() > 0) say(failing), say(failing - 1);
-  if (failing < separation.count() || failing > 1) say(0);
+  // The largest and the least separation, and those on both sides of what is required.
+  std::set<int64_t, std::greater<>> places{0, separation.count() - 1};
+  if (failing > 0 && g.count() > 0) places.insert({failing - 1, failing});
+  for (const auto place : places) page.line("  {}", g.words(order[place].item<int64_t>()));
   if (std::isinf(report.separating_beta)) {
     const auto best = separating_beta(largest(separation.delta), separation.count(), separation.largest_norm);
     page.line("No beta separates all patterns: {} have Delta <= 0. The best one is well separated from beta {:.4g} on.",

@@ -1,3 +1,5 @@
+#include "theory/pattern_checks.h"
+#include "theory/tiles.h"
 #include <hopfield/theory/separation.h>
 
 #include <ATen/ATen.h>
@@ -19,16 +21,12 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // that block are made again, in float64.
 constexpr int64_t kBlock = 64;
 constexpr int64_t kTile = 16 * kBlock;
-constexpr int64_t kGathered = int64_t{1} << 21;  // numbers of candidates held at a time
+constexpr const char* kTheory = "hopfield::theory";
 
 void check_set(int64_t count, double largest_norm) {
   TORCH_CHECK(count >= 2, "hopfield::theory: expected at least 2 patterns, got ", count);
   TORCH_CHECK(largest_norm > 0 && std::isfinite(largest_norm),
               "hopfield::theory: expected patterns with a positive and finite largest norm, got ", largest_norm);
-}
-
-void check_beta(double beta) {
-  TORCH_CHECK(beta > 0 && std::isfinite(beta), "hopfield::theory: expected a positive and finite beta, got ", beta);
 }
 
 /// The largest product of each pattern with another one, as far as known, and the block that it is in.
@@ -106,10 +104,8 @@ PatternSeparation pattern_separation(const at::Tensor& patterns) {
   PatternSeparation separation;
   separation.delta = at::empty({count}, all.options().dtype(at::kDouble));
   separation.nearest = at::empty({count}, all.options().dtype(at::kLong));
-  const auto step = std::clamp<int64_t>(kGathered / (kBlock * std::max<int64_t>(width, 1)), 1, count);
   const auto in_block = at::arange(kBlock, blocks.options());
-  for (int64_t first = 0; first < count; first += step) {
-    const auto length = std::min(step, count - first);
+  for_row_tiles(count, kBlock * width, [&](int64_t first, int64_t length) {
     const auto rows = all.narrow(0, first, length).to(at::kDouble);
     const auto own = at::arange(first, first + length, blocks.options()).unsqueeze(1);
     const auto others = blocks.narrow(0, first, length).unsqueeze(1) * kBlock + in_block;  // [length, kBlock]
@@ -121,21 +117,21 @@ PatternSeparation pattern_separation(const at::Tensor& patterns) {
     separation.nearest.narrow(0, first, length).copy_(nearest);
     const auto difference = rows - all.index_select(0, nearest).to(at::kDouble);
     separation.delta.narrow(0, first, length).copy_((rows * difference).sum(-1));
-  }
+  });
   separation.largest_norm = all.norm(2, {1}, false, at::kDouble).max().item<double>();
   return separation;
 }
 
 double required_separation(int64_t count, double beta, double largest_norm) {
   check_set(count, largest_norm);
-  check_beta(beta);
+  check_beta(kTheory, beta);
   const auto n = static_cast<double>(count);
   return 2 / (beta * n) + std::log(2 * (n - 1) * n * beta * largest_norm * largest_norm) / beta;
 }
 
 double sphere_radius(int64_t count, double beta, double largest_norm) {
   check_set(count, largest_norm);
-  check_beta(beta);
+  check_beta(kTheory, beta);
   return 1 / (beta * static_cast<double>(count) * largest_norm);
 }
 

@@ -1,5 +1,6 @@
 #include "theory/k90.h"
 #include "theory/pattern_checks.h"
+#include "theory/tiles.h"
 #include <hopfield/theory/fixed_points.h>
 
 #include <ATen/ATen.h>
@@ -47,11 +48,9 @@ class Patterns {
  private:
   template <typename Visit>
   void for_each_tile(double beta, const Visit& visit) const {
-    const auto step = std::max<int64_t>(1, kTileNumbers / count());
-    for (int64_t first = 0; first < count(); first += step) {
-      const auto tile = rows_.narrow(0, first, std::min(step, count() - first));
-      visit(at::mm(tile, rows_.t()).mul_(beta).softmax(-1));
-    }
+    for_row_tiles(count(), count(), [&](int64_t first, int64_t length) {
+      visit(at::mm(rows_.narrow(0, first, length), rows_.t()).mul_(beta).softmax(-1));
+    });
   }
 
   at::Tensor rows_;

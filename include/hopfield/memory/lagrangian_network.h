@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hopfield::memory {
@@ -47,6 +48,9 @@ class LagrangianOptions {
   using Settings = LagrangianSettings;
 
  public:
+  LagrangianOptions() = default;
+  explicit LagrangianOptions(LagrangianSettings settings) : settings_(std::move(settings)) {}
+
   /// Model A of the paper: L_v = sum_i |v_i|, for an L_h = sum_i F(h_i) such as power(n). At h = xi g(v) the energy is
   /// -sum_i F(xi_i.sgn(v)): the dense associative memory.
   static LagrangianOptions model_a(const Lagrangian& hidden);
