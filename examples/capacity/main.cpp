@@ -12,6 +12,7 @@
 #include "common/errors.h"
 #include "common/options.h"
 #include "common/output_files.h"
+#include "common/report.h"
 #include "common/text.h"
 #include "measure.h"
 #include <hopfield/io/file.h>
@@ -116,19 +117,15 @@ int run(int argc, char** argv) {
     panels.push_back(json_of(measured.panel));
   }
   examples::OutputFiles files;
-  files.write(chart, [&](const auto& to) {
-    const auto remark = examples::write_charts(to, charts);
-    if (!remark.empty()) examples::print_error("hopfield_capacity: " + remark);
-  });
+  examples::write_picture("hopfield_capacity", files, chart, charts);
   files.write(json, [&](const auto& to) {
     const nlohmann::json content{
         {"seed", options.seed}, {"quick", options.quick}, {"figures", results}, {"panels", panels}};
     io::write_file(to, content.dump(2) + "\n");
   });
-  if (!files.written().empty() && !options.quiet) examples::print("wrote " + examples::joined(files.written()));
+  const auto code = examples::report_files("hopfield_capacity", files, options.quiet);
   examples::print(fmt::format("{} of {} figures are where the literature has them", held, all));
-  for (const auto& failure : files.failures()) examples::print_error("hopfield_capacity: " + failure);
-  return files.failures().empty() ? examples::kDone : examples::kFailed;
+  return code;
 }
 
 }  // namespace

@@ -181,6 +181,22 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::optional<st
   return add_word(app, name, value, choices, description);
 }
 
+CLI::Option* add_paths(CLI::App& app, const std::string& name, std::vector<std::string>& paths,
+                       const std::string& expected, const std::string& description) {
+  constexpr int kMost = 1000000;
+  const auto read = [name, expected, &paths](const CLI::results_t& values) {
+    for (const auto& value : values) {
+      if (value.empty()) throw UsageError{name + ": expected " + expected + ", got an empty text"};
+    }
+    paths = values;
+    return true;
+  };
+  return app.add_option(name, read, description + "; may be given several times")
+      ->expected(1, kMost)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("FILE|FOLDER");
+}
+
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description) {
   return add_text(app, name, value, "a file", description)->type_name("FILE");
 }

@@ -52,6 +52,10 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
                         const std::vector<std::string>& choices, const std::string& description);
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::optional<std::string>& value,
                         const std::vector<std::string>& choices, const std::string& description);
+/// Adds an option for paths of files or folders, which may be given several times.
+/// @param expected  what they are, for error messages: "a PNG file or a folder"
+CLI::Option* add_paths(CLI::App& app, const std::string& name, std::vector<std::string>& paths,
+                       const std::string& expected, const std::string& description);
 /// Adds an option for the path of a file.
 CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& value, const std::string& description);
 /// Adds an option for the path of a file whose ending says its format, in upper or lower case.

@@ -21,6 +21,8 @@ class OutputFiles {
  public:
   /// Calls `write` with the path, unless the path is empty.
   void write(const NamedFile& file, const std::function<void(const std::string& path)>& write);
+  /// Adds a file that was written elsewhere.
+  void add_written(const std::string& path) { written_.push_back(path); }
   /// Adds the error message of something that failed elsewhere, unless it is empty.
   void add_failure(const std::string& option, const std::string& failure);
 

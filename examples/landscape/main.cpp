@@ -13,6 +13,7 @@
 #include "common/console.h"
 #include "common/output_files.h"
 #include "common/progress.h"
+#include "common/report.h"
 #include "common/text.h"
 #include "landscape.h"
 #include "options.h"
@@ -45,21 +46,14 @@ int run(int argc, char** argv) {
     landscapes.push_back(explore(patterns, frame, beta, *options));
     charts.push_back(chart_of(landscapes.back(), patterns, frame));
   }
-  std::string remark;
   examples::OutputFiles files;
-  files.write({"--out", options->out}, [&](const auto& path) { remark = examples::write_charts(path, charts); });
+  examples::write_picture(kProgram, files, {"--out", options->out}, charts);
   files.write({"--json", options->json}, [&](const auto& path) { write_report(path, landscapes, patterns, *options); });
-  auto written = files.written();
-  if (!remark.empty()) {  // gnuplot is missing: something else was written instead of the picture
-    examples::print_error(std::string(kProgram) + ": " + remark);
-    written.erase(written.begin());
-  }
-  if (!written.empty() && !options->quiet) {
-    examples::print(fmt::format("wrote {} in {:.1f} s", examples::joined(written), watch.seconds()));
+  if (!files.written().empty() && !options->quiet) {
+    examples::print(fmt::format("wrote {} in {:.1f} s", examples::joined(files.written()), watch.seconds()));
   }
   for (const auto& landscape : landscapes) examples::print(line_of(landscape));
-  for (const auto& failure : files.failures()) examples::print_error(std::string(kProgram) + ": " + failure);
-  return files.failures().empty() ? examples::kDone : examples::kFailed;
+  return examples::report_failures(kProgram, files);
 }
 
 }  // namespace

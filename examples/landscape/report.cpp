@@ -2,10 +2,8 @@
 
 #include "common/report.h"
 #include "common/text.h"
-#include <hopfield/version.h>
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -111,7 +109,7 @@ std::string line_of(const Landscape& landscape) {
 
 void write_report(const std::string& path, const std::vector<Landscape>& landscapes, const at::Tensor& patterns,
                   const Options& options) {
-  Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", options.command}};
+  auto json = examples::json_header(options.command);
   json["memory"] = options.memory;
   if (options.memory == "continuous") json["similarity"] = options.similarity.value_or(kSimilarity);
   auto& rows = json["patterns"] = Json::array();

@@ -5,10 +5,8 @@
 #include "common/text.h"
 #include "display.h"
 #include "recall.h"
-#include <hopfield/version.h>
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -127,7 +125,7 @@ int compare(const CompareOptions& options, const std::string& command) {
   std::string remark;
   const auto pictures = pictures_for(options, remark);
   if (!options.quiet) {
-    examples::print(first_line("cpu"));
+    examples::print(examples::first_line("cpu"));
     if (!remark.empty()) examples::print(remark);
     examples::print(fmt::format("images of {}x{} pixels from {}, corruption: {}", pictures.width(), pictures.height(),
                                 examples::shown(pictures.source), text_of(options.corruptions)));
@@ -140,7 +138,7 @@ int compare(const CompareOptions& options, const std::string& command) {
   files.write({"--compare", options.picture},
               [&](const auto& path) { examples::write_image(path, draw(lines, options.counts)); });
   files.write({"--json", options.json}, [&](const auto& path) {
-    Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", command}};
+    auto json = examples::json_header(command);
     json["source"] = pictures.source;
     json["corruption"] = text_of(options.corruptions);
     json["seed"] = options.seed;
@@ -148,7 +146,7 @@ int compare(const CompareOptions& options, const std::string& command) {
     json["trials"] = to_json(lines);
     examples::write_json(path, json);
   });
-  const auto code = report_files(files, options.quiet);
+  const auto code = examples::report_files("hopfield_memory", files, options.quiet);
   print_table(lines, options.counts);
   return code;
 }

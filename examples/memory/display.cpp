@@ -1,15 +1,9 @@
 #include "display.h"
 
-#include "common/console.h"
-#include "common/errors.h"
 #include "common/image.h"
 #include "common/text.h"
-#include <hopfield/version.h>
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
-
-#include <fmt/format.h>
 
 #include <algorithm>
 
@@ -39,16 +33,6 @@ std::vector<int64_t> evenly(int64_t count, int64_t most) {
   std::vector<int64_t> numbers;
   for (int64_t i = 0; i < std::min(count, most); ++i) numbers.push_back(i * count / std::min(count, most));
   return numbers;
-}
-
-std::string first_line(const std::string& device) {
-  return fmt::format("hopfield {}, LibTorch {}, device {}", version(), TORCH_VERSION, device);
-}
-
-int report_files(const examples::OutputFiles& files, bool quiet) {
-  if (!files.written().empty() && !quiet) examples::print("wrote " + examples::joined(files.written()));
-  for (const auto& failure : files.failures()) examples::print_error("hopfield_memory: " + failure);
-  return files.failures().empty() ? examples::kDone : examples::kFailed;
 }
 
 }  // namespace hopfield::image_memory

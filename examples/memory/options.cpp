@@ -23,23 +23,8 @@ using examples::add_number;
 using examples::add_whole_number;
 
 constexpr const char* kComparedDigit = "3";  // images that are similar to each other
+constexpr const char* kPicturePaths = "a PNG file or a folder";
 constexpr int64_t kMostImages = 1000000, kMostSteps = 1000000, kMostRows = 1000, kMostOrder = 1000;
-
-/// An option that may be given several times.
-CLI::Option* add_paths(CLI::App& app, const std::string& name, std::vector<std::string>& paths,
-                       const std::string& description) {
-  const auto read = [name, &paths](const CLI::results_t& values) {
-    for (const auto& value : values) {
-      if (value.empty()) throw UsageError{name + ": expected a PNG file or a folder, got an empty text"};
-    }
-    paths = values;
-    return true;
-  };
-  return app.add_option(name, read, description + "; may be given several times")
-      ->expected(1, static_cast<int>(kMostImages))
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->type_name("FILE|FOLDER");
-}
 
 /// What --corrupt and --amount say.
 struct CorruptionOptions {
@@ -75,7 +60,8 @@ std::vector<Corruption> finished(const CorruptionOptions& o) {
 }
 
 void add_image_options(CLI::App& app, ImageOptions& o) {
-  add_paths(app, "--images", o.paths, "PNG files and folders of them; without it, the 8x8 digits that set-up installs");
+  examples::add_paths(app, "--images", o.paths, kPicturePaths,
+                      "PNG files and folders of them; without it, the 8x8 digits that set-up installs");
   examples::add_image_size(app, "--size", o.size, "Resize the images to this size; needed if they differ in size");
   add_whole_number(app, "--count", o.count, 0, kMostImages, "Take only the first so many images; 0: all");
   add_choice(app, "--digit", o.digit, {"all", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"},
@@ -111,9 +97,10 @@ void add_store_options(CLI::App& app, StoreOptions& o) {
 
 void add_recall_options(CLI::App& app, RecallOptions& o, CorruptionOptions& corruption) {
   add_file(app, "--in", o.in, "Memory that `store` wrote")->required();
-  add_paths(app, "--cues", o.cues,
-            "PNG files and folders of your own cues, not corrupted unless --corrupt is given; without it, the stored "
-            "images, of which half is hidden unless --corrupt is given");
+  examples::add_paths(
+      app, "--cues", o.cues, kPicturePaths,
+      "PNG files and folders of your own cues, not corrupted unless --corrupt is given; without it, the stored "
+      "images, of which half is hidden unless --corrupt is given");
   add_corruption_options(app, corruption);
   examples::add_seed(app, "--seed", o.seed, "Seed of the corruption and of the order of updates");
   add_whole_number(app, "--count", o.count, 0, kMostImages, "Take only the first so many cues; 0: all");

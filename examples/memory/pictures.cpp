@@ -7,12 +7,8 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-
 namespace hopfield::image_memory {
 namespace {
-
-namespace fs = std::filesystem;
 
 Pictures read_digits(const ImageOptions& options) {
   const auto path = examples::digits_path("--images", "digits");
@@ -31,61 +27,14 @@ Pictures read_digits(const ImageOptions& options) {
   return pictures;
 }
 
-/// Appends images, all of which become coloured if any is.
-void append(Pictures& pictures, at::Tensor images, const std::vector<std::string>& names) {
-  if (pictures.images.defined()) {
-    const auto channels = std::max(pictures.channels(), images.size(3));
-    images = at::cat({pictures.images.expand({-1, -1, -1, channels}), images.expand({-1, -1, -1, channels})});
-  }
-  pictures.images = std::move(images);
-  for (const auto& name : names) pictures.names.push_back(examples::valid_utf8(name));
-}
-
-/// The images of a file or folder [n, height, width, channels], and their names.
-examples::ImageFolder read_path(const std::string& option, const std::string& path,
-                                const std::optional<examples::ImageSize>& size) {
-  std::error_code error;
-  try {
-    return reading(option, [&]() -> examples::ImageFolder {
-      if (fs::is_directory(path, error)) return examples::read_image_folder(path, size);
-      auto image = examples::read_image(path).unsqueeze(0);
-      if (size) image = examples::resize_images(image, *size);
-      return {image, {fs::path(path).filename().string()}, 0};
-    });
-  } catch (UsageError& refusal) {
-    const std::string advice = "choose a size that all are resized to";
-    const auto place = refusal.message.find(advice);
-    if (place != std::string::npos) refusal.message.replace(place, advice.size(), "choose one for all with --size");
-    throw;
-  }
-}
-
 }  // namespace
-
-Pictures read_files(const std::string& option, const std::vector<std::string>& paths,
-                    const std::optional<examples::ImageSize>& size) {
-  Pictures pictures;
-  for (const auto& path : paths) {
-    const auto read = read_path(option, path, size);
-    if (pictures.images.defined() &&
-        (read.images.size(1) != pictures.height() || read.images.size(2) != pictures.width())) {
-      throw UsageError{
-          fmt::format("{}: expected images of the same size, got {}x{} pixels in {} and {}x{} in {}; choose "
-                      "one for all with --size",
-                      option, pictures.width(), pictures.height(), examples::quote(paths.front()), read.images.size(2),
-                      read.images.size(1), examples::quote(path))};
-    }
-    append(pictures, read.images, read.names);
-  }
-  pictures.source = examples::joined(paths);
-  return pictures;
-}
 
 Pictures read_pictures(const ImageOptions& options) {
   if (!options.is_digits() && options.digit != kAnyDigit) {
     throw UsageError{"--digit: expected it with the digits only, got it with --images"};
   }
-  auto pictures = options.is_digits() ? read_digits(options) : read_files("--images", options.paths, options.size);
+  auto pictures =
+      options.is_digits() ? read_digits(options) : examples::read_pictures("--images", options.paths, options.size);
   return first_of(std::move(pictures), options.count);
 }
 

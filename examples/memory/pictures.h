@@ -1,5 +1,6 @@
 #pragma once
 
+#include "common/pictures.h"
 #include "options.h"
 
 #include <ATen/core/Tensor.h>
@@ -9,26 +10,10 @@
 
 namespace hopfield::image_memory {
 
-/// Images of one size, and what they are called.
-struct Pictures {
-  at::Tensor images;  // [n, height, width, channels] float32 from 0 to 1
-  std::vector<std::string> names;
-  std::string source;  // for messages: "digits", or the paths
-
-  int64_t size() const { return images.size(0); }
-  int64_t height() const { return images.size(1); }
-  int64_t width() const { return images.size(2); }
-  int64_t channels() const { return images.size(3); }
-};
+using examples::Pictures;
 
 /// Reads the images that the options name. @throws UsageError if there are none, or if they are not as expected
 Pictures read_pictures(const ImageOptions& options);
-
-/// Reads PNG files and folders of them. If no size is given, all must have the same.
-/// @param option  begins error messages
-/// @throws UsageError if there are none, or if one of them cannot be read
-Pictures read_files(const std::string& option, const std::vector<std::string>& paths,
-                    const std::optional<examples::ImageSize>& size);
 
 /// Takes the first `count` images, or all if it is 0. @throws UsageError if there are fewer
 Pictures first_of(Pictures pictures, int64_t count);

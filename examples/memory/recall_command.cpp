@@ -6,10 +6,8 @@
 #include "common/text.h"
 #include "display.h"
 #include "recall.h"
-#include <hopfield/version.h>
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -35,7 +33,7 @@ Task stored_images(const ImageMemory& stored, int64_t count) {
 
 /// The user's own cues. Where one has the name of a stored image, that is the one it should give.
 Task own_cues(const ImageMemory& stored, const RecallOptions& options) {
-  const auto cues = first_of(read_files("--cues", options.cues, stored.format.size()), options.count);
+  const auto cues = first_of(examples::read_pictures("--cues", options.cues, stored.format.size()), options.count);
   auto truth = at::full({cues.size()}, -1, at::kLong);
   for (int64_t i = 0; i < cues.size(); ++i) {
     const auto& names = stored.names;
@@ -100,7 +98,7 @@ Json cues_json(const ImageMemory& stored, const Task& task, const RecallResult& 
 
 Json result_json(const ImageMemory& stored, const Task& task, const RecallResult& result, const RecallOptions& options,
                  const std::string& command, double seconds) {
-  Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", command}};
+  auto json = examples::json_header(command);
   json["memory"] = json_of(stored);
   json["source"] = task.source;
   auto& corruptions = json["corruptions"] = Json::array();
@@ -163,7 +161,7 @@ int recall(const RecallOptions& options, const std::string& command) {
   const auto stored = load(options.in, options.device);
   const auto task = options.cues.empty() ? stored_images(stored, options.count) : own_cues(stored, options);
   if (!options.quiet) {
-    examples::print(first_line(options.device));
+    examples::print(examples::first_line(options.device));
     examples::print(text_of(stored));
     examples::print(fmt::format("{} cue{} from {}, corruption: {}", task.images.size(0),
                                 task.images.size(0) == 1 ? "" : "s", examples::shown(task.source),
@@ -179,7 +177,7 @@ int recall(const RecallOptions& options, const std::string& command) {
   files.write({"--json", options.json}, [&](const auto& path) {
     examples::write_json(path, result_json(stored, task, result, options, command, seconds));
   });
-  const auto code = report_files(files, options.quiet);
+  const auto code = examples::report_files("hopfield_memory", files, options.quiet);
   examples::print(result_line(result, seconds));
   return code;
 }

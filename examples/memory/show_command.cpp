@@ -4,10 +4,8 @@
 #include "common/report.h"
 #include "display.h"
 #include "image_memory.h"
-#include <hopfield/version.h>
 
 #include <ATen/ATen.h>
-#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -40,7 +38,7 @@ int show(const ShowOptions& options, const std::string& command) {
   const auto stored = load(options.in, "cpu");
   if (!options.quiet) {
     constexpr size_t kNames = 8;
-    examples::print(first_line("cpu"));
+    examples::print(examples::first_line("cpu"));
     for (size_t i = 0; i < std::min(kNames, stored.names.size()); ++i) {
       examples::print(fmt::format("{:>4}  {}", i + 1, stored.names[i]));
     }
@@ -50,12 +48,12 @@ int show(const ShowOptions& options, const std::string& command) {
   files.write({"--grid", options.grid},
               [&](const auto& path) { examples::write_image(path, draw(stored, options.show)); });
   files.write({"--json", options.json}, [&](const auto& path) {
-    nlohmann::ordered_json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", command}};
+    auto json = examples::json_header(command);
     json["memory"] = json_of(stored);
     json["names"] = stored.names;
     examples::write_json(path, json);
   });
-  const auto code = report_files(files, options.quiet);
+  const auto code = examples::report_files("hopfield_memory", files, options.quiet);
   examples::print(text_of(stored));
   return code;
 }

@@ -4,9 +4,6 @@
 #include "common/report.h"
 #include "display.h"
 #include "image_memory.h"
-#include <hopfield/version.h>
-
-#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -21,7 +18,7 @@ int store(const StoreOptions& options, const std::string& command) {
   std::string remark;
   if (has_weights(options.memory.kind)) pictures = fitted(std::move(pictures), remark);
   if (!options.quiet) {
-    examples::print(first_line("cpu"));
+    examples::print(examples::first_line("cpu"));
     if (!remark.empty()) examples::print(remark);
   }
   const examples::Stopwatch watch;
@@ -30,13 +27,13 @@ int store(const StoreOptions& options, const std::string& command) {
   examples::OutputFiles files;
   files.write({"--out", options.out}, [&](const auto& path) { save(stored, path); });
   files.write({"--json", options.json}, [&](const auto& path) {
-    nlohmann::ordered_json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", command}};
+    auto json = examples::json_header(command);
     json["memory"] = json_of(stored);
     json["names"] = stored.names;
     json["seconds"] = seconds;
     examples::write_json(path, json);
   });
-  const auto code = report_files(files, options.quiet);
+  const auto code = examples::report_files("hopfield_memory", files, options.quiet);
   examples::print(fmt::format("stored {}; {:.1f} s", text_of(stored), seconds));
   return code;
 }

@@ -28,10 +28,7 @@ using examples::OutputFiles;
 
 constexpr auto kProgram = "hopfield_mil";
 
-int fail(const OutputFiles& files) {
-  for (const auto& failure : files.failures()) examples::print_error(std::string(kProgram) + ": " + failure);
-  return files.failures().empty() ? examples::kDone : examples::kFailed;
-}
+int fail(const OutputFiles& files) { return examples::report_failures(kProgram, files); }
 
 int train(const TrainOptions& options) {
   examples::check_device(options.device);

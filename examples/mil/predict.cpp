@@ -2,6 +2,7 @@
 
 #include "common/console.h"
 #include "common/output_files.h"
+#include "common/report.h"
 #include "data_options.h"
 #include "model.h"
 #include "report.h"
@@ -77,8 +78,7 @@ int predict(const PredictOptions& options) {
     examples::print(agreement(table, logits));
     for (const auto& path : files.written()) examples::print("wrote " + path);
   }
-  for (const auto& failure : files.failures()) examples::print_error("hopfield_mil: " + failure);
-  return files.failures().empty() ? examples::kDone : examples::kFailed;
+  return examples::report_failures("hopfield_mil", files);
 }
 
 }  // namespace hopfield::mil

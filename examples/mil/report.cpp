@@ -97,7 +97,7 @@ std::string result_line(const std::vector<FoldResult>& results, double seconds) 
 
 void write_json(const std::string& path, const data::MilTable& table, const TrainOptions& options,
                 const std::vector<FoldResult>& results, double seconds) {
-  Json json{{"version", version()}, {"libtorch", TORCH_VERSION}, {"command", options.command}};
+  auto json = examples::json_header(options.command);
   json.update(table_json(table, options.data));
   json["options"] = options_json(table, options);
   json["options"].update({{"header", options.csv.header},
