@@ -15,6 +15,14 @@ namespace {
 
 constexpr const char* kFunction = "hopfield::theory::suggest_beta";
 
+/// Calls visit(softmax(beta states patterns^T)) for tiles of the states.
+template <typename Visit>
+void for_weight_tiles(const at::Tensor& patterns, double beta, const at::Tensor& states, const Visit& visit) {
+  for_row_tiles(states.size(0), patterns.size(0), [&](int64_t first, int64_t count) {
+    visit(at::mm(states.narrow(0, first, count), patterns.t()).mul_(beta).softmax(-1));
+  });
+}
+
 /// Whether a median is at most k, and whether it is below k.
 struct Side {
   bool is_at_most, is_below;
@@ -30,7 +38,7 @@ class Patterns {
   /// Where the lower median of k90 is, which half of the patterns decide. The k largest weights are enough to know.
   Side side_of(int64_t k, double beta) const {
     int64_t at_most = 0, below = 0;
-    for_each_tile(beta, [&](const at::Tensor& weights) {
+    for_weight_tiles(rows_, beta, rows_, [&](const at::Tensor& weights) {
       const auto largest = std::get<0>(weights.topk(k, -1));  // in descending order
       at_most += (largest.sum(-1) >= kNineTenths).sum().item<int64_t>();
       if (k > 1) below += (largest.narrow(-1, 0, k - 1).sum(-1) >= kNineTenths).sum().item<int64_t>();
@@ -39,20 +47,9 @@ class Patterns {
     return {at_most > half, below > half};
   }
 
-  int64_t median(double beta) const {
-    std::vector<at::Tensor> all;
-    for_each_tile(beta, [&](const at::Tensor& weights) { all.push_back(k90(weights)); });
-    return at::cat(all).median().item<int64_t>();
-  }
+  int64_t median(double beta) const { return k90_of(rows_, beta, rows_).median().item<int64_t>(); }
 
  private:
-  template <typename Visit>
-  void for_each_tile(double beta, const Visit& visit) const {
-    for_row_tiles(count(), count(), [&](int64_t first, int64_t length) {
-      visit(at::mm(rows_.narrow(0, first, length), rows_.t()).mul_(beta).softmax(-1));
-    });
-  }
-
   at::Tensor rows_;
 };
 
@@ -89,6 +86,17 @@ double middle_of_betas(const Patterns& patterns, int64_t k, const Bracket& all, 
 }
 
 }  // namespace
+
+at::Tensor k90_of(const at::Tensor& patterns, double beta, const at::Tensor& states) {
+  constexpr const char* kName = "hopfield::theory::k90_of";
+  const at::NoGradGuard no_grad;
+  const auto rows = checked_rows(kName, "patterns", patterns, 1);
+  const auto queries = checked_states(kName, "states", states, rows);
+  check_beta(kName, beta);
+  std::vector<at::Tensor> parts{at::empty({0}, rows.options().dtype(at::kLong))};
+  for_weight_tiles(rows, beta, queries, [&](const at::Tensor& weights) { parts.push_back(k90(weights)); });
+  return at::cat(parts);
+}
 
 double suggest_beta(const at::Tensor& patterns, int64_t wanted_k90) {
   const at::NoGradGuard no_grad;

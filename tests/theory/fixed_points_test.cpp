@@ -212,6 +212,17 @@ TEST(FixedPoints, SpectralNormIsThatOfAutograd) {
   EXPECT_NEAR(saddle.spectral_norm.item<double>(), 4.0, 1e-8);  // beta (|x|^2 - x.y) / 2
 }
 
+TEST(FixedPoints, K90OfStatesIsThatOfTheirWeights) {
+  const auto patterns = randn({40, 6}, 5), states = randn({7, 6}, 6);
+  for (const double beta : {0.1, 1.0, 10.0}) {
+    const auto weights = (beta * at::mm(states, patterns.t())).softmax(-1);
+    const auto k = k90_of(patterns, beta, states);
+    ASSERT_EQ(k.sizes(), at::IntArrayRef({7}));
+    for (int64_t i = 0; i < 7; ++i) EXPECT_EQ(k[i].item<int64_t>(), naive_k90(weights[i]));
+  }
+  EXPECT_EQ(k90_of(patterns, 1.0, states.narrow(0, 0, 0)).sizes(), at::IntArrayRef({0}));
+}
+
 TEST(FixedPoints, SuggestedBetaGivesTheWantedMedian) {
   for (const auto& patterns : {randn({60, 8}, 1), randn({61, 16}, 2).to(at::kFloat), 100 * randn({50, 4}, 3)}) {
     for (const int64_t wanted : {1, 2, 5, 20, 40, 45}) {
@@ -276,6 +287,12 @@ TEST(FixedPoints, WrongCallsAreRefused) {
        },
        {"states", "4 features", "[2, 3]"}},
       {"one state", [&] { jacobian_norm(x, 1.0, x[0]); }, {"states", "[N, d]", "[4]"}},
+      {"states of another width",
+       [&] {
+         k90_of(x, 1.0, at::zeros({2, 3}));
+       },
+       {"states", "4", "3"}},
+      {"beta of a k90", [&] { k90_of(x, -1.0, x); }, {"beta", "positive"}},
       {"beta of a Jacobian", [&] { jacobian_norm(x, 0.0, x); }, {"beta", "positive"}},
       {"one pattern", [&] { suggest_beta(x.narrow(0, 0, 1), 1); }, {"patterns", "at least 2", "[1, 4]"}},
       {"NaN in patterns", [&] { suggest_beta(not_a_number, 1); }, {"patterns", "finite"}},

@@ -104,6 +104,16 @@ FixedPoints find_fixed_points(const at::Tensor& patterns, double beta, const Fix
 /// @throws c10::Error if an argument is not as said.
 at::Tensor jacobian_norm(const at::Tensor& patterns, double beta, const at::Tensor& states);
 
+/// How many patterns a state retrieves: the k90 of softmax(beta X xi), the fewest weights that sum to 0.9. Holds a tile
+/// of the products of states and patterns at a time.
+///
+/// @param patterns  X [N, d], floating-point and finite
+/// @param beta      positive and finite
+/// @param states    xi [Q, d], floating-point and finite
+/// @return          [Q] int64
+/// @throws c10::Error if an argument is not as said.
+at::Tensor k90_of(const at::Tensor& patterns, double beta, const at::Tensor& states);
+
 /// A beta with which the median over the patterns x_i of the k90 of softmax(beta X x_i), at the patterns themselves, is
 /// `wanted_k90`. The median falls as beta rises, so that bisection finds the betas between which it has a value.
 /// Returned is about their geometric mean; for a value that all large betas give, as they do 1 if no patterns are
