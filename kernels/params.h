@@ -58,6 +58,7 @@ struct Call {
   const float* key_bias = nullptr;
   int64_t key_bias_batch = 0;  ///< elements from batch element to batch element of the key bias; 0: shared
   ScoreMask mask;
+  bool is_causal = false;              ///< query l attends to the keys 0 .. l of its set only
   const float* beta = nullptr;         ///< [heads]
   const int64_t* steps_max = nullptr;  ///< updates of each head, at most [heads]
   const float* eps = nullptr;          ///< threshold of the stop rule [heads]; 0 or less: all updates are made
@@ -76,6 +77,10 @@ struct Call {
   constexpr bool is_ragged() const { return offsets != nullptr; }
   constexpr int64_t rows() const { return batch * heads * queries; }
   constexpr bool has_values() const { return values.data != nullptr; }
+  /// The number of keys that a query may attend to by the causal mask, of a set with so many.
+  constexpr int64_t visible(int64_t query, int64_t of_set) const {
+    return is_causal && query + 1 < of_set ? query + 1 : of_set;
+  }
   constexpr bool has_mask() const { return mask.kind != ScoreMask::Kind::none; }
   /// Width of a stored pattern.
   constexpr int64_t stored_width() const { return is_pool() ? width : depth; }

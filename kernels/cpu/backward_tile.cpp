@@ -30,6 +30,7 @@ void BackwardTile::begin(int64_t set, int64_t first_row, int64_t end_row) {
     float* carried = carried_.data() + i * padded_depth_;
     std::fill(carried, carried + padded_depth_, 0.0f);
   }
+  visible_ = visible_keys(p_, s, rows_, count_);
   if (g_.state.data != nullptr) {
     load_rows(g_.state, ElementType::float32, rows_, count_, p_.depth, carried_.data());
   }
@@ -99,9 +100,12 @@ void BackwardTile::add_block(int64_t block, const PatternGradients* gradients, f
   w.fit(patterns_);
   const auto& a = current();
   const auto row = padded(patterns_.chunk_size());
-  const auto end = patterns_.chunks_end(patterns_.sets()[set_], block);
-  for (auto number = patterns_.chunks_begin(block); number < end; ++number) {
-    const auto chunk = take_chunk(number);
+  const auto begin = patterns_.chunks_begin(block), size = patterns_.chunk_size();
+  const auto end = std::min(patterns_.chunks_end(patterns_.sets()[set_], block), (visible_ + size - 1) / size);
+  if (begin >= end) std::fill_n(product, count_ * padded_stored_, 0.0f);
+  for (auto number = begin; number < end; ++number) {
+    auto chunk = take_chunk(number);
+    chunk.count = std::min(chunk.count, visible_ - chunk.first);
     associate(a, chunk, w.scores.data(), w.gradients.data());
     if (gradients != nullptr) {
       // Through what was read: dV += P^T g, or dK for an update.
@@ -115,7 +119,7 @@ void BackwardTile::add_block(int64_t block, const PatternGradients* gradients, f
                 ops.panel, gradients->keys + chunk.first * gradients->key_row, gradients->key_row, true});
     }
     ops.gemm({count_, p_.stored_width(), chunk.count, w.gradients.data(), row, 1, chunk.keys, chunk.key_row, ops.panel,
-              product, padded_stored_, number != patterns_.chunks_begin(block)});
+              product, padded_stored_, number != begin});
   }
 }
 
@@ -216,6 +220,7 @@ void BackwardTile::associate(const Association& a, const Chunk& chunk, float* we
   const auto row = padded(patterns_.chunk_size());
   const bool last = a.step == p_.most_steps;
   products(a.scaled.data(), padded_stored_, chunk, false, chunk.next, weights, row);
+  hide_behind_queries(p_, rows_, count_, chunk.first, chunk.count, weights, row);
   if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), row);
   ops.association({weights, row, count_, chunk.count, chunk.key_bias, p_.has_mask() ? w.mask.data() : nullptr, row},
                   a.largest, a.sum);
@@ -228,7 +233,7 @@ void BackwardTile::associate(const Association& a, const Chunk& chunk, float* we
     }
     apply_dropout(p_, rows_, count_, chunk.first, chunk.count, gradients, row);
   }
-  const bool whole = chunk.count == patterns_.sets()[set_].keys;
+  const bool whole = patterns_.is_one_chunk(patterns_.sets()[set_]);
   ops.softmax_gradient(weights, gradients, row, count_, chunk.count, whole ? nullptr : a.mean, a.extra);
   if (dropping) apply_dropout(p_, rows_, count_, chunk.first, chunk.count, weights, row);
 }

@@ -75,6 +75,7 @@ class BackwardTile {
   const PackedPatterns& patterns_;
   const int64_t padded_stored_, padded_width_, padded_depth_, padded_widest_;
   int64_t set_ = 0, count_ = 0, step_ = 0;
+  int64_t visible_ = 0;  ///< keys that a row sees: the first ones
   Row rows_[kTileRows];
   float beta_[kTileRows], beta_gradient_[kTileRows];
   Buffer state_, carried_, total_, mapped_;

@@ -72,6 +72,7 @@ void ForwardTile::begin(int64_t set, int64_t first_row) {
     residual_[i] = std::numeric_limits<float>::quiet_NaN();
     frozen_[i] = pending_[i] = false;
   }
+  visible_ = visible_keys(p_, s, rows_, count_);
   load_rows(p_.state, p_.type, rows_, count_, p_.depth, state_.data());
   if (patterns_.is_one_chunk(s)) {
     kept_memory_.resize(patterns_.scratch_size());
@@ -122,8 +123,17 @@ void ForwardTile::sum_block(int64_t block, bool last, const Partial& partial) co
   const auto part = end - begin == 1 ? partial : Partial::in(w.values.data());
   for (int64_t number = begin; number < end; ++number) {
     std::fill_n(part.change, kChangeSums * kMostTileRows, 0.0f);
-    const auto chunk = is_kept ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
+    const auto first = number * patterns_.chunk_size();
+    if (first >= visible_) {
+      sum_nothing(part, width);
+      if (last && out_.scores != nullptr) write_scores(hidden_chunk(first), keys_row);
+      if (end - begin > 1) merge(partial, part, count_, width, number == begin);
+      continue;
+    }
+    auto chunk = is_kept ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
+    chunk.count = std::min(chunk.count, visible_ - first);
     key_products(p_, chunk, scaled_.data(), count_, w.scores.data(), keys_row);
+    hide_behind_queries(p_, rows_, count_, chunk.first, chunk.count, w.scores.data(), keys_row);
     if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), keys_row);
     if (last && out_.scores != nullptr) write_scores(chunk, keys_row);
     const ScoreTile tile{w.scores.data(), keys_row,       count_,
@@ -146,6 +156,13 @@ void ForwardTile::sum_block(int64_t block, bool last, const Partial& partial) co
               false});
     if (end - begin > 1) merge(partial, part, count_, width, number == begin);
   }
+}
+
+void ForwardTile::sum_nothing(const Partial& partial, int64_t width) const {
+  std::fill_n(partial.largest, count_, -kInfinity);
+  std::fill_n(partial.sum, count_, 0.0f);
+  std::fill_n(partial.kept, count_, 0.0f);
+  std::fill_n(partial.values, count_ * width, 0.0f);
 }
 
 void ForwardTile::add_block(const Partial& partial, bool last, bool first) {
@@ -295,6 +312,8 @@ void ForwardTile::write_scores(const Chunk& chunk, int64_t keys_row) const {
       const float score = w.scores.data()[i * keys_row + j] + key_bias + mask;
       to[j * out_.score_key] = excluded ? -kInfinity : score;
     }
+    const auto all = std::min(patterns_.chunk_size(), set.keys - chunk.first);
+    for (int64_t j = chunk.count; j < all; ++j) to[j * out_.score_key] = -kInfinity;
   }
 }
 

@@ -61,9 +61,12 @@ class ForwardTile {
   /// Adds the score 0 of softmax1, which belongs to no key, to the sums over all keys, whose values have this row
   /// width.
   void add_one_more_score(int64_t width);
+  /// The sums of rows that see no key of a chunk.
+  void sum_nothing(const Partial& partial, int64_t width) const;
   bool is_dead(int64_t i) const;
   void die(int64_t i);
   bool any_pending() const;
+  /// Scores of a chunk, and -inf for those keys of it that no row sees.
   void write_scores(const Chunk& chunk, int64_t keys_row) const;
   void save_sums(int64_t i, int64_t step) const;
 
@@ -72,6 +75,7 @@ class ForwardTile {
   const PackedPatterns& patterns_;
   const int64_t padded_stored_, padded_width_, padded_depth_;
   int64_t set_ = 0, count_ = 0;
+  int64_t visible_ = 0;  ///< keys that a row sees: the first ones
   Row rows_[kMostTileRows];
   float beta_[kMostTileRows], residual_[kMostTileRows];
   int64_t steps_[kMostTileRows];

@@ -251,6 +251,25 @@ void key_products(const Call& call, const Chunk& chunk, const float* x, int64_t 
   }
 }
 
+int64_t visible_keys(const Call& call, const PatternSet& set, const Row* rows, int64_t row_count) {
+  if (!call.is_causal) return set.keys;
+  int64_t most = 0;
+  for (int64_t i = 0; i < row_count; ++i) most = std::max(most, call.visible(rows[i].query, set.keys));
+  return most;
+}
+
+void hide_behind_queries(const Call& call, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                         float* scores, int64_t score_row) {
+  if (!call.is_causal) return;
+  for (int64_t i = 0; i < row_count; ++i) {
+    const auto seen = std::clamp<int64_t>(rows[i].query + 1 - first, 0, count);
+    if (seen < count) {
+      std::fill(scores + i * score_row + seen, scores + i * score_row + padded(count),
+                -std::numeric_limits<float>::infinity());
+    }
+  }
+}
+
 void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
                      float* target, int64_t target_row) {
   for (int64_t i = 0; i < row_count; ++i) {

@@ -127,6 +127,21 @@ class PackedPatterns {
 void key_products(const Call& call, const Chunk& chunk, const float* x, int64_t row_count, float* target,
                   int64_t target_row);
 
+/// How many of the set's keys at least one of the rows may attend to by the causal mask: the first ones.
+int64_t visible_keys(const Call& call, const PatternSet& set, const Row* rows, int64_t row_count);
+
+/// Sets those of the scores [rows, count] to -inf that the causal mask excludes. They belong to the keys from number
+/// `first` on; behind the last one, the rest of its vector becomes -inf, too.
+void hide_behind_queries(const Call& call, const Row* rows, int64_t row_count, int64_t first, int64_t count,
+                         float* scores, int64_t score_row);
+
+/// A chunk of which only the place is known.
+inline Chunk hidden_chunk(int64_t first) {
+  Chunk chunk{};
+  chunk.first = first;
+  return chunk;
+}
+
 /// What a mask adds to the scores of a tile's rows [rows, count], in float32.
 void load_score_mask(const ScoreMask& mask, const Row* rows, int64_t row_count, int64_t first, int64_t count,
                      float* target, int64_t target_row);

@@ -79,6 +79,7 @@ void SparseAssociation::begin(int64_t set, const Row* rows, int64_t count) {
   set_ = set;
   rows_ = rows;
   count_ = count;
+  visible_ = visible_keys(p_, patterns_.sets()[set], rows, count);
   if (patterns_.is_one_chunk(patterns_.sets()[set])) {
     kept_memory_.resize(patterns_.scratch_size());
     kept_ = patterns_.chunk(set, 0, kept_memory_.data());
@@ -127,8 +128,15 @@ void SparseAssociation::collect_chunks(const float* scaled, bool last, const Out
   const auto keys_row = padded(patterns_.chunk_size());
   float chunk_largest[kTileRows];
   for (auto number = begin; number < end; ++number) {
-    const auto chunk = patterns_.is_one_chunk(set) ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
+    const auto first = number * patterns_.chunk_size();
+    if (first >= visible_) {
+      if (scores_to != nullptr) write_scores(*scores_to, hidden_chunk(first), nullptr, keys_row);
+      continue;
+    }
+    auto chunk = patterns_.is_one_chunk(set) ? kept_ : patterns_.chunk(set_, number, w.chunk.data());
+    chunk.count = std::min(chunk.count, visible_ - first);
     key_products(p_, chunk, scaled, count_, w.scores.data(), keys_row);
+    hide_behind_queries(p_, rows_, count_, chunk.first, chunk.count, w.scores.data(), keys_row);
     if (p_.has_mask()) load_score_mask(p_.mask, rows_, count_, chunk.first, chunk.count, w.mask.data(), keys_row);
     ops.biased_scores({w.scores.data(), keys_row, count_, chunk.count, chunk.key_bias,
                        p_.has_mask() ? w.mask.data() : nullptr, keys_row},
@@ -154,6 +162,8 @@ void SparseAssociation::write_scores(const Outputs& out, const Chunk& chunk, con
     float* to = out.scores + row.batch * out.score_batch + row.head * out.score_head + row.query * out.score_query +
                 first * out.score_key;
     for (int64_t j = 0; j < chunk.count; ++j) to[j * out.score_key] = scores[i * score_row + j];
+    const auto all = std::min(patterns_.chunk_size(), patterns_.sets()[set_].keys - chunk.first);
+    for (int64_t j = chunk.count; j < all; ++j) to[j * out.score_key] = -kInfinity;
   }
 }
 

@@ -108,6 +108,7 @@ class SparseAssociation {
   const Candidates& list(int64_t i) const { return parts_[0]->rows[i]; }
   void collect_chunks(const float* scaled, bool last, const Outputs* scores_to, int64_t begin, int64_t end, Part& part);
   /// Writes the scores of a chunk, biases included, where the caller wants them.
+  /// Those that no row sees are -inf.
   void write_scores(const Outputs& out, const Chunk& chunk, const float* scores, int64_t score_row) const;
   /// c of a list of candidates, on which those with a weight remain. `c` is at least that, or is near to it.
   double root(Candidates& list, double c, bool is_near) const;
@@ -117,9 +118,10 @@ class SparseAssociation {
 
   const Call& p_;
   const PackedPatterns& patterns_;
-  const bool checks_ = p_.key_bias == nullptr && !p_.has_mask();
+  const bool checks_ = p_.key_bias == nullptr && !p_.has_mask() && !p_.is_causal;
   bool has_nonfinite_ = false;
   int64_t set_ = 0, count_ = 0, parts_used_ = 0;
+  int64_t visible_ = 0;  ///< keys that a row sees: the first ones
   const Row* rows_ = nullptr;
   bool wanted_[kTileRows], is_known_[kTileRows];
   float largest_[kTileRows], c_[kTileRows], conjugate_[kTileRows];

@@ -10,7 +10,7 @@ namespace hopfield::core {
 at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks,
                   const Separation& separation) {
   check_separation("hopfield::core::energy", separation);
-  const auto mask = make_score_mask(stored, masks);
+  const auto mask = make_score_mask(state, stored, masks);
   const auto found = conjugate(scores(state, stored, beta, mask), mask, separation);
   return energy_from_conjugate(found, state, stored, beta, mask, separation);
 }

@@ -12,8 +12,8 @@ namespace hopfield::detail {
 
 void check_not_causal(const char* function, const Masks& masks) {
   TORCH_CHECK(!masks.is_causal, function,
-              ": expected is_causal to be false, got true: causal masks are not built yet; give an association_mask "
-              "[L, S] that is true above the diagonal");
+              ": expected is_causal to be false, got true: queries and stored patterns are not rows of one sequence "
+              "here; an association_mask can exclude single scores");
 }
 
 }  // namespace hopfield::detail
@@ -27,6 +27,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// too. What comes out for that row is replaced then.
 at::Tensor live_scores(const at::Tensor& scores, const ScoreMask& mask) {
   return mask.dead.defined() ? scores.masked_fill(mask.dead, 0.0) : scores;
+}
+
+at::Tensor joined(const at::Tensor& excluded, const at::Tensor& more) {
+  return excluded.defined() ? excluded.logical_or(more) : more;
 }
 
 at::Tensor weights_of_live_rows(const at::Tensor& weights, const ScoreMask& mask) {
@@ -54,17 +58,23 @@ ScoreMask make_score_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor 
   return {bias, excluded, poisoned, dead};
 }
 
-ScoreMask make_score_mask(const at::Tensor& stored, const Masks& masks) {
-  hopfield::detail::check_not_causal("hopfield::core", masks);
+at::Tensor behind_queries(const c10::SymInt& queries, const c10::SymInt& keys, at::Device device) {
+  // Made of ones, since sizes may be symbols, which arange() does not take.
+  return at::ones_symint({queries, keys}, at::TensorOptions(device).dtype(at::kBool)).triu(1);
+}
+
+ScoreMask make_score_mask(const at::Tensor& state, const at::Tensor& stored, const Masks& masks) {
   at::Tensor bias, excluded;
   const auto with_query_dimensions = [&](at::Tensor keys) {
     while (keys.dim() < stored.dim()) keys = keys.unsqueeze(-2);
     return keys;
   };
   if (masks.padding_mask.defined()) excluded = with_query_dimensions(masks.padding_mask);
+  if (masks.is_causal)
+    excluded = joined(excluded, behind_queries(state.sym_size(-2), stored.sym_size(-2), state.device()));
   if (const auto& mask = masks.association_mask; mask.defined()) {
     if (mask.scalar_type() == at::kBool) {
-      excluded = excluded.defined() ? excluded.logical_or(mask) : mask;
+      excluded = joined(excluded, mask);
     } else {
       bias = mask;
     }

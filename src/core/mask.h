@@ -29,9 +29,12 @@ struct ScoreMask {
 /// @param poisoned  bool
 ScoreMask make_score_mask(const at::Tensor& stored, at::Tensor bias, at::Tensor excluded, at::Tensor poisoned = {});
 
+/// @param state  [.., L, d]
 /// @param masks  in the shapes that <hopfield/core/update.h> describes
-/// @throws c10::Error if they are causal.
-ScoreMask make_score_mask(const at::Tensor& stored, const Masks& masks);
+ScoreMask make_score_mask(const at::Tensor& state, const at::Tensor& stored, const Masks& masks);
+
+/// What a causal mask excludes: [L, S] bool, true where the key is behind the query.
+at::Tensor behind_queries(const c10::SymInt& queries, const c10::SymInt& keys, at::Device device);
 
 at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const ScoreMask& mask);
 at::Tensor association(const at::Tensor& scores, const ScoreMask& mask, const Separation& separation);

@@ -16,7 +16,7 @@ ScoreMask mask_of_scores(const at::Tensor& scores) {
 }  // namespace
 
 at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks) {
-  return scores(state, stored, beta, make_score_mask(stored, masks));
+  return scores(state, stored, beta, make_score_mask(state, stored, masks));
 }
 
 at::Tensor association(const at::Tensor& scores, const Separation& separation) {
@@ -34,7 +34,7 @@ at::Tensor logsumexp(const at::Tensor& scores) { return conjugate(scores, Separa
 at::Tensor update(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks,
                   const Separation& separation) {
   check_separation("hopfield::core::update", separation);
-  return update(state, stored, beta, make_score_mask(stored, masks), separation);
+  return update(state, stored, beta, make_score_mask(state, stored, masks), separation);
 }
 
 }  // namespace hopfield::core

@@ -1,5 +1,6 @@
 #include "nn/activation.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 namespace hopfield::nn {
@@ -20,6 +21,7 @@ bool is_function_of_one_tensor(const c10::FunctionSchema& schema) {
 
 std::function<at::Tensor(const at::Tensor&)> elementwise_function(const std::string& name, const char* function,
                                                                   const char* option) {
+  if (name == "gelu_tanh") return [](const at::Tensor& input) { return at::gelu(input, "tanh"); };
   const auto op = c10::Dispatcher::singleton().findSchema({"aten::" + name, ""});
   TORCH_CHECK(op && is_function_of_one_tensor(op->schema()), function, ": expected ", option,
               " to name an elementwise function of LibTorch, such as relu, tanh or gelu, got '", name, "'");

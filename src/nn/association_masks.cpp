@@ -1,13 +1,17 @@
 #include "nn/association_masks.h"
 
-#include "core/masks_checks.h"
+#include "core/mask.h"
 
 #include <ATen/ATen.h>
+
+#include <limits>
 
 #define HOPFIELD_CHECK(condition, ...) TORCH_CHECK(condition, layer, ": ", __VA_ARGS__)
 
 namespace hopfield::nn {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 at::Tensor as_bool_if_byte(const at::Tensor& mask) {
   return mask.defined() && mask.scalar_type() == at::kByte ? mask.to(at::kBool) : mask;
@@ -31,7 +35,6 @@ const char* hint_for_padding(const at::Tensor& given, int64_t queries, int64_t k
 
 void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t heads, int64_t appended,
                const std::string& layer) {
-  detail::check_not_causal(layer.c_str(), masks);
   const auto queries = input.state.size(2), keys = input.stored.size(-2) - appended;
   const auto widen = [&](const at::Tensor& mask) {
     return appended > 0 && mask.defined() ? at::constant_pad_nd(mask, {0, appended}, 0) : mask;
@@ -56,6 +59,17 @@ void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t 
     const auto widened = widen(mask);
     input.masks.association_mask = mask.dim() == 2 ? widened : widened.unflatten(0, {batch, heads});
   }
+  input.masks.is_causal = masks.is_causal && appended == 0;
+  if (masks.is_causal && appended > 0) {
+    // Every query attends to appended patterns, which come last: a mask of single scores says so.
+    const auto behind = widen(core::behind_queries(queries, keys, input.state.device()));
+    auto& all = input.masks.association_mask;
+    if (!all.defined()) {
+      all = behind;
+    } else {
+      all = all.scalar_type() == at::kBool ? all.logical_or(behind) : all.masked_fill(behind, -kInfinity);
+    }
+  }
   if (masks.key_bias.defined()) {
     HOPFIELD_CHECK(at::isFloatingType(masks.key_bias.scalar_type()) && masks.key_bias.dim() == 2 &&
                        (masks.key_bias.size(0) == batch || masks.key_bias.size(0) == 1) &&
@@ -66,8 +80,12 @@ void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t 
   }
 }
 
-void check_ragged_masks(const Masks& masks, int64_t total, const std::string& layer) {
-  detail::check_not_causal(layer.c_str(), masks);
+void check_ragged_masks(const Masks& masks, int64_t total, int64_t appended, const std::string& layer) {
+  HOPFIELD_CHECK(
+      !masks.is_causal || appended == 0,
+      "expected no appended patterns (concat_bias_pattern, add_zero_association) together with is_causal for "
+      "ragged patterns, got ",
+      appended, " of them; pad the patterns");
   HOPFIELD_CHECK(!masks.padding_mask.defined() && !masks.association_mask.defined(),
                  "expected no padding_mask and no association_mask for ragged patterns, got one; use key_bias [total], "
                  "or pad the patterns");

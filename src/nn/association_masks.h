@@ -13,7 +13,7 @@ void set_masks(RetrieveInput& input, const Masks& masks, int64_t batch, int64_t 
                const std::string& layer);
 
 /// Throws unless ragged patterns come with no mask but a key bias, one number for each of the `total` stored patterns.
-void check_ragged_masks(const Masks& masks, int64_t total, const std::string& layer);
+void check_ragged_masks(const Masks& masks, int64_t total, int64_t appended, const std::string& layer);
 
 /// Patterns [N or 1, S, size] or ragged [total, size], with zeros in place of those that no query may attend to: NaN
 /// there must not reach the gradients of the parameters. A pattern that the batch shares is replaced only if it is

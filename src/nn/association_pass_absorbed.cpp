@@ -34,7 +34,7 @@ PoolInput pool_input(HopfieldImpl& layer, const AssociationCall& call) {
   if (keys.bias.defined()) input.bias = keys.bias.view({s.num_heads, hidden});
   if (s.normalize_stored_pattern) input.normalize_eps = s.normalize_stored_pattern_eps;
   if (call.offsets.defined()) {
-    check_ragged_masks(call.masks, instances.size(0), s.layer);
+    check_ragged_masks(call.masks, instances.size(0), 0, s.layer);
     input.masks.key_bias = call.masks.key_bias;
   } else {
     RetrieveInput shapes;

@@ -28,7 +28,8 @@ RetrieveInput retrieve_input(const AssociationCoreImpl& core, const AssociationC
   input.stored = append_patterns(s, projected.stored, core.bias_k, sizes);
   input.projection = append_patterns(s, projected.values, core.bias_v, sizes);
   if (ragged) {
-    check_ragged_masks(call.masks, total, s.layer);
+    check_ragged_masks(call.masks, total, appended, s.layer);
+    input.masks.is_causal = call.masks.is_causal;
     input.masks.key_bias = append_to_bias(s, call.masks.key_bias, sizes);
     input.offsets = call.offsets + at::arange(call.offsets.numel(), call.offsets.options()) * appended;
   } else {

@@ -68,8 +68,8 @@ bool is_absorbed(const AssociationSettings& settings, const AssociationCall& cal
   const auto& [state, stored, projection] = call.patterns;
   // A sequence that attends to itself has as many stored patterns as queries: absorbing never costs less there.
   if (!projection.is_same(stored) || state.is_same(stored)) return false;
-  // pool() gives no energy and takes no ragged queries.
-  if (call.request.energy() || call.state_offsets.defined()) return false;
+  // pool() gives no energy and takes no ragged queries and no causal masks.
+  if (call.request.energy() || call.state_offsets.defined() || call.masks.is_causal) return false;
   if (!options_allow_pool(settings)) return false;
   // Stored patterns that the batch shares are projected once for all of it.
   const auto bags = call.offsets.defined() ? call.offsets.numel() - 1 : stored.size(0);

@@ -1,3 +1,4 @@
+#include "core/masks_checks.h"
 #include "nn/batch_forms.h"
 #include "nn/options_print.h"
 #include <hopfield/nn/hopfield_layer.h>
@@ -54,6 +55,7 @@ at::Tensor HopfieldLayerImpl::forward(const at::Tensor& input, const at::Tensor&
 
 AssociationResult HopfieldLayerImpl::associate(const at::Tensor& state, const Masks& masks,
                                                const AssociationRequest& request) {
+  hopfield::detail::check_not_causal("hopfield::nn::HopfieldLayer", masks);
   if (state.defined() && state.dim() == 2) {  // without a batch
     const int64_t dimension = options.batch_first() ? 0 : 1;
     return without_batch(associate(state.unsqueeze(dimension), with_batch(masks), request), dimension);

@@ -1,3 +1,4 @@
+#include "core/masks_checks.h"
 #include "nn/batch_forms.h"
 #include "nn/options_print.h"
 #include <hopfield/nn/hopfield_pooling.h>
@@ -56,6 +57,7 @@ at::Tensor HopfieldPoolingImpl::forward(const at::Tensor& input, const at::Tenso
 
 AssociationResult HopfieldPoolingImpl::associate(const PoolingInput& input, const Masks& masks,
                                                  const AssociationRequest& request) {
+  hopfield::detail::check_not_causal("hopfield::nn::HopfieldPooling", masks);
   if (is_one_bag(input)) {
     return without_batch(associate(with_batch(input, options.batch_first() ? 0 : 1), with_batch(masks), request), 0);
   }
@@ -73,6 +75,7 @@ AssociationResult HopfieldPoolingImpl::associate_bags(const BagBatch& bags, cons
   TORCH_CHECK(bags.offsets.defined(),
               "hopfield::nn::HopfieldPooling: expected bags to have offsets [bags + 1], got none; "
               "padded bags go to forward()");
+  hopfield::detail::check_not_causal("hopfield::nn::HopfieldPooling", masks);
   auto patterns = with_state(*this, {bags.values, projection});
   if (!options.batch_first()) patterns.state = patterns.state.transpose(0, 1);
   auto result = hopfield->associate_bags(patterns, {}, bags.offsets, masks, request);

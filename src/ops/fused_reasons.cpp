@@ -120,8 +120,14 @@ Reason reason_against_fused(OpCall& call) {
   if (auto reason = reason_against_options(call)) return reason;
   if (auto reason = kernels->reason_against(call)) return reason;
   const auto& masks = call.input.masks;
-  const bool masked = masks.association_mask.defined() || masks.padding_mask.defined() || masks.key_bias.defined();
+  const bool masked =
+      masks.association_mask.defined() || masks.padding_mask.defined() || masks.key_bias.defined() || masks.is_causal;
   if (!masked || !kernels->reads_hidden_patterns) return std::nullopt;
+  for (const auto* added : {&masks.key_bias, &masks.association_mask}) {
+    if (!masks.is_causal || !added->defined() || added->scalar_type() == at::kBool) continue;
+    const bool unusable = at::isnan(*added).logical_or(at::isposinf(*added)).any().item<bool>();
+    if (unusable) return "biases that are not finite may be hidden by the causal mask";
+  }
   const auto clean = without_hidden_nonfinite(call.input);
   if (!clean) return "patterns that are not finite may be attended to";
   call.input = *clean;

@@ -123,6 +123,7 @@ at::Tensor KernelCall::beta_of_heads(const at::Tensor& beta) const {
 
 void KernelCall::set_masks(const Masks& masks) {
   auto& c = call;
+  c.is_causal = masks.is_causal;
   if (auto bias = joined_key_bias(masks, floats_); bias.defined()) {
     bias = keep((c.is_ragged() ? bias : bias.flatten(1)).contiguous());
     c.key_bias = float_pointer(bias);

@@ -1,5 +1,7 @@
 #include "ops/nonfinite.h"
 
+#include "core/mask.h"
+
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -18,6 +20,10 @@ bool all_finite(const at::Tensor& tensor) {
 at::Tensor excluded_keys(const RetrieveInput& input) {
   at::Tensor excluded = input.masks.padding_mask;
   const auto add = [&](const at::Tensor& more) { excluded = excluded.defined() ? excluded.bitwise_or(more) : more; };
+  // Of ragged keys, the causal mask is left out: the first query sees none of them but the first.
+  if (input.masks.is_causal && !input.offsets.defined()) {
+    add(core::behind_queries(input.state.sym_size(-2), input.stored.sym_size(-2), input.state.device()));
+  }
   if (const auto& bias = input.masks.key_bias; bias.defined()) {
     const auto infinite = at::isneginf(bias.detach());
     add(input.offsets.defined() ? infinite.unsqueeze(-1) : infinite);

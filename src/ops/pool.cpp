@@ -1,3 +1,4 @@
+#include "core/masks_checks.h"
 #include "ops/device_kernels.h"
 #include "ops/dispatched_op.h"
 #include "ops/retrieve_internal.h"
@@ -59,6 +60,7 @@ void check_pool(const PoolInput& input, const RetrieveSettings& settings) {
                                            {"key_bias", &input.masks.key_bias},
                                            {"offsets", &input.offsets},
                                            {"beta", &settings.beta}});
+  detail::check_not_causal("hopfield::pool", input.masks);
   const bool ragged = input.offsets.defined();
   const auto& y = input.instances;
   HOPFIELD_CHECK(y.dim() == (ragged ? 2 : 3), "expected instances of shape ",

@@ -40,6 +40,9 @@ Reason masked_or_ragged(const Call& call) {
   const auto& in = call.input;
   const bool plain = !in.offsets.defined() && !in.masks.association_mask.defined() &&
                      !in.masks.padding_mask.defined() && !in.masks.key_bias.defined();
+  if (in.masks.is_causal && in.state.size(2) != in.stored.size(2)) return "a causal mask is not square";
+  const bool shares = in.state.size(0) != in.stored.size(0) || in.state.size(1) != in.stored.size(1);
+  if (in.masks.is_causal && shares) return "batch elements or heads share patterns that a causal mask hides";
   if (plain) return std::nullopt;
   return "LibTorch's attention is not trusted with masks, biases and ragged patterns";
 }
@@ -113,7 +116,8 @@ SDPBackend choice(const Call& call) {
     return patterns.expand({call.input.state.size(0), call.input.state.size(1), -1, -1});
   };
   return static_cast<SDPBackend>(at::_fused_sdp_choice(call.input.state, shared(call.input.stored),
-                                                       shared(call.values()), std::nullopt, 0.0, false, call.beta()));
+                                                       shared(call.values()), std::nullopt, 0.0,
+                                                       call.input.masks.is_causal, call.beta()));
 }
 
 }  // namespace
@@ -157,15 +161,16 @@ RetrieveResult retrieve_attention(const RetrieveInput& input, const RetrieveSett
     shape.insert(shape.end(), last.begin(), last.end());
     return gather ? rows.reshape(shape).transpose(0, 1) : rows.reshape(shape);
   };
+  const bool causal = input.masks.is_causal;
   Tensor output, logsumexp;
   if (choice(call) == SDPBackend::cudnn_attention) {
     const auto all =
         at::_scaled_dot_product_cudnn_attention(query, input.stored, call.values(), std::nullopt,
-                                                /*compute_log_sumexp=*/true, 0.0, false, false, call.beta());
+                                                /*compute_log_sumexp=*/true, 0.0, causal, false, call.beta());
     std::tie(output, logsumexp) = std::tie(std::get<0>(all), std::get<1>(all));
   } else {
     const auto all =
-        at::_scaled_dot_product_flash_attention(query, input.stored, call.values(), 0.0, false, false, call.beta());
+        at::_scaled_dot_product_flash_attention(query, input.stored, call.values(), 0.0, causal, false, call.beta());
     std::tie(output, logsumexp) = std::tie(std::get<0>(all), std::get<1>(all));
   }
   const auto floats = logsumexp.options();

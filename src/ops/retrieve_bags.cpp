@@ -37,6 +37,7 @@ RetrieveResult retrieve_bags(const RetrieveInput& input, const RetrieveSettings&
   for (int64_t n = 0; n < bags; ++n) {
     RetrieveInput bag;
     bag.state = states[n];
+    bag.masks.is_causal = input.masks.is_causal;
     bag.stored = stored[n].transpose(0, 1).unsqueeze(0);  // [1, H or 1, S, d]
     if (input.projection.defined()) bag.projection = projection[n].transpose(0, 1).unsqueeze(0);
     if (input.masks.key_bias.defined()) bag.masks.key_bias = key_bias[n].view({1, 1, 1, -1});
@@ -59,6 +60,7 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
   const auto sizes = bag_sizes(host_numbers(input.offsets, at::kLong), input.stored.size(0));
   RetrieveInput padded;
   padded.state = input.state;
+  padded.masks.is_causal = input.masks.is_causal;
   padded.stored = pad_bags(input.stored, sizes).transpose(1, 2);  // [N, H or 1, S, d]
   if (input.projection.defined()) padded.projection = pad_bags(input.projection, sizes).transpose(1, 2);
   const auto padding = padding_mask_of(sizes, input.state.device());  // [N, S]

@@ -1,4 +1,3 @@
-#include "core/masks_checks.h"
 #include "core/separate.h"
 #include "ops/call_tensors.h"
 #include "ops/capture.h"
@@ -85,7 +84,6 @@ void check_patterns(const at::Tensor& patterns, const char* name, const CallSize
 void check_masks(const RetrieveInput& input, const CallSizes& sizes) {
   const auto& mask = input.masks.association_mask;
   const auto device = input.state.device();
-  check_not_causal(sizes.function, input.masks);
   if (mask.defined()) {
     HOPFIELD_CHECK(!sizes.ragged, "expected no association_mask together with offsets, got ", describe(mask),
                    "; use key_bias, or pad the bags");

@@ -83,6 +83,10 @@ Problem make_problem(const RetrieveInput& input, const RetrieveSettings& setting
   }
 
   at::Tensor excluded = input.masks.padding_mask, bias;
+  if (input.masks.is_causal) {
+    const auto behind = core::behind_queries(input.state.sym_size(-2), input.stored.sym_size(-2), input.state.device());
+    excluded = excluded.defined() ? excluded.bitwise_or(behind) : behind;
+  }
   if (input.masks.key_bias.defined()) bias = input.masks.key_bias.to(dtype);
   if (const auto& mask = input.masks.association_mask; mask.defined()) {
     if (mask.scalar_type() == at::kBool) {

@@ -1,6 +1,6 @@
 #include "theory/head_masks.h"
 
-#include "core/masks_checks.h"
+#include "core/mask.h"
 
 #include <ATen/ATen.h>
 
@@ -53,7 +53,6 @@ at::Tensor tile_of(const at::Tensor& tensor, const HeadTile& tile) {
 }
 
 void check_head_masks(const char* function, const Masks& masks, const HeadSizes& sizes, bool batched) {
-  hopfield::detail::check_not_causal(function, masks);
   if (const auto& mask = masks.padding_mask; mask.defined()) {
     HOPFIELD_CHECK(mask.scalar_type() == at::kBool && has_row_shape(mask, sizes, sizes.keys, batched, false),
                    "expected padding_mask to be bool (true: excluded) of shape ",
@@ -91,11 +90,14 @@ at::Tensor ignored_queries(const char* function, const at::Tensor& query_mask, c
   return query_mask.view({sizes.batch, 1, sizes.queries, 1});
 }
 
-std::vector<at::Tensor> excluded_keys(const Masks& masks, const HeadSizes& sizes) {
+std::vector<at::Tensor> excluded_keys(const Masks& masks, const HeadSizes& sizes, at::Device device) {
   std::vector<at::Tensor> excluded;
   const auto add_keys = [&](const at::Tensor& keys) { excluded.push_back(keys.reshape({-1, 1, 1, sizes.keys})); };
   if (masks.padding_mask.defined()) add_keys(masks.padding_mask);
   if (masks.key_bias.defined()) add_keys(masks.key_bias.isneginf());
+  if (masks.is_causal) {
+    excluded.push_back(core::behind_queries(sizes.queries, sizes.keys, device).unsqueeze(0).unsqueeze(0));
+  }
   if (const auto& mask = masks.association_mask; mask.defined()) {
     excluded.push_back(with_all_dimensions(mask.scalar_type() == at::kBool ? mask : mask.isneginf(), sizes));
   }

@@ -29,7 +29,7 @@ int64_t rows_of_tile(const HeadSizes& sizes, int64_t tile);
 /// The part of a tensor [N or 1, H or 1, L or 1, S] that belongs to a tile.
 at::Tensor tile_of(const at::Tensor& tensor, const HeadTile& tile);
 
-/// Throws unless the masks are not causal and fit the sizes. Of an attention without a batch, `batched` is false and
+/// Throws unless the masks fit the sizes. Of an attention without a batch, `batched` is false and
 /// the batch 1. The message begins with `function`.
 void check_head_masks(const char* function, const Masks& masks, const HeadSizes& sizes, bool batched);
 
@@ -38,7 +38,7 @@ void check_head_masks(const char* function, const Masks& masks, const HeadSizes&
 at::Tensor ignored_queries(const char* function, const at::Tensor& query_mask, const HeadSizes& sizes, bool batched);
 
 /// Keys that do not count by checked masks: each [N or 1, H or 1, L or 1, S] bool.
-std::vector<at::Tensor> excluded_keys(const Masks& masks, const HeadSizes& sizes);
+std::vector<at::Tensor> excluded_keys(const Masks& masks, const HeadSizes& sizes, at::Device device);
 
 /// Those of a tile in one tensor; undefined if there are none.
 at::Tensor excluded_keys_of(const std::vector<at::Tensor>& excluded, const HeadTile& tile);

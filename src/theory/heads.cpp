@@ -1,3 +1,4 @@
+#include "core/mask.h"
 #include "theory/head_masks.h"
 #include "theory/head_tally.h"
 #include <hopfield/core/bags.h>
@@ -49,13 +50,13 @@ Attention checked(const char* function, const char* name, const at::Tensor& give
   return {function,
           numbers,
           sizes,
-          excluded_keys(masks, sizes),
+          excluded_keys(masks, sizes, numbers.device()),
           ignored_queries(function, settings.query_mask, sizes, batched),
           rows_of_tile(sizes, settings.tile)};
 }
 
 /// Masks of a layer for the queries of a tile.
-Masks masks_of(const Masks& masks, const HeadSizes& sizes, const HeadTile& tile) {
+Masks masks_of(const Masks& masks, const HeadSizes& sizes, const HeadTile& tile, at::Device device) {
   auto part = masks;
   for (auto* keys : {&part.padding_mask, &part.key_bias}) {
     if (keys->defined() && keys->size(0) > 1) *keys = keys->narrow(0, tile.first_sample, tile.samples);
@@ -63,6 +64,18 @@ Masks masks_of(const Masks& masks, const HeadSizes& sizes, const HeadTile& tile)
   if (auto& mask = part.association_mask; mask.defined()) {
     mask = mask.narrow(-2, tile.first_query, tile.queries);
     if (mask.dim() == 3) mask = mask.narrow(0, tile.first_sample * sizes.heads, tile.samples * sizes.heads);
+  }
+  if (part.is_causal) {  // the tile's first query is not that of the sequence
+    part.is_causal = false;
+    const auto behind =
+        core::behind_queries(sizes.queries, sizes.keys, device).narrow(0, tile.first_query, tile.queries);
+    auto& mask = part.association_mask;
+    if (!mask.defined()) {
+      mask = behind;
+    } else {
+      mask = mask.scalar_type() == at::kBool ? mask.logical_or(behind)
+                                             : mask.masked_fill(behind, -std::numeric_limits<double>::infinity());
+    }
   }
   return part;
 }
@@ -186,7 +199,7 @@ HeadClasses classify_heads(nn::Hopfield layer, const nn::AssociationInput& input
   const auto rows = in_one_piece ? std::numeric_limits<int64_t>::max() : rows_of_tile(sizes, options.tile());
   HeadTally tally(function, sizes.heads);
   for_each_tile(sizes, rows, [&](const HeadTile& tile) {
-    const auto found = layer->associate(patterns.part(tile), masks_of(batch_masks, sizes, tile),
+    const auto found = layer->associate(patterns.part(tile), masks_of(batch_masks, sizes, tile, input.state.device()),
                                         nn::AssociationRequest().with_association());
     tally.add(found.association, found.scores.isneginf(), ignored.defined() ? tile_of(ignored, tile) : ignored);
   });

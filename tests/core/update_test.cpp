@@ -125,9 +125,6 @@ TEST(Energy, TakesTheMasksThatRetrieveTakes) {
   EXPECT_LT(max_difference(core::update(state, stored, beta, masks), update), 1e-12);
   const auto one = energy(state[0][0], stored[0][0], beta, {padding[0], {}, bias[0]});
   EXPECT_LT(max_difference(one, energy(state, stored, beta, {padding, {}, bias})[0][0]), 1e-12);
-  Masks causal;
-  causal.is_causal = true;
-  EXPECT_THROW(energy(state, stored, beta, causal), c10::Error);
 }
 
 TEST(Energy, PassesGradcheck) {

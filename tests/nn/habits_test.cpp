@@ -168,7 +168,13 @@ TEST(Habits, MessagesPointTheWay) {
   const auto offsets = at::tensor({0, 3, 8});
   Masks causal;
   causal.is_causal = true;
+  Hopfield appending(HopfieldOptions(8).add_zero_association(true));
   const std::vector<testing::WrongCall> all{
+      {"causal bags with appended patterns",
+       [&] {
+         appending->associate_bags({x[0], x[0]}, at::tensor({0, 4}), at::tensor({0, 4}), causal);
+       },
+       {"hopfield::nn::Hopfield", "appended", "is_causal"}},
       {"forward(q, k, v)", [&] { layer->forward(x, k, k); }, {"hopfield::nn::Hopfield", "associate({state, stored"}},
       {"a mask of scores",
        [&] {
@@ -185,17 +191,8 @@ TEST(Habits, MessagesPointTheWay) {
          layer->forward(x, at::zeros({2, 4}));
        },
        {"padding_mask", "bool", "key_bias"}},
-      {"causal",
-       [&] {
-         layer->associate({x, x}, causal);
-       },
-       {"hopfield::nn::Hopfield", "is_causal", "association_mask"}},
+      {"causal lookup", [&] { lookup->associate(x, causal); }, {"hopfield::nn::HopfieldLayer", "is_causal"}},
       {"causal pooling", [&] { pool->associate({x}, causal); }, {"hopfield::nn::HopfieldPooling", "is_causal"}},
-      {"causal retrieve",
-       [&] {
-         retrieve({x, x, {}, causal});
-       },
-       {"hopfield::retrieve", "is_causal"}},
       {"pooling's name",
        [&] {
          pool->forward(at::zeros({2, 4, 7}));

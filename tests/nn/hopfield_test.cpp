@@ -112,6 +112,34 @@ TEST(Hopfield, FullyMaskedRowsGiveTheOutputBias) {
   EXPECT_EQ(layer->association_core->in_proj_weight.grad().abs().sum().item<double>(), 0);
 }
 
+TEST(Hopfield, ACausalMaskIsTheOneAboveTheDiagonal) {
+  const auto x = randn({3, 6, 8}, 4);
+  const auto behind = at::ones({6, 6}, at::kBool).triu(1);
+  auto padding = at::zeros({3, 6}, at::kBool);
+  padding[1].slice(0, 4).fill_(true);
+  const auto added = randn({6, 6}, 5);
+  for (const auto& options :
+       {HopfieldOptions(8), HopfieldOptions(8).add_zero_association(true).concat_bias_pattern(true),
+        HopfieldOptions(8).batch_first(false).update_steps_max(2)}) {
+    auto layer = make(HopfieldOptions(options).num_heads(2));
+    const auto y = options.batch_first() ? x : x.transpose(0, 1).contiguous();
+    const auto causal = [&](const at::Tensor& pad, const at::Tensor& mask) {
+      return layer->associate({y, y}, {pad, mask, {}, true}).output;
+    };
+    const auto masked = [&](const at::Tensor& pad, const at::Tensor& mask) {
+      return layer->associate({y, y}, {pad, mask}).output;
+    };
+    EXPECT_LT(max_difference(causal({}, {}), masked({}, behind)), 1e-12);
+    EXPECT_LT(max_difference(causal(padding, {}), masked(padding, behind)), 1e-12);
+    EXPECT_LT(max_difference(causal({}, added), masked({}, added.masked_fill(behind, -INFINITY))), 1e-12);
+    const auto of_bools = at::eye(6, at::kBool).logical_not();
+    EXPECT_LT(max_difference(causal({}, of_bools), masked({}, of_bools)), 1e-12);
+  }
+  auto layer = make(HopfieldOptions(8).num_heads(2));
+  const auto one = layer->associate({x[0], x[0]}, {{}, {}, {}, true}).output;
+  EXPECT_LT(max_difference(one, layer->associate({x, x}, {{}, behind}).output[0]), 1e-12);
+}
+
 TEST(Hopfield, KeyBiasCountsKeysSeveralTimes) {
   auto layer = make(HopfieldOptions(8).num_heads(2).update_steps_max(1));
   const auto stored = randn({1, 3, 8}, 1), state = randn({1, 4, 8}, 2);

@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <sstream>
+
 namespace hopfield::nn {
 namespace {
 
@@ -61,6 +64,64 @@ TEST(HopfieldDecoderLayer, WithoutUpdatesIsTorchsDecoderLayer) {
   const auto a = ours->forward(x, memory, {}, {}, {}, padding);
   const auto b = theirs->forward(x.transpose(0, 1), memory.transpose(0, 1), {}, {}, {}, padding).transpose(0, 1);
   EXPECT_LT(max_difference(a, b), 1e-12);
+}
+
+TEST(HopfieldEncoderLayer, NormalisesBeforeOrBehindAndTakesGelu) {
+  HopfieldEncoderLayer layer(HopfieldEncoderLayerOptions(attention())
+                                 .dim_feedforward(32)
+                                 .dropout(0.0)
+                                 .norm_first(true)
+                                 .layer_norm_eps(1e-3)
+                                 .activation("gelu_tanh"));
+  layer->to(torch::kFloat64);
+  {
+    const torch::NoGradGuard no_grad;
+    int64_t seed = 1;
+    for (auto& p : layer->parameters()) p.copy_(0.3 * randn(p.sizes(), seed++));
+  }
+  const auto x = randn({2, 5, 16}, 1);
+  const auto p = layer->named_parameters();
+  const auto norm = [&](const at::Tensor& rows, const std::string& name) {
+    return at::layer_norm(rows, {16}, p[name + ".weight"], p[name + ".bias"], 1e-3);
+  };
+  const auto y = x + layer->hopfield_association->forward(norm(x, "norm_residual"));
+  const auto inner = at::linear(norm(y, "norm_output"), p["linear_residual.weight"], p["linear_residual.bias"]);
+  const auto expected = y + at::linear(at::gelu(inner, "tanh"), p["linear_output.weight"], p["linear_output.bias"]);
+  EXPECT_LT(max_difference(layer->forward(x), expected), 1e-12);
+  std::ostringstream text;
+  text << layer;
+  EXPECT_NE(text.str().find("layer_norm_eps=0.001, norm_first=true"), std::string::npos) << text.str();
+}
+
+TEST(TransformerLayers, TakeSequencesOfDifferentLengthsWithoutPadding) {
+  HopfieldEncoderLayer encoder(HopfieldEncoderLayerOptions(attention()).dim_feedforward(32).dropout(0.0));
+  HopfieldDecoderLayer decoder(HopfieldDecoderLayerOptions(attention(), attention()).dim_feedforward(32).dropout(0.0));
+  encoder->to(torch::kFloat64);
+  decoder->to(torch::kFloat64);
+  const auto x = randn({9, 16}, 1), memory = randn({6, 16}, 2);
+  const auto offsets = at::tensor({0, 4, 4, 9}, at::kLong), memory_offsets = at::tensor({0, 2, 3, 6}, at::kLong);
+  for (const bool causal : {false, true}) {
+    const auto encoded = encoder->forward_bags(x, offsets, causal);
+    const auto decoded = decoder->forward_bags(x, offsets, memory, memory_offsets, causal);
+    for (int64_t n = 0; n < 3; ++n) {
+      const auto rows = [&](const at::Tensor& all, const at::Tensor& bounds) {
+        return all.slice(0, bounds[n].item<int64_t>(), bounds[n + 1].item<int64_t>());
+      };
+      if (rows(x, offsets).size(0) == 0) continue;
+      EXPECT_LT(max_difference(rows(encoded, offsets), encoder->forward(rows(x, offsets), {}, {}, causal)), 1e-12);
+      EXPECT_LT(max_difference(rows(decoded, offsets), decoder->forward(rows(x, offsets), rows(memory, memory_offsets),
+                                                                        {}, {}, {}, {}, causal)),
+                1e-12);
+    }
+  }
+}
+
+TEST(TransformerLayers, RefuseAWrongEpsilon) {
+  for (const double eps : {-1e-5, std::numeric_limits<double>::infinity()}) {
+    EXPECT_THROW(HopfieldEncoderLayer(HopfieldEncoderLayerOptions(attention()).layer_norm_eps(eps)), c10::Error);
+    EXPECT_THROW(HopfieldDecoderLayer(HopfieldDecoderLayerOptions(attention(), attention()).layer_norm_eps(eps)),
+                 c10::Error);
+  }
 }
 
 TEST(TransformerLayers, HaveThePythonPackagesParameterNames) {

@@ -235,7 +235,8 @@ TEST(Heads, LayersAreClassifiedInTilesOfQueries) {
         nn::HopfieldOptions(16).update_steps_max(3).stop_rule(StopRule::per_head)}) {
     nn::Hopfield layer(options.num_heads(2).scaling(20.0));
     layer->association_core->in_proj_weight.detach().mul_(20);
-    for (const auto& masks : {Masks(), Masks(padding), Masks(padding, shared), Masks({}, own)}) {
+    for (const auto& masks : {Masks(), Masks(padding), Masks(padding, shared), Masks({}, own), Masks({}, {}, {}, true),
+                              Masks(padding, own, {}, true)}) {
       const auto whole = layer->associate({x, y}, masks, nn::AssociationRequest().with_association());
       const auto expected = classify_heads(whole.association, {{}, whole.scores.isneginf()});
       for (const int64_t tile : {1, 2 * 36 * 7, 2 * 36 * 40, 1 << 20}) {
@@ -297,8 +298,6 @@ TEST(Heads, WrongCallsAreRefused) {
   auto negative = a.clone(), not_a_number = a.clone();
   negative[1][2][3][4] = -0.25;
   not_a_number[1][2][3][4] = kNaN;
-  Masks causal;
-  causal.is_causal = true;
   nn::Hopfield layer(nn::HopfieldOptions(16).num_heads(2));
   const auto x = at::zeros({2, 5, 16}), y = at::zeros({2, 8, 16});
   const std::vector<WrongCall> calls{
@@ -333,7 +332,6 @@ TEST(Heads, WrongCallsAreRefused) {
          classify_heads(a, {{}, {}, padding});
        },
        {"key_bias", "floating-point", "Bool"}},
-      {"causal", [&] { classify_heads(a, causal); }, {"is_causal"}},
       {"query mask of keys",
        [&] { classify_heads(a, {}, HeadOptions().query_mask(padding)); },
        {"query_mask", "[2, 5]"}},

@@ -32,7 +32,7 @@ namespace hopfield::core {
 /// @param masks       what the states may attend to, in the shapes of <hopfield/core/update.h>
 /// @param separation  that of the updates
 /// @return            [N, H, L]
-/// @throws c10::Error if the masks are causal, if the shapes do not fit, or for a separation that does not exist.
+/// @throws c10::Error if the shapes do not fit, or for a separation that does not exist.
 at::Tensor energy(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {},
                   const Separation& separation = Separation::softmax());
 

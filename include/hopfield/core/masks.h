@@ -28,7 +28,8 @@ struct Masks {
   /// [N or 1, S], or [total] where the keys are ragged; floating-point, added to every score of its key. -inf excludes
   /// the key.
   at::Tensor key_bias;
-  /// Query l attends to the keys 0 .. l only. Not built yet: true is refused.
+  /// Query l attends to the keys 0 .. l only, of its own bag where the keys are ragged. The fused kernels never make a
+  /// tensor [L, S] of it and pass over the keys behind a query. Pools, which have no order, refuse it.
   bool is_causal = false;
 };
 

@@ -28,7 +28,7 @@
 namespace hopfield::core {
 
 /// beta xi K^T, and -inf where a state may not attend to a stored pattern. [N, H, L, S]
-/// @throws c10::Error if the masks are causal, or if the shapes do not fit.
+/// @throws c10::Error if the shapes do not fit.
 at::Tensor scores(const at::Tensor& state, const at::Tensor& stored, const at::Tensor& beta, const Masks& masks = {});
 
 /// The weights y of scores over the stored patterns. A row of nothing but -inf becomes zeros, and its gradient is zero.

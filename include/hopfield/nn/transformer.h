@@ -9,13 +9,18 @@
 
 namespace hopfield::nn {
 
-/// Settings of the feed-forward half that both transformer layers have. Both normalise behind each residual connection
-/// (post-norm).
+/// Settings that both transformer layers have: of the feed-forward half, and of the norms.
 struct FeedForwardSettings {
   int64_t dim_feedforward = 2048;
   double dropout = 0.1;
-  /// Elementwise function of the feed-forward layer, by its name among LibTorch's operators.
+  /// Elementwise function of the feed-forward layer, by its name among LibTorch's operators: relu, tanh, gelu (with the
+  /// error function). gelu_tanh is the approximation of gelu by tanh.
   std::string activation = "relu";
+  /// Of the norms beside the residual connections. Those within the association have options of their own.
+  double layer_norm_eps = 1e-5;
+  /// Whether the norms are before the association and the feed-forward half (pre-norm), or behind each residual
+  /// connection (post-norm).
+  bool norm_first = false;
 };
 
 template <typename D>
@@ -55,7 +60,13 @@ class HopfieldDecoderLayerOptions : public FeedForwardOptions<HopfieldDecoderLay
 
 class FeedForward;  // defined in src/nn/feed_forward.h
 
-/// Transformer encoder layer with a Hopfield association in place of self-attention.
+/// Transformer encoder layer with a Hopfield association in place of self-attention. Whether the batch comes first is
+/// an option of the association.
+///
+///     nn::HopfieldEncoderLayer layer(nn::HopfieldEncoderLayerOptions(
+///         nn::HopfieldOptions(384).num_heads(12).normalize_inputs(false)).dim_feedforward(1536).activation("gelu"));
+///     auto y = layer->forward(x);                        // [N, L, 384] to [N, L, 384]
+///     auto z = layer->forward_bags(sentences, offsets);  // sequences of different lengths, one after the other
 class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLayerImpl> {
  public:
   explicit HopfieldEncoderLayerImpl(HopfieldEncoderLayerOptions options);
@@ -67,9 +78,17 @@ class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLaye
   /// @param src                   [N, L, input_size], or one sequence [L, input_size]
   /// @param src_mask              [L, L] or [N * num_heads, L, L]
   /// @param src_key_padding_mask  [N, L] bool, true: padding
+  /// @param is_causal             whether a row sees itself and the rows before it only
   /// @return                      like src
   at::Tensor forward(const at::Tensor& src, const at::Tensor& src_mask = {},
-                     const at::Tensor& src_key_padding_mask = {});
+                     const at::Tensor& src_key_padding_mask = {}, bool is_causal = false);
+
+  /// The same for sequences of different lengths, without padding.
+  ///
+  /// @param src      [total, input_size]
+  /// @param offsets  [N + 1] integers: sequence n owns the rows offsets[n] .. offsets[n + 1]
+  /// @return         [total, input_size]
+  at::Tensor forward_bags(const at::Tensor& src, const at::Tensor& offsets, bool is_causal = false);
 
   HopfieldEncoderLayerOptions options;
   Hopfield hopfield_association{nullptr};
@@ -77,9 +96,13 @@ class HopfieldEncoderLayerImpl : public torch::nn::Cloneable<HopfieldEncoderLaye
   torch::nn::Dropout dropout_hopfield_association{nullptr};
 
  protected:
-  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())})
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(at::Tensor())}, {2, torch::nn::AnyValue(at::Tensor())},
+                           {3, torch::nn::AnyValue(false)})
 
  private:
+  template <typename Associate>
+  at::Tensor around(const at::Tensor& src, const Associate& associate);
+
   std::shared_ptr<FeedForward> feedforward_;
 };
 TORCH_MODULE(HopfieldEncoderLayer);
@@ -95,10 +118,21 @@ class HopfieldDecoderLayerImpl : public torch::nn::Cloneable<HopfieldDecoderLaye
 
   /// @param tgt     [N, L, input_size], or one sequence [L, input_size]
   /// @param memory  [N, S, stored_pattern_size of the cross association], or [S, ..] like tgt
+  /// @param tgt_is_causal  whether a row of tgt sees itself and the rows before it only
   /// @return        like tgt
   at::Tensor forward(const at::Tensor& tgt, const at::Tensor& memory, const at::Tensor& tgt_mask = {},
                      const at::Tensor& memory_mask = {}, const at::Tensor& tgt_key_padding_mask = {},
-                     const at::Tensor& memory_key_padding_mask = {});
+                     const at::Tensor& memory_key_padding_mask = {}, bool tgt_is_causal = false);
+
+  /// The same for sequences of different lengths, without padding.
+  ///
+  /// @param tgt             [total_L, input_size]
+  /// @param tgt_offsets     [N + 1] integers: sequence n owns the rows tgt_offsets[n] .. tgt_offsets[n + 1]
+  /// @param memory          [total_S, stored_pattern_size of the cross association]
+  /// @param memory_offsets  [N + 1] integers
+  /// @return                [total_L, input_size]
+  at::Tensor forward_bags(const at::Tensor& tgt, const at::Tensor& tgt_offsets, const at::Tensor& memory,
+                          const at::Tensor& memory_offsets, bool tgt_is_causal = false);
 
   HopfieldDecoderLayerOptions options;
   Hopfield hopfield_association_self{nullptr}, hopfield_association_cross{nullptr};
@@ -107,9 +141,13 @@ class HopfieldDecoderLayerImpl : public torch::nn::Cloneable<HopfieldDecoderLaye
 
  protected:
   FORWARD_HAS_DEFAULT_ARGS({2, torch::nn::AnyValue(at::Tensor())}, {3, torch::nn::AnyValue(at::Tensor())},
-                           {4, torch::nn::AnyValue(at::Tensor())}, {5, torch::nn::AnyValue(at::Tensor())})
+                           {4, torch::nn::AnyValue(at::Tensor())}, {5, torch::nn::AnyValue(at::Tensor())},
+                           {6, torch::nn::AnyValue(false)})
 
  private:
+  template <typename AssociateSelf, typename AssociateCross>
+  at::Tensor around(const at::Tensor& tgt, const AssociateSelf& associate_self, const AssociateCross& associate_cross);
+
   std::shared_ptr<FeedForward> feedforward_;
 };
 TORCH_MODULE(HopfieldDecoderLayer);

@@ -80,9 +80,9 @@ const char* head_class_name(int64_t head_class);
 ///                     anything elsewhere. A row need not sum to 1.
 /// @param masks        keys that do not count: padding mask [N, S] or [S], bool; association mask [L, S],
 ///                     [N * H, L, S] or [N or 1, H or 1, L or 1, S], of which true or -inf excludes; key bias
-///                     [N or 1, S] or [S], of which -inf excludes
-/// @throws c10::Error  if a tensor has another shape or dtype, for weights that are negative or not finite, and for
-///                     causal masks.
+///                     [N or 1, S] or [S], of which -inf excludes;
+///                     is_causal
+/// @throws c10::Error  if a tensor has another shape or dtype, and for weights that are negative or not finite.
 HeadClasses classify_heads(const at::Tensor& association, const Masks& masks = {}, const HeadOptions& options = {});
 
 /// The same from scores, whose weights are exp(scores - logsumexp): softmax and softmax1, but not the sparse
