@@ -16,7 +16,8 @@ enum class ElementType : uint8_t { float32, bfloat16, float16 };
 enum class Separation : uint8_t { softmax, softmax1, entmax };
 
 /// A tensor [batch, heads, rows, width] by its strides in elements. The width is contiguous. A dimension with the
-/// stride 0 is shared. Ragged tensors [total rows, heads, width] have no stride for the batch.
+/// stride 0 is shared. Ragged tensors [total rows, heads, width] have no stride for the batch: their rows are those of
+/// all batch elements.
 struct Strided {
   void* data = nullptr;  ///< null: there is no such tensor
   int64_t batch = 0, head = 0, row = 0;
@@ -46,14 +47,19 @@ struct KeyMap {
 /// The call of a pool has `map`. Its stored patterns are then the raw instances, which all heads share; an update is
 /// xi <- W w + b with the mean instance w under the association, and the read-out is that mean.
 struct Call {
-  int64_t batch = 0, heads = 0, queries = 0;
-  int64_t keys = 0;   ///< stored patterns of each batch element; of ragged patterns their number in all bags together
-  int64_t depth = 0;  ///< width of a query, and of a stored pattern unless the call is a pool
-  int64_t width = 0;  ///< width of what is read out; of a pool: of an instance
+  int64_t batch = 0, heads = 0;
+  int64_t queries = 0;  ///< of each batch element; of ragged queries their number in all bags together
+  int64_t keys = 0;     ///< stored patterns of each batch element; of ragged patterns their number in all bags together
+  int64_t depth = 0;    ///< width of a query, and of a stored pattern unless the call is a pool
+  int64_t width = 0;    ///< width of what is read out; of a pool: of an instance
   ElementType type = ElementType::float32;
   Strided state, stored;
   Strided values;                    ///< no data: the stored patterns are read out
   const int64_t* offsets = nullptr;  ///< ragged [batch + 1]: bag n owns the rows offsets[n] .. offsets[n + 1]
+  /// The same for ragged queries, which only the CPU's kernels read, for calls that are no pool: the state and all
+  /// results are [queries, heads, ..] then instead of [batch, heads, queries, ..]. Their stored patterns are ragged,
+  /// too.
+  const int64_t* state_offsets = nullptr;
   /// Added to all scores of a key, -inf excludes it: [batch or 1, keys], of ragged patterns [keys]; or null.
   const float* key_bias = nullptr;
   int64_t key_bias_batch = 0;  ///< elements from batch element to batch element of the key bias; 0: shared
@@ -75,7 +81,8 @@ struct Call {
 
   constexpr bool is_pool() const { return map.weight != nullptr; }
   constexpr bool is_ragged() const { return offsets != nullptr; }
-  constexpr int64_t rows() const { return batch * heads * queries; }
+  constexpr bool has_ragged_queries() const { return state_offsets != nullptr; }
+  constexpr int64_t rows() const { return (has_ragged_queries() ? 1 : batch) * heads * queries; }
   constexpr bool has_values() const { return values.data != nullptr; }
   /// The number of keys that a query may attend to by the causal mask, of a set with so many.
   constexpr int64_t visible(int64_t query, int64_t of_set) const {
@@ -92,7 +99,7 @@ struct Call {
 };
 
 /// What the forward pass keeps for the backward pass: of each query, for each of T updates or T + 1 associations. Null
-/// where it is not wanted. Rows are [batch, heads, queries].
+/// where it is not wanted. Rows are [batch, heads, queries], of ragged queries [queries, heads].
 struct Saved {
   void* states = nullptr;  ///< after 1 .. T updates [T, rows, depth], each row padded as the device's kernels need it
   void* rounding_error = nullptr;  ///< what those states lost where they are kept in 16 bits, likewise
@@ -103,7 +110,8 @@ struct Saved {
   float* mass = nullptr;    ///< of a pool: sum of the final association [rows]
 };
 
-/// What the forward pass writes. Arrays are contiguous over the rows [batch, heads, queries].
+/// What the forward pass writes. Arrays are contiguous over the rows [batch, heads, queries], of ragged queries
+/// [queries, heads].
 struct Outputs {
   Strided output;  ///< Z, of the call's type
   Strided state;   ///< xi_T, of the call's type
@@ -119,7 +127,7 @@ struct Outputs {
   Saved saved;
 };
 
-/// What the backward pass reads beside the call, and what it writes. Rows are [batch, heads, queries].
+/// What the backward pass reads beside the call, and what it writes. Rows are those of Outputs.
 struct Gradients {
   // Gradients that come in. No data, or null: there is none. That of the output is always there.
   Strided output, state;

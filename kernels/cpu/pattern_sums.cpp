@@ -3,16 +3,6 @@
 #include <algorithm>
 
 namespace hopfield::kernels {
-namespace {
-
-/// The number of groups. It depends on the size of the set alone, and is small enough for the sums' memory.
-int64_t groups_of(const PatternSet& set) {
-  constexpr int64_t kMostGroups = 8, kMostKeys = 1 << 16;
-  const auto fitting = std::clamp<int64_t>(kMostKeys / std::max<int64_t>(set.keys, 1), 1, kMostGroups);
-  return std::clamp<int64_t>(set.rows / (kTilesTogether * kTileRows), 1, fitting);
-}
-
-}  // namespace
 
 PatternSums::PatternSums(const Call& call, const Gradients& gradients, const PackedPatterns& patterns)
     : p_(call),
@@ -34,6 +24,13 @@ PatternSums::PatternSums(const Call& call, const Gradients& gradients, const Pac
   }
   first_group_.push_back(static_cast<int64_t>(groups_.size()));
   sums_.resize(size);
+}
+
+int64_t PatternSums::groups_of(const PatternSet& set) const {
+  constexpr int64_t kEnoughGroups = 32, kMostKeys = 1 << 16;
+  const auto sets = static_cast<int64_t>(patterns_.sets().size());
+  const auto most = std::min((kEnoughGroups + sets - 1) / sets, kMostKeys / std::max<int64_t>(set.keys, 1));
+  return std::clamp<int64_t>(set.rows / (kTilesTogether * kTileRows), 1, std::clamp<int64_t>(most, 1, 8));
 }
 
 bool PatternSums::is_direct(const PatternSet& set) const {

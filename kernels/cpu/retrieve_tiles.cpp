@@ -18,11 +18,12 @@ PackedPatterns::PackedPatterns(const Call& call, bool backward, const Parallel& 
       p.is_pool() ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(kRowsWorthPacking / (steps + 1), 4);
   const auto batches = p.shares_batch() ? std::min<int64_t>(p.batch, 1) : p.batch;
   const auto heads = p.shares_heads() ? std::min<int64_t>(p.heads, 1) : p.heads;
-  const auto rows = (p.shares_batch() ? p.batch : 1) * (p.shares_heads() ? p.heads : 1) * p.queries;
+  const auto sharing = (p.shares_batch() ? p.batch : 1) * (p.shares_heads() ? p.heads : 1);
   for (int64_t n = 0; n < batches; ++n) {
     const auto first = p.is_ragged() ? p.offsets[n] : 0;
     const auto keys = p.is_ragged() ? p.offsets[n + 1] - first : p.keys;
-    for (int64_t h = 0; h < heads; ++h) sets_.push_back({n, h, first, keys, rows});
+    const auto queries = p.has_ragged_queries() ? p.state_offsets[n + 1] - p.state_offsets[n] : p.queries;
+    for (int64_t h = 0; h < heads; ++h) sets_.push_back({n, h, first, keys, queries, sharing * queries});
   }
 
   // Memory for the packed sets, then the packing, in pieces that are whole panels.
@@ -60,12 +61,18 @@ PackedPatterns::PackedPatterns(const Call& call, bool backward, const Parallel& 
 }
 
 Row PackedPatterns::row(const PatternSet& set, int64_t number) const {
-  const auto queries = call_.queries, heads = call_.shares_heads() ? call_.heads : 1;
+  const auto queries = set.queries, heads = call_.shares_heads() ? call_.heads : 1;
   Row row;
   row.batch = set.batch + number / (queries * heads);
   row.head = set.head + number / queries % heads;
   row.query = number % queries;
-  row.index = (row.batch * call_.heads + row.head) * queries + row.query;
+  if (call_.has_ragged_queries()) {
+    row.place = call_.state_offsets[row.batch] + row.query;
+    row.index = row.place * call_.heads + row.head;
+  } else {
+    row.place = row.query;
+    row.index = (row.batch * call_.heads + row.head) * queries + row.query;
+  }
   return row;
 }
 
@@ -325,7 +332,11 @@ template <typename Run>
 void for_each_run(const Row* rows, int64_t row_count, const Run& run) {
   for (int64_t begin = 0, end = 0; begin < row_count; begin = end) {
     ++end;
-    while (end < row_count && rows[end].index == rows[end - 1].index + 1 && rows[end].query > rows[begin].query) ++end;
+    const auto& first = rows[begin];
+    const auto follows = [&](const Row& row) {
+      return row.batch == first.batch && row.head == first.head && row.query == first.query + (end - begin);
+    };
+    while (end < row_count && follows(rows[end])) ++end;
     run(begin, end - begin);
   }
 }
@@ -336,7 +347,7 @@ void load_rows(const Strided& tensor, ElementType type, const Row* rows, int64_t
                float* target) {
   for_each_run(rows, row_count, [&](int64_t first, int64_t count) {
     const auto& row = rows[first];
-    tile_ops().load(address(tensor, type, row.batch, row.head, row.query), type, tensor.row, count, width,
+    tile_ops().load(address(tensor, type, row.batch, row.head, row.place), type, tensor.row, count, width,
                     target + first * padded(width));
   });
 }
@@ -346,7 +357,7 @@ void store_rows(const float* source, const Strided& tensor, ElementType type, co
   for_each_run(rows, row_count, [&](int64_t first, int64_t count) {
     const auto& row = rows[first];
     tile_ops().store(source + first * padded(width), padded(width), count, width,
-                     address(tensor, type, row.batch, row.head, row.query), type, tensor.row);
+                     address(tensor, type, row.batch, row.head, row.place), type, tensor.row);
   });
 }
 

@@ -25,6 +25,7 @@ constexpr int64_t chunk_rows(int64_t width) { return width <= 64 ? 512 : width <
 struct PatternSet {
   int64_t batch, head;  ///< the first batch element and head that use the set
   int64_t first, keys;  ///< its rows among ragged patterns; otherwise `first` is 0
+  int64_t queries;      ///< of each batch element
   int64_t rows;         ///< queries of all batch elements and heads that share it
 };
 
@@ -33,9 +34,11 @@ struct TileNumber {
   int64_t set, first_row;
 };
 
-/// The indices of a query, and its number in the order [batch, heads, queries].
+/// The indices of a query, and its number among all rows of the call.
 struct Row {
-  int64_t batch, head, query, index;
+  int64_t batch, head, query;
+  int64_t place;  ///< its row in the state: the query, or behind those of other bags
+  int64_t index;
 };
 
 /// A chunk of a set's patterns, in the form that the products take.
@@ -158,7 +161,8 @@ void to_instances(const Call& call, const Row* rows, int64_t row_count, const fl
 /// x W^T for rows [rows, padded(width)]: [rows, padded(depth)].
 void to_states(const Call& call, const Row* rows, int64_t row_count, const float* x, float* target);
 
-/// Loads a tile's rows [rows, padded(width)] from a tensor [batch, heads, queries, width], or stores them there.
+/// Loads a tile's rows [rows, padded(width)] from a tensor like the state [batch, heads, queries, width], or stores
+/// them there.
 void load_rows(const Strided& tensor, ElementType type, const Row* rows, int64_t row_count, int64_t width,
                float* target);
 void store_rows(const float* source, const Strided& tensor, ElementType type, const Row* rows, int64_t row_count,

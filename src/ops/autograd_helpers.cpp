@@ -47,7 +47,8 @@ RetrieveSettings replay_settings(RetrieveSettings settings, const at::Tensor& st
 
 at::Tensor beta_gradient(const at::Tensor& shares, const at::Tensor& beta) {
   const bool per_head = beta.dim() == 1 && beta.size(0) > 1;
-  const auto summed = per_head ? shares.sum(at::IntArrayRef{0, 2}, false, at::kDouble) : shares.sum(at::kDouble);
+  const auto by_head = shares.transpose(0, 1).flatten(1);  // [H, N * L]; of ragged queries shares are [total_L, H]
+  const auto summed = per_head ? by_head.sum(at::IntArrayRef{1}, false, at::kDouble) : shares.sum(at::kDouble);
   return summed.view(beta.sizes()).to(beta.options().requires_grad(false));
 }
 

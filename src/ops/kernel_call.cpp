@@ -73,19 +73,23 @@ OpCall with_own_patterns(OpCall call) {
 KernelCall::KernelCall(const OpCall& given, const Masks& masks, UsableRows usable_rows)
     : floats_(given.input.state.options().dtype(at::kFloat).requires_grad(false)) {
   const auto& in = given.input;
-  const bool ragged = in.offsets.defined();
+  const bool ragged = in.offsets.defined(), ragged_queries = in.state_offsets.defined();
+  const auto all_offsets = [&](const at::Tensor& offsets) {
+    return keep(offsets.to(floats_.dtype(at::kLong)).contiguous()).data_ptr<int64_t>();
+  };
   auto& c = call;
-  c.batch = in.state.size(0);
+  c.batch = ragged_queries ? in.state_offsets.numel() - 1 : in.state.size(0);
   c.heads = in.state.size(1);
-  c.queries = in.state.size(2);
+  c.queries = in.state.size(ragged_queries ? 0 : 2);
   c.keys = in.stored.size(ragged ? 0 : 2);
-  c.depth = in.state.size(3);
+  c.depth = in.state.size(-1);
   c.width = (in.projection.defined() ? in.projection : in.stored).size(-1);
   c.type = element_type(in.stored);
   c.state = strided(keep(usable_rows(in.state.detach())));
   c.stored = strided(keep(usable_rows(in.stored.detach())));
   if (in.projection.defined()) c.values = strided(keep(usable_rows(in.projection.detach())));
-  if (ragged) c.offsets = keep(in.offsets.to(floats_.dtype(at::kLong)).contiguous()).data_ptr<int64_t>();
+  if (ragged) c.offsets = all_offsets(in.offsets);
+  if (ragged_queries) c.state_offsets = all_offsets(in.state_offsets);
   set_masks(masks);
   set_iteration(given);
 }
@@ -153,13 +157,16 @@ void KernelCall::set_map(const OpCall& given, at::Tensor weight, at::Tensor tran
 }
 
 std::vector<int64_t> KernelCall::rows(std::initializer_list<int64_t> more) const {
-  std::vector<int64_t> shape{call.batch, call.heads, call.queries};
+  std::vector<int64_t> shape = call.has_ragged_queries() ? std::vector<int64_t>{call.queries, call.heads}
+                                                         : std::vector<int64_t>{call.batch, call.heads, call.queries};
   shape.insert(shape.end(), more);
   return shape;
 }
 
 std::vector<int64_t> KernelCall::rows_of_steps(int64_t steps, int64_t width) const {
-  return {steps, call.batch, call.heads, call.queries, width};
+  auto shape = rows({width});
+  shape.insert(shape.begin(), steps);
+  return shape;
 }
 
 kernels::Outputs KernelCall::make_outputs(PoolResult& r, const at::TensorOptions& patterns, bool merged,
@@ -168,8 +175,9 @@ kernels::Outputs KernelCall::make_outputs(PoolResult& r, const at::TensorOptions
   // Strides in place of a view: the views of a node's results may not be changed in place.
   const auto make_rows = [&](int64_t width) {
     const auto all_heads = c.heads * width;
-    return merged ? at::empty_strided(rows({width}), {c.queries * all_heads, width, all_heads, 1}, patterns)
-                  : at::empty(rows({width}), patterns);
+    return merged && !c.has_ragged_queries()
+               ? at::empty_strided(rows({width}), {c.queries * all_heads, width, all_heads, 1}, patterns)
+               : at::empty(rows({width}), patterns);
   };
   r.output = make_rows(c.width);
   r.state = make_rows(c.depth);
@@ -222,8 +230,8 @@ kernels::Gradients KernelCall::make_gradients(const OpCall& given, const Saved& 
   if (!result.state.defined()) result.state = at::empty(rows({c.depth}), patterns);
   result.beta = at::empty(rows(), floats_);
   kernels::Gradients g;
-  g.output = with_rows(incoming.output.defined() ? incoming.output
-                                                 : at::zeros({1, 1, 1, c.width}, patterns).expand(rows({c.width})));
+  g.output =
+      with_rows(incoming.output.defined() ? incoming.output : at::zeros({c.width}, patterns).expand(rows({c.width})));
   if (incoming.state.defined()) g.state = with_rows(incoming.state);
   g.logsumexp = numbers(incoming.logsumexp);
   g.mass = numbers(incoming.mass);

@@ -10,9 +10,8 @@
 namespace hopfield::detail {
 RetrieveInput with_padded_queries(RetrieveInput input) {
   if (!input.state_offsets.defined()) return input;
-  const auto padded =
-      pad_bags(input.state, bag_sizes(host_numbers(input.state_offsets, at::kLong), input.state.size(0)));
-  input.state = padded.dim() == 4 ? padded.transpose(1, 2) : padded;
+  const auto sizes = bag_sizes(host_numbers(input.state_offsets, at::kLong), input.state.size(0));
+  input.state = pad_bags(input.state, sizes).transpose(1, 2);
   return input;
 }
 
@@ -20,11 +19,10 @@ RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& stat
   if (!state_offsets.defined()) return result;
   const auto padding = padding_of_queries(state_offsets, result.output.device());
   const auto rows = padding.bitwise_not().flatten().nonzero().squeeze(-1);  // of [N * L]
-  const bool has_heads = result.output.dim() == 4;
   for (const auto& [name, member] : result_members(result)) {
     auto& tensor = result.*member;
     if (!tensor.defined()) continue;
-    tensor = (has_heads ? tensor.transpose(1, 2) : tensor).flatten(0, 1).index_select(0, rows);
+    tensor = tensor.transpose(1, 2).flatten(0, 1).index_select(0, rows);
   }
   return result;
 }

@@ -4,12 +4,12 @@
 
 namespace hopfield::detail {
 
-/// A checked call with its ragged queries padded to the longest sequence: the state is [N, H, L, d] (or [N, L, d]),
-/// with zeros behind each sequence. The offsets are kept and say which rows are padding. Other calls are returned as
+/// A call with all dimensions, and its ragged queries padded to the longest sequence: the state is [N, H, L, d], with
+/// zeros behind each sequence. The offsets are kept and say which rows are padding. Other calls are returned as
 /// they are.
 RetrieveInput with_padded_queries(RetrieveInput input);
 
-/// The results of padded queries in the ragged form [total_L, H, ..] (or [total_L, ..]) instead of [N, H, L, ..].
+/// The results of padded queries in the ragged form [total_L, H, ..] instead of [N, H, L, ..].
 /// @param state_offsets  of the call; undefined: the result is returned as it is
 RetrieveResult with_ragged_queries(RetrieveResult result, const at::Tensor& state_offsets);
 

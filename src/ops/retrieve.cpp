@@ -1,6 +1,5 @@
 #include "ops/device_kernels.h"
 #include "ops/dispatched_op.h"
-#include "ops/ragged_queries.h"
 #include "ops/retrieve_attention.h"
 #include "ops/retrieve_internal.h"
 #include <hopfield/ops/retrieve.h>
@@ -42,10 +41,9 @@ struct RetrieveOp {
 
 /// Chooses, and calls.
 RetrieveResult RetrieveOp::run(const RetrieveInput& input, RetrieveSettings settings, const at::Tensor& seed) {
-  const auto padded = detail::with_padded_queries(input);
-  const auto dimensions = padded.state.dim();
+  const auto dimensions = input.state.dim() + (input.state_offsets.defined() ? 1 : 0);
   OpCall call;
-  call.input = detail::with_all_dimensions(padded);
+  call.input = detail::with_all_dimensions(input);
   if (settings.backend == Backend::automatic && !detail::reason_against_attention(call.input, settings)) {
     return detail::without_added_dimensions(detail::retrieve_attention(call.input, settings), dimensions, false);
   }
@@ -57,12 +55,12 @@ RetrieveResult RetrieveOp::run(const RetrieveInput& input, RetrieveSettings sett
   RetrieveResult result;
   if (fused) {
     call.input.offsets = detail::offsets_on(device, call.input.offsets);
+    call.input.state_offsets = detail::offsets_on(device, call.input.state_offsets);
     result = detail::run_fused(call);
   } else {
     result = detail::retrieve_composite(call.input, call.settings, call.seed);
   }
-  return detail::with_ragged_queries(
-      detail::without_added_dimensions(std::move(result), dimensions, input.offsets.defined()), input.state_offsets);
+  return detail::without_added_dimensions(std::move(result), dimensions, input.offsets.defined());
 }
 
 TORCH_LIBRARY_FRAGMENT(hopfield, library) { detail::DispatchedOp<RetrieveOp>::define(library); }
@@ -90,7 +88,7 @@ RetrieveResult retrieve(const at::Tensor& state, const at::Tensor& stored, const
 std::optional<std::string> why_not_fused(const RetrieveInput& input, const RetrieveOptions& options) {
   detail::check_retrieve(input, options.settings());
   OpCall call;
-  call.input = detail::with_all_dimensions(detail::with_padded_queries(input));
+  call.input = detail::with_all_dimensions(input);
   call.settings = options.settings();
   return detail::reason_against_fused(call);
 }

@@ -40,11 +40,11 @@ Reason masked_or_ragged(const Call& call) {
   const auto& in = call.input;
   const bool plain = !in.offsets.defined() && !in.masks.association_mask.defined() &&
                      !in.masks.padding_mask.defined() && !in.masks.key_bias.defined();
+  if (!plain) return "LibTorch's attention is not trusted with masks, biases and ragged patterns";
   if (in.masks.is_causal && in.state.size(2) != in.stored.size(2)) return "a causal mask is not square";
   const bool shares = in.state.size(0) != in.stored.size(0) || in.state.size(1) != in.stored.size(1);
   if (in.masks.is_causal && shares) return "batch elements or heads share patterns that a causal mask hides";
-  if (plain) return std::nullopt;
-  return "LibTorch's attention is not trusted with masks, biases and ragged patterns";
+  return std::nullopt;
 }
 
 Reason more_than_attention(const Call& call) {

@@ -83,16 +83,18 @@ RetrieveResult retrieve_bags_padded(const RetrieveInput& input, const RetrieveSe
 
 }  // namespace
 
-RetrieveResult retrieve_composite(const RetrieveInput& input, const RetrieveSettings& settings, uint64_t seed) {
-  if (!input.offsets.defined()) return retrieve_dense(input, settings, seed, 0);
+RetrieveResult retrieve_composite(const RetrieveInput& given, const RetrieveSettings& settings, uint64_t seed) {
+  if (!given.offsets.defined()) return retrieve_dense(given, settings, seed, 0);
+  const auto input = with_padded_queries(given);
   TORCH_CHECK(!is_capturing(input.state),
               "hopfield::retrieve: expected dense patterns where plain LibTorch operations retrieve while a CUDA graph "
               "is being captured, got ragged ones, whose offsets these read; pad the bags with a padding_mask");
   TORCH_CHECK(has_values(input.offsets),
               "hopfield::retrieve: expected dense patterns where torch.func transforms a call inside of torch.compile, "
               "got ragged ones, whose offsets have no values there; pad the bags with a padding_mask");
-  return settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
-                                                   : retrieve_bags_padded(input, settings, seed);
+  auto result = settings.stop_rule == StopRule::per_query ? retrieve_bags(input, settings, seed)
+                                                          : retrieve_bags_padded(input, settings, seed);
+  return with_ragged_queries(std::move(result), input.state_offsets);
 }
 
 }  // namespace hopfield::detail

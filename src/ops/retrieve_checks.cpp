@@ -294,7 +294,7 @@ void check_beyond_patterns(const RetrieveInput& input, const RetrieveSettings& s
 
 RetrieveInput with_all_dimensions(RetrieveInput input) {
   if (input.projection.defined() && input.projection.is_same(input.stored)) input.projection = at::Tensor();
-  const auto dimensions = input.state.dim();
+  const auto dimensions = input.state.dim() + (input.state_offsets.defined() ? 1 : 0);
   const bool ragged = input.offsets.defined();
   const auto add_missing = [&](at::Tensor& patterns, bool rows_first) {
     if (!patterns.defined()) return;

@@ -193,7 +193,7 @@ TEST(Causal, BagsHaveAnOrderOfTheirOwn) {
 }
 
 TEST(Causal, MakesNoMatrixOfQueriesAndKeys) {
-  const int64_t length = 2048;
+  const int64_t length = 4096;
   RetrieveInput input{randn({1, 1, length, 32}, 1).to(at::kFloat).requires_grad_(true),
                       randn({1, 1, length, 32}, 2).to(at::kFloat).requires_grad_(true)};
   input.masks = causal();

@@ -32,6 +32,8 @@ class FeedForwardOptions {
   HOPFIELD_OPTION(dim_feedforward)
   HOPFIELD_OPTION(dropout)
   HOPFIELD_OPTION(activation)
+  HOPFIELD_OPTION(layer_norm_eps)
+  HOPFIELD_OPTION(norm_first)
   const Settings& settings() const { return settings_; }
 
  protected:
