@@ -43,8 +43,8 @@ class PatternSums {
   void write(const Parallel& parallel, const Finish& finish) const;
 
  private:
-  /// The number of a set's groups: 1 where there are sets enough for the threads, and never so many that their sums take
-  /// much memory.
+  /// The number of a set's groups: 1 where there are sets enough for the threads, and never so many that their sums
+  /// take much memory.
   int64_t groups_of(const PatternSet& set) const;
   /// Whether a set's gradients can be summed in the memory of the result.
   bool is_direct(const PatternSet& set) const;
