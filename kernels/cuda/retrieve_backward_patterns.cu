@@ -64,9 +64,10 @@ class QueryStream {
   using Shared = PatternShared<T, padded_width>;
   static constexpr int kRows = Shared::kRows, kPitch = kRetrievePitch<T, padded_width>;
 
-  HOPFIELD_DEVICE QueryStream(const PatternBackward& p, const RetrieveSet& set, const Shared& at, int64_t begin,
-                              int64_t end)
-      : p_(p), set_(set), at_(at), fetched_(begin), brought_(begin), end_(end) {
+  /// @param first  the block's first pattern. Tiles of queries are left out that see neither this one nor those behind
+  HOPFIELD_DEVICE QueryStream(const PatternBackward& p, const RetrieveSet& set, const Shared& at, int64_t first,
+                              int64_t begin, int64_t end)
+      : p_(p), set_(set), at_(at), first_(first), end_(end), fetched_(seen_from(begin)), brought_(fetched_) {
     fetch();
   }
 
@@ -76,8 +77,9 @@ class QueryStream {
   HOPFIELD_DEVICE PassingTile<T> bring() {
     wait_copies<0>();
     sync_threads();
+    const auto next = fetched_;
     fetch();
-    const int at = stage(brought_);
+    const int at = stage(brings_++);
     PassingTile<T> tile;
     tile.step = brought_ / p_.parts.tiles;
     tile.states = shared_memory<T>(at);
@@ -85,13 +87,18 @@ class QueryStream {
     tile.rounding_error = at_.tensors == 3 && tile.step > 0 ? tile.incoming + kRows * kPitch : nullptr;
     tile.marks = shared_memory<Mark>(at + at_.marks);
     tile.places = shared_memory<QueryPlace>(at + at_.places);
-    ++brought_;
+    brought_ = next;
     return tile;
   }
 
  private:
-  HOPFIELD_DEVICE int stage(int64_t number) const {
-    return at_.stages + static_cast<int>(number % Shared::kStages) * at_.stage;
+  HOPFIELD_DEVICE int stage(int number) const { return at_.stages + number % Shared::kStages * at_.stage; }
+
+  /// The first tile from `number` on of which a query sees a pattern of the block.
+  HOPFIELD_DEVICE int64_t seen_from(int64_t number) const {
+    const auto sees = [&](int64_t row) { return set_.visible(p_.b.call, p_.b.sets, row, row + kRows) > first_; };
+    while (number < end_ && !sees(number % p_.parts.tiles * kRows)) ++number;
+    return number;
   }
 
   HOPFIELD_DEVICE void fetch() {
@@ -99,7 +106,7 @@ class QueryStream {
     const auto& b = p_.b;
     const auto step = fetched_ / p_.parts.tiles, first = fetched_ % p_.parts.tiles * kRows;
     const bool last = step == b.call.most_steps;
-    const int at = stage(fetched_), depth = static_cast<int>(b.call.depth),
+    const int at = stage(fetches_++), depth = static_cast<int>(b.call.depth),
               width = static_cast<int>(last ? b.call.width : b.call.depth);
     T* states = shared_memory<T>(at);
     for (int row = thread_index() / 8; row < kRows; row += block_size() / 8) {
@@ -123,14 +130,15 @@ class QueryStream {
       shared_memory<QueryPlace>(at + at_.places)[row] = place;
     }
     commit_copies();
-    ++fetched_;
+    fetched_ = seen_from(fetched_ + 1);
   }
 
   const PatternBackward& p_;
   const RetrieveSet& set_;
   const Shared at_;
-  int64_t fetched_, brought_;
-  const int64_t end_;
+  const int64_t first_, end_;
+  int64_t fetched_, brought_;     ///< numbers of the tiles that are fetched and brought next
+  int fetches_ = 0, brings_ = 0;  ///< how many have been; tile i of them is in stage i % kStages
 };
 
 /// A warp's patterns, and the sum that becomes their gradient: of the stored patterns beta dS^T xi plus, if they were
@@ -218,7 +226,7 @@ class PatternTile {
   HOPFIELD_DEVICE void find_gradients(Scores& weights, Scores& gradients, const PassingTile<T>& tile, int row) const {
     const auto& call = p_.b.call;
     const bool drops = tile.step == call.most_steps && call.dropout > 0.0;
-    const bool biased = call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none;
+    const bool biased = call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none || call.is_causal;
     const auto* key_bias = set_.key_bias(call);
     HOPFIELD_UNROLL
     for (int i = 0; i < kBands<T, padded_width> * kRowsAtOnce / 2; ++i) {
@@ -282,7 +290,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1)
   const auto all = p.parts.tiles * (call.most_steps + 1), read_out = p.parts.tiles * call.most_steps;
   if (values && begin < read_out) begin = read_out;
   if (end > all) end = all;
-  QueryStream<T, padded_width> queries(p, set, at, begin, end);
+  QueryStream<T, padded_width> queries(p, set, at, place.first, begin, end);
   while (queries.has_more()) work.add(queries.bring(), values);
   work.write(values, part);
 }

@@ -283,6 +283,8 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_steps_
   PatternStream<T, padded_width, kPassingRows<T, padded_width>, 2> patterns(b.call, set, shared_memory<T>(at.patterns));
   GradientTile<T, padded_width> work(b, set, tile, patterns);
   work.load_output();
+  const int64_t rows = block_size() / 32 * kWarpRows<T, padded_width>;
+  patterns.show(set.visible(b.call, b.sets, tile * rows, (tile + 1) * rows));
   patterns.begin({0, 2, true});  // with a barrier, behind which all spans are known
   const auto* spans = shared_memory<Span>(at.spans);
   Span of_block{last, 0};

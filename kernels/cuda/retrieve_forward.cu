@@ -35,6 +35,7 @@ HOPFIELD_DEVICE void take_all_steps(const RetrieveForward& f, const RetrieveSet&
   constexpr int64_t kForever = int64_t{1} << 62;
   QueryTile<T, padded_width> work(f, set, tile, patterns);
   work.load();
+  work.hide_patterns(tile);
   patterns.begin({f.call.most_steps, kForever, false});
   for (int64_t step = 0;; ++step) {
     const bool last = all_stopped<T, padded_width>(work, patterns, votes, step);

@@ -41,6 +41,7 @@ HOPFIELD_KERNEL void HOPFIELD_LAUNCH_BOUNDS(kRetrieveThreads, 1) retrieve_step_p
   for (int warp = 0; warp < kRetrieveWarps; ++warp) wanted = wanted || votes[warp] != 0;
   if (wanted) {
     work.load();
+    work.hide_patterns(tile);
     patterns.begin({0, last ? 1 : 0, false});
     work.associate_and_compare(last);
     if (last) {

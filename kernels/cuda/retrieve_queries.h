@@ -78,6 +78,15 @@ class QueryTile {
     });
   }
 
+  /// Leaves out the tiles of patterns that a causal mask hides from all queries: from those of the block where its
+  /// warps share a stream, from those of the warp where the patterns are resident. Called before the stream begins.
+  HOPFIELD_DEVICE void hide_patterns(int64_t tile) {
+    if (f_.out.scores != nullptr) return;  // those of hidden patterns are wanted, too
+    const int64_t warp = tile * warps() + opaque(warp_index()), begin = patterns_.resident() ? warp : tile * warps(),
+                  end = patterns_.resident() ? warp + 1 : begin + warps();
+    patterns_.show(set_.visible(f_.call, f_.sets, begin * kRows, end * kRows));
+  }
+
   /// Copies the queries to shared memory and to the float32 states.
   HOPFIELD_DEVICE void load() const {
     const auto& call = f_.call;

@@ -17,6 +17,7 @@ HOPFIELD_DEVICE int column_of_lane(int eighth) { return 8 * eighth + 2 * (lane_i
 /// What is added to the score of a query and a key; -inf excludes.
 /// @param key_bias  of the set, or null
 HOPFIELD_DEVICE float score_bias(const RetrieveCall& call, const float* key_bias, const QueryPlace& place, int key) {
+  if (call.is_causal && key > place.query) return minus_infinity();
   const float bias = key_bias != nullptr ? key_bias[key] : 0.0f;
   if (call.mask.kind == ScoreMask::Kind::none || !place.exists) return bias;
   const auto at = place.mask + key * call.mask.key;
@@ -33,7 +34,7 @@ HOPFIELD_DEVICE void finish_scores(Fragments<bands, eighths>& scores, const Retr
                                    const QueryPlace* places, const float (&beta)[bands][2], int first, bool notes,
                                    const Note& note) {
   const auto* key_bias = set.key_bias(call);
-  const bool biased = key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none || notes;
+  const bool biased = key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none || call.is_causal || notes;
   HOPFIELD_UNROLL
   for (int i = 0; i < bands * eighths * 4; ++i) {
     const int band = i / (4 * eighths), j = i / 4 % eighths, half = i / 2 % 2;

@@ -82,6 +82,19 @@ struct RetrieveSet {
                        head + static_cast<int>(number / queries % heads), static_cast<int>(number % queries));
   }
 
+  /// How many of the set's keys are seen by one of its queries from row `begin` to before row `end`: the first ones, by
+  /// the causal mask.
+  HOPFIELD_DEVICE int64_t visible(const Call& call, const RetrieveSets& sets, int64_t begin, int64_t end) const {
+    if (!call.is_causal) return keys;
+    if (end > sets.rows) end = sets.rows;
+    if (begin >= end) return 0;
+    // Rows of several heads or batch elements include a last query.
+    const auto row = static_cast<uint32_t>(begin), last = static_cast<uint32_t>(end - 1),
+               queries = static_cast<uint32_t>(call.queries);
+    const int64_t seen = row / queries == last / queries ? last % queries + 1 : queries;
+    return seen < keys ? seen : keys;
+  }
+
   /// The first of the set's patterns.
   template <class T>
   HOPFIELD_DEVICE const T* patterns(const Strided& tensor) const {

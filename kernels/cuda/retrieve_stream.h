@@ -30,9 +30,14 @@ class PatternStream {
         memory_(memory),
         bias_(set.key_bias(call)),
         tiles_(static_cast<int>((set.keys + keys - 1) / keys)),
-        resident_(resident) {}
+        resident_(resident),
+        shown_(tiles_) {}
 
-  HOPFIELD_DEVICE int tiles() const { return tiles_; }
+  /// Leaves out the tiles behind the first `patterns`, from the next begin() on. All threads of the block leave out the
+  /// same ones of a stream, those of a warp the same resident ones.
+  HOPFIELD_DEVICE void show(int64_t patterns) { shown_ = static_cast<int>((patterns + keys - 1) / keys); }
+  /// The number of tiles that are shown.
+  HOPFIELD_DEVICE int tiles() const { return shown_; }
 
   /// Begins to stream with the first tile of sweep 0. Has no effect on resident tiles. No thread may still read a tile.
   HOPFIELD_DEVICE void begin(const Sweeps& sweeps) {
@@ -93,11 +98,11 @@ class PatternStream {
   }
 
   HOPFIELD_DEVICE void fetch() {
-    if (tiles_ > 0) {
+    if (shown_ > 0) {
       const bool both = call_.values.data != nullptr && sweep_ >= sweeps_.values_from && sweep_ < sweeps_.values_until;
       copy_tile(stage(fetched_++), both && second_ != sweeps_.values_first, next_);
       second_ = both && !second_;
-      if (!second_ && ++next_ == tiles_) {
+      if (!second_ && ++next_ == shown_) {
         next_ = 0;
         ++sweep_;
       }
@@ -111,6 +116,7 @@ class PatternStream {
   const float* const bias_;
   const int tiles_;
   const bool resident_;
+  int shown_;
   Sweeps sweeps_{};
   // The tile that is fetched next. Where the sweep has values, a tile is two: one of stored patterns, one of values.
   int64_t sweep_ = 0;

@@ -136,7 +136,8 @@ std::string retrieve_warpgroup_reason_against(const RetrieveCall& call, const Ou
   if (call.exact_states) return kernel + " takes no step for a threshold";
   if (stops_per_head(call)) return kernel + " does not compare heads";
   if (call.is_ragged()) return kernel + " takes no ragged patterns";
-  if (call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none) return kernel + " takes no masks";
+  if (call.key_bias != nullptr || call.mask.kind != ScoreMask::Kind::none || call.is_causal)
+    return kernel + " takes no masks";
   if (call.dropout > 0.0) return kernel + " has no dropout";
   if (outputs.scores != nullptr) return kernel + " does not write scores";
   if (call.keys < 1 || call.keys > kWarpgroupMost) {

@@ -89,7 +89,6 @@ struct RetrieveOnDevice {
 
 std::optional<std::string> reason_against_retrieve(const OpCall& given) {
   const auto& in = given.input;
-  if (in.masks.is_causal) return "the fused kernels of the GPU take no causal mask";
   cuda::RetrieveCall shape;
   shape.type = element_type(in.stored);
   shape.exact_states = compares_states(given.settings);

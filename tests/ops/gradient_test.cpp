@@ -69,8 +69,7 @@ std::vector<Combination> all_combinations() {
           for (const bool beta_per_head : {false, true})
             for (const auto rule : {StopRule::per_query, StopRule::per_head})
               for (const bool dropout : {false, true}) {
-                const bool ragged_has_no_such_mask =
-                    layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias;
+                const bool ragged_has_no_such_mask = layout == Layout::ragged && !testing::is_for_ragged(mask);
                 if (!ragged_has_no_such_mask)
                   all.push_back({layout, mask, own_projection, steps, beta_per_head, rule, dropout});
               }

@@ -72,7 +72,7 @@ TEST(RetrieveOnDevice, EqualsTheCompositeForAllLayoutsAndMasks) {
   uint64_t seed = 0;
   for (const auto layout : kLayouts) {
     for (const auto mask : kMaskKinds) {
-      if (layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias) continue;
+      if (layout == Layout::ragged && !testing::is_for_ragged(mask)) continue;
       for (const bool own_projection : {false, true}) {
         const auto c = make_case(layout, mask, own_projection, ++seed, {3, 2, 5, 40, 12, 7});
         auto options = RetrieveOptions().beta(0.4).fixed_steps(static_cast<int64_t>(seed % 3)).with_scores();
@@ -113,7 +113,7 @@ TEST(RetrieveOnDevice, StopsHeadsAsAWhole) {
   uint64_t seed = 100;
   for (const auto layout : kLayouts) {
     for (const auto mask : kMaskKinds) {
-      if (layout == Layout::ragged && mask != MaskKind::none && mask != MaskKind::key_bias) continue;
+      if (layout == Layout::ragged && !testing::is_for_ragged(mask)) continue;
       const auto c = make_case(layout, mask, mask == MaskKind::none, ++seed, {3, 2, 5, 40, 12, 7});
       for (const auto& options : {RetrieveOptions().fixed_steps(2), RetrieveOptions().until_converged(),
                                   RetrieveOptions().update_steps_max({7, 3}).update_steps_eps({0.02, 0.0})}) {

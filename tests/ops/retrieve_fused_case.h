@@ -265,7 +265,7 @@ inline Sample draw(uint64_t seed) {
   shape.width = pick({1, 7, 16, 24, 32, 64, 70});
   const auto layout = kLayouts[random() % std::size(kLayouts)];
   auto mask = kMaskKinds[random() % std::size(kMaskKinds)];
-  if (layout == Layout::ragged && mask != MaskKind::key_bias) mask = MaskKind::none;
+  if (layout == Layout::ragged && !is_for_ragged(mask)) mask = MaskKind::none;
   Sample sample;
   sample.own_projection = random() % 2 == 0;
   const auto drawn = make_case(layout, mask, sample.own_projection, seed * 16, shape);

@@ -88,6 +88,7 @@ int64_t PlainOracle::keys(int64_t batch) const {
 
 /// What is added to a score; -inf excludes the key, which may then be anything.
 double PlainOracle::bias_of(const Row& at, int64_t key) const {
+  if (c_.call.is_causal && key > at.query) return -kInfinity;
   const auto& mask = c_.call.mask;
   double bias = 0;
   if (!c_.key_bias.empty()) bias = c_.key_bias[size(at.batch * c_.call.key_bias_batch + first_key(at.batch) + key)];

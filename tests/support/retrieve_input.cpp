@@ -40,8 +40,15 @@ const char* name_of(MaskKind kind) {
       return "key_bias";
     case MaskKind::everything:
       return "everything";
+    case MaskKind::causal:
+      return "causal";
   }
   return "";
+}
+
+/// Excludes the keys behind each query from a bias [.., L, S].
+at::Tensor causal(const at::Tensor& bias) {
+  return bias.masked_fill(at::ones({bias.size(-2), bias.size(-1)}, at::kBool).triu(1), -kInfinity);
 }
 
 void make_ragged(RetrieveCase& c, MaskKind mask, bool own_projection, uint64_t seed, const RetrieveShape& s) {
@@ -58,12 +65,14 @@ void make_ragged(RetrieveCase& c, MaskKind mask, bool own_projection, uint64_t s
   c.projection = own_projection ? padded(c.input.projection).values.transpose(1, 2).contiguous() : c.stored;
   const auto padding = padded(c.input.stored).padding_mask.unsqueeze(1).unsqueeze(1);  // [N, 1, 1, S]
   c.bias = at::zeros({s.batch, s.heads, s.queries, c.stored.size(2)}, at::kDouble);
-  if (mask == MaskKind::key_bias || mask == MaskKind::everything) {
+  if (mask == MaskKind::key_bias || mask == MaskKind::everything || mask == MaskKind::causal) {
     c.input.masks.key_bias = randn({total}, seed + 3);
     c.input.masks.key_bias.slice(0, 0, 1).fill_(-kInfinity);
     c.bias = c.bias + padded(c.input.masks.key_bias).values.unsqueeze(1).unsqueeze(1);
   }
   c.bias = c.bias.masked_fill(padding, -kInfinity);
+  c.input.masks.is_causal = mask == MaskKind::causal;
+  if (c.input.masks.is_causal) c.bias = causal(c.bias);
 }
 
 void add_masks(RetrieveCase& c, MaskKind mask, uint64_t seed, const RetrieveShape& s) {
@@ -87,12 +96,14 @@ void add_masks(RetrieveCase& c, MaskKind mask, uint64_t seed, const RetrieveShap
     c.input.masks.padding_mask[s.batch - 1].fill_(true);
     c.bias = c.bias.masked_fill(c.input.masks.padding_mask.unsqueeze(1).unsqueeze(1), -kInfinity);
   }
-  if (mask == MaskKind::key_bias || all) {
+  c.input.masks.is_causal = mask == MaskKind::causal;
+  if (mask == MaskKind::key_bias || all || c.input.masks.is_causal) {
     c.input.masks.key_bias = randn({s.batch, s.keys}, seed + 7);
-    c.input.masks.key_bias[0][s.keys - 1] = -kInfinity;
+    c.input.masks.key_bias[0][c.input.masks.is_causal ? 0 : s.keys - 1] = -kInfinity;
     c.input.masks.key_bias[s.batch - 1].fill_(-kInfinity);
     c.bias = c.bias + c.input.masks.key_bias.unsqueeze(1).unsqueeze(1);
   }
+  if (c.input.masks.is_causal) c.bias = causal(c.bias);
 }
 
 }  // namespace

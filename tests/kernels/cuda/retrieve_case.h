@@ -20,6 +20,7 @@ struct Retrieval {
   ElementType type = ElementType::float32;
   bool plain = false, shared_batch = false, shared_heads = false, key_bias = false;
   ScoreMask::Kind mask = ScoreMask::Kind::none;
+  bool causal = false;
   bool mask_of_head = true;   ///< otherwise all heads and queries of a batch element share it
   std::vector<int64_t> bags;  ///< sizes of ragged patterns; empty: they are not ragged
   float eps = 0.0f, dropout = 0.0f;
@@ -89,6 +90,7 @@ inline PlainCall draw(const Retrieval& r) {
   call.seed = kSeed;
   call.most_steps = r.steps;
   call.per_head = r.per_head;
+  call.is_causal = r.causal;
   if (!r.bags.empty()) p.offsets = offsets_of(r.bags);
   call.keys = p.is_ragged() ? p.offsets.back() : r.keys;
   const auto patterns = [&](Strided& at, int64_t width, uint32_t seed) {

@@ -59,6 +59,24 @@ inline const std::vector<RetrieveCase>& retrieve_cases() {
       {"excluded keys", [](Retrieval& r) { r.key_bias = true, r.width = 9; }},
       {"excluded keys, shared patterns", [](Retrieval& r) { r.key_bias = r.shared_batch = true, r.width = 9; }},
       {"excluded keys, dropout", [](Retrieval& r) { r.key_bias = true, r.dropout = 0.3f; }},
+      {"causal", [](Retrieval& r) { r.causal = true, r.queries = 70, r.width = 20; }},
+      {"causal, several tiles of both",
+       [](Retrieval& r) { r.causal = true, r.queries = 150, r.keys = 150, r.steps = 1; }},
+      {"causal, more keys than queries", [](Retrieval& r) { r.causal = true, r.queries = 20, r.keys = 150; }},
+      {"causal, more queries than keys", [](Retrieval& r) { r.causal = true, r.queries = 90, r.keys = 33; }},
+      {"causal, shared by all",
+       [](Retrieval& r) {
+         r.causal = r.shared_batch = r.shared_heads = true, r.queries = 41, r.keys = 100, r.width = 6;
+       }},
+      {"causal, boolean mask, excluded keys",
+       [](Retrieval& r) {
+         r.causal = r.key_bias = true, r.queries = 40, r.keys = 90;
+         r.mask = Kind::boolean;
+       }},
+      {"causal, ragged",
+       [](Retrieval& r) {
+         r.causal = true, r.bags = {3, 0, 150, 33}, r.batch = 4, r.queries = 80, r.width = 6, r.steps = 1;
+       }},
       {"ragged", ragged({3, 0, 70, 33}, false)},
       {"ragged, shared heads, excluded keys", ragged({3, 0, 70, 33}, true)},
       {"ragged, several tiles", ragged({3, 0, 150, 33, 1}, false)},
