@@ -5,6 +5,7 @@
 //   build/cpu/bin/hopfield_lm --attention both --type float64 --steps 100
 //   build/cpu/bin/hopfield_lm sample --model model.safetensors --prompt "The "
 
+#include "common/allocator.h"
 #include "common/console.h"
 #include "common/output_files.h"
 #include "common/report.h"
@@ -93,6 +94,7 @@ int sample(const SampleOptions& options) {
 int run(int argc, char** argv) {
   const auto request = parse_command_line(argc, argv);
   if (!request) return examples::kDone;
+  examples::keep_freed_memory();
   return request->sample ? sample(*request->sample) : train(request->train);
 }
 
