@@ -23,8 +23,8 @@ void BackwardTile::begin(int64_t set, int64_t first_row, int64_t end_row) {
   set_ = set;
   const auto& s = patterns_.sets()[set];
   count_ = std::min(kTileRows, end_row - first_row);
+  patterns_.find_rows(s, first_row, count_, rows_);
   for (int64_t i = 0; i < count_; ++i) {
-    rows_[i] = patterns_.row(s, first_row + i);
     beta_[i] = p_.beta[rows_[i].head];
     beta_gradient_[i] = 0.0f;
     float* carried = carried_.data() + i * padded_depth_;

@@ -65,8 +65,8 @@ void ForwardTile::begin(int64_t set, int64_t first_row) {
   set_ = set;
   const auto& s = patterns_.sets()[set];
   count_ = std::min(patterns_.tile_rows(s), s.rows - first_row);
+  patterns_.find_rows(s, first_row, count_, rows_);
   for (int64_t i = 0; i < count_; ++i) {
-    rows_[i] = patterns_.row(s, first_row + i);
     beta_[i] = p_.beta[rows_[i].head];
     steps_[i] = 0;
     residual_[i] = std::numeric_limits<float>::quiet_NaN();

@@ -14,8 +14,11 @@ PackedPatterns::PackedPatterns(const Call& call, bool backward, const Parallel& 
   padded_stored_ = padded(p.stored_width());
   padded_width_ = padded(p.width);
   const auto steps = p.heads > 0 ? *std::max_element(p.steps_max, p.steps_max + p.heads) : 0;
-  packed_rows_ =
-      p.is_pool() ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(kRowsWorthPacking / (steps + 1), 4);
+  const auto worth = [&](int64_t rows) {
+    return p.is_pool() ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(rows / (steps + 1), 4);
+  };
+  packed_rows_ = worth(kRowsWorthPacking);
+  few_packed_rows_ = worth(kRowsWorthPackingFew);
   const auto batches = p.shares_batch() ? std::min<int64_t>(p.batch, 1) : p.batch;
   const auto heads = p.shares_heads() ? std::min<int64_t>(p.heads, 1) : p.heads;
   const auto sharing = (p.shares_batch() ? p.batch : 1) * (p.shares_heads() ? p.heads : 1);
@@ -60,20 +63,29 @@ PackedPatterns::PackedPatterns(const Call& call, bool backward, const Parallel& 
            [&](int64_t i) { pack(pieces[i].set, pieces[i].first, pieces[i].count); });
 }
 
-Row PackedPatterns::row(const PatternSet& set, int64_t number) const {
+void PackedPatterns::find_rows(const PatternSet& set, int64_t first, int64_t count, Row* rows) const {
   const auto queries = set.queries, heads = call_.shares_heads() ? call_.heads : 1;
-  Row row;
-  row.batch = set.batch + number / (queries * heads);
-  row.head = set.head + number / queries % heads;
-  row.query = number % queries;
-  if (call_.has_ragged_queries()) {
-    row.place = call_.state_offsets[row.batch] + row.query;
-    row.index = row.place * call_.heads + row.head;
-  } else {
-    row.place = row.query;
-    row.index = (row.batch * call_.heads + row.head) * queries + row.query;
+  if (count <= 0) return;
+  // Rows follow each other, so that only the first one takes divisions.
+  Row row{};
+  row.query = first % queries;
+  row.head = set.head + first / queries % heads;
+  row.batch = set.batch + first / (queries * heads);
+  for (int64_t i = 0; i < count; ++i) {
+    if (call_.has_ragged_queries()) {
+      row.place = call_.state_offsets[row.batch] + row.query;
+      row.index = row.place * call_.heads + row.head;
+    } else {
+      row.place = row.query;
+      row.index = (row.batch * call_.heads + row.head) * queries + row.query;
+    }
+    rows[i] = row;
+    if (++row.query < queries) continue;
+    row.query = 0;
+    if (++row.head < set.head + heads) continue;
+    row.head = set.head;
+    ++row.batch;
   }
-  return row;
 }
 
 int64_t PackedPatterns::blocks(const PatternSet& set) const {

@@ -16,6 +16,8 @@ constexpr int64_t kMostTileRows = 128;
 /// Packing the patterns pays from this many rows on, where a row counts once for each step. Fewer rows work on the
 /// patterns as they lie in memory.
 constexpr int64_t kRowsWorthPacking = 40;
+/// The same for sets of no more keys than this.
+constexpr int64_t kRowsWorthPackingFew = 8, kFewKeys = 128;
 /// Keys are cut into chunks of chunk_rows(), and chunks are grouped into blocks. Partial sums are merged in the order
 /// of chunks and blocks, so that results do not depend on which thread computed them.
 constexpr int64_t kChunksInBlock = 16;
@@ -60,9 +62,12 @@ class PackedPatterns {
   PackedPatterns(const Call& call, bool backward, const Parallel& parallel);
 
   const std::vector<PatternSet>& sets() const { return sets_; }
-  Row row(const PatternSet& set, int64_t number) const;
-  /// Whether the tiles of a set work on packed copies of its patterns.
-  bool is_packed(const PatternSet& set) const { return set.rows >= packed_rows_; }
+  /// The rows of a set from number `first` on.
+  void find_rows(const PatternSet& set, int64_t first, int64_t count, Row* rows) const;
+  /// Whether the tiles of a set work on packed copies of its patterns. Small copies stay in the cache.
+  bool is_packed(const PatternSet& set) const {
+    return set.rows >= (set.keys <= kFewKeys ? few_packed_rows_ : packed_rows_);
+  }
   /// Whether a set is a single chunk, which a tile then takes once for all steps.
   bool is_one_chunk(const PatternSet& set) const { return set.keys > 0 && set.keys <= chunk_; }
   int64_t chunk_size() const { return chunk_; }
@@ -117,7 +122,7 @@ class PackedPatterns {
 
   const Call& call_;
   bool backward_;
-  int64_t chunk_, padded_stored_, padded_width_, packed_rows_;
+  int64_t chunk_, padded_stored_, padded_width_, packed_rows_, few_packed_rows_;
   std::vector<PatternSet> sets_;
   struct Packed {
     int64_t keys, keys_transposed, values, values_transposed;  ///< places in memory_

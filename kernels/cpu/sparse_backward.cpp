@@ -72,8 +72,8 @@ class SparseBackwardTile {
   void begin(const TileGroup& group, int64_t first_row) {
     const auto& set = patterns_.sets()[group.set];
     count_ = std::min(kTileRows, group.end_row - first_row);
+    patterns_.find_rows(set, first_row, count_, rows_);
     for (int64_t i = 0; i < count_; ++i) {
-      rows_[i] = patterns_.row(set, first_row + i);
       beta_gradient_[i] = 0.0f;
     }
     std::fill_n(carried_.data(), count_ * padded_depth_, 0.0f);

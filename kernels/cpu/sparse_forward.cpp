@@ -47,8 +47,8 @@ class SparseTile {
   void begin(int64_t set, int64_t first_row) {
     const auto& s = patterns_.sets()[set];
     count_ = std::min(kTileRows, s.rows - first_row);
+    patterns_.find_rows(s, first_row, count_, rows_);
     for (int64_t i = 0; i < count_; ++i) {
-      rows_[i] = patterns_.row(s, first_row + i);
       steps_[i] = 0;
       residual_[i] = kNaN;
       frozen_[i] = false;
