@@ -1,4 +1,5 @@
 #include "kernels/cpu/forward_tile.h"
+#include "kernels/cpu/small_forward.h"
 #include "kernels/cpu/sparse_forward.h"
 
 #include <algorithm>
@@ -125,6 +126,7 @@ class Together {
 
 void retrieve_forward(const Call& call, const Outputs& outputs, const Parallel& parallel) {
   if (call.separation == Separation::entmax) return sparse_forward(call, outputs, parallel);
+  if (is_small(call, outputs)) return small_forward(call, outputs, parallel);
   const PackedPatterns patterns(call, false, parallel);
   const auto tiles = patterns.tiles();
   const bool share_blocks = patterns.threads_share_tiles(tiles);

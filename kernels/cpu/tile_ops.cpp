@@ -10,6 +10,7 @@
 #include "kernels/cpu/tile_products-inl.h"
 #include "kernels/cpu/tile_rows-inl.h"
 #include "kernels/cpu/tile_scores-inl.h"
+#include "kernels/cpu/tile_small-inl.h"
 #include "kernels/cpu/tile_sparse-inl.h"
 // clang-format on
 
@@ -33,6 +34,7 @@ TileOps operations() {
   ops.association = association;
   ops.association_change = association_change;
   ops.softmax_gradient = softmax_gradient;
+  ops.small_association = small_association;
   ops.biased_scores = biased_scores;
   ops.select_scores = select_scores;
   ops.keep_scores = keep_scores;

@@ -35,6 +35,23 @@ struct ScoreTile {
   int64_t mask_stride;
 };
 
+/// Queries [rows, depth] and a set of few keys, with what one association of them gives. Depth and width are multiples
+/// of kPadding, and at least one key is there, or there are none and all results are those of nothing to attend to.
+struct SmallSet {
+  const float* queries;
+  int64_t query_row, rows, first_query;  ///< first_query: number of the first row, for the causal mask
+  float beta;
+  const float* keys;
+  int64_t key_row;
+  const float* values;
+  int64_t value_row, count;
+  int64_t depth, width;
+  bool is_causal;  ///< query l attends to the keys 0 .. l only
+  float* output;
+  int64_t output_row;
+  float *largest, *sum, *logsumexp;  ///< [rows]
+};
+
 /// Sums over the candidates of a row whose weights are r_i / R, r = [1 + z / c]_+^p, p = 1 / (alpha - 1), with
 /// z_i = (alpha - 1) (t_i - max t).
 struct PowerSums {
@@ -94,6 +111,10 @@ struct TileOps {
   /// dp <- p * (dp - mean + extra), with mean [rows] or, if that is null, the sum of p * dp.
   void (*softmax_gradient)(const float* p, float* dp, int64_t row_stride, int64_t rows, int64_t keys, const float* mean,
                            const float* extra);
+
+  /// The softmax of beta times the products of queries and keys, and what it reads out of the values.
+  /// @param scratch  (depth + count) * kPadding floats
+  void (*small_association)(const SmallSet&, float* scratch);
 
   // For associations most of whose weights are zero. Lists of scores and of keys have memory for kPadding more entries.
   /// Adds the biases to the scores, and writes the largest score of each row: -inf if all are excluded, NaN if one that

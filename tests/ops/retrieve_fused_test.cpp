@@ -3,6 +3,7 @@
 
 #include "retrieve_fused_case.h"
 #include "support/allocations.h"
+#include "support/close.h"
 
 #include <ATen/Parallel.h>
 
@@ -22,6 +23,7 @@ using testing::run;
 
 const Separation kSeparations[] = {Separation::softmax(), Separation::sparsemax(), Separation::entmax(1.3)};
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 void expect_same_bits(const Results& a, const Results& b, const std::string& name) {
   for (size_t i = 0; i < a.outputs.size(); ++i) EXPECT_TRUE(bitwise_equal(a.outputs[i], b.outputs[i])) << name << i;
@@ -74,6 +76,64 @@ TEST(Fused, ABagAloneEqualsTheBagInABatchBitByBit) {
             << "bag " << n << " result " << i << whole.name;
       }
     }
+  }
+}
+
+/// A single association with few keys has a kernel of its own.
+TEST(Fused, SmallSetsEqualTheComposite) {
+  uint64_t seed = 100;
+  for (const int64_t queries : {1, 5, 16, 17, 70}) {
+    for (const int64_t keys : {0, 1, 3, 8, 13, 64, 65}) {
+      for (const auto& [depth, width] : std::vector<std::pair<int64_t, int64_t>>{{16, 16}, {32, 48}, {48, 256}}) {
+        const auto name = c10::str(queries, " queries, ", keys, " keys, ", depth, " and ", width);
+        const auto run_with = [&](at::ScalarType type, Backend backend, bool causal) {
+          std::vector<at::Tensor> leaves;
+          const std::vector<std::vector<int64_t>> shapes{
+              {2, 3, queries, depth}, {2, 1, keys, depth}, {2, 1, keys, width}};
+          for (size_t i = 0; i < 3; ++i) leaves.push_back(randn(shapes[i], seed + i).to(type).requires_grad_(true));
+          Masks masks;
+          masks.is_causal = causal;
+          const RetrieveInput input{leaves[0], leaves[1], leaves[2], masks};
+          const auto options = RetrieveOptions().beta({0.3, -0.7, 1.1}).backend(backend);
+          const auto r = retrieve(input, options);
+          auto found = torch::autograd::grad({r.output.pow(2).sum() + r.logsumexp.clamp_min(-1e3).sum()}, leaves);
+          for (const bool differentiated : {true, false}) {
+            const at::AutoGradMode mode(differentiated);
+            const auto again = differentiated ? r : retrieve(input, options);
+            for (const auto& tensor : {again.output, again.state, again.logsumexp, again.converged.to(at::kFloat)}) {
+              found.push_back(tensor.detach());
+            }
+          }
+          return found;
+        };
+        for (const bool causal : {false, true}) {
+          const auto found = run_with(at::kFloat, Backend::fused, causal);
+          const auto expected = run_with(at::kDouble, Backend::composite, causal);
+          for (size_t i = 0; i < found.size(); ++i)
+            testing::expect_close(found[i], expected[i], name + c10::str(", ", i));
+        }
+        seed += 3;
+      }
+    }
+  }
+}
+
+TEST(Fused, SmallSetsWithNumbersThatAreNotFinite) {
+  const auto make = [](int64_t rows, uint64_t seed) { return randn({1, 1, rows, 16}, seed).to(at::kFloat); };
+  auto state = make(20, 1), stored = make(9, 2), values = make(9, 3);
+  state[0][0][3][0] = kNaN;
+  state[0][0][4].fill_(kInfinity);
+  state[0][0][5].fill_(-1e30);
+  stored[0][0][2].fill_(1e30);
+  values[0][0][7][1] = kInfinity;
+  for (const auto& input : {RetrieveInput{state, stored, values}, RetrieveInput{state, make(9, 2), make(9, 3)},
+                            RetrieveInput{make(20, 1), stored, values}}) {
+    const auto found = retrieve(input, RetrieveOptions().backend(Backend::fused));
+    const auto expected = retrieve(input, RetrieveOptions().backend(Backend::composite));
+    const auto finite = at::isfinite(expected.output);
+    EXPECT_TRUE(at::isfinite(found.output).equal(finite));
+    EXPECT_LT((found.output - expected.output).masked_select(finite).abs().max().item<double>(), 1e-5);
+    EXPECT_TRUE(at::isnan(found.logsumexp).equal(at::isnan(expected.logsumexp)));
   }
 }
 
