@@ -69,16 +69,22 @@ void BackwardTile::begin_step(int64_t step) {
   } else {
     load_rows(g_.output, ElementType::float32, rows_, count_, p_.width, a.incoming.data());
   }
+  // Of a single chunk, D is the sum of the very products, and the mean is not asked for.
+  const bool sums_products = patterns_.is_one_chunk(patterns_.sets()[set_]);
   for (int64_t i = 0; i < count_; ++i) {
     const auto number = rows_[i].index;
     a.largest[i] = g_.saved.sums[2 * (step * p_.rows() + number)];
     a.sum[i] = g_.saved.sums[2 * (step * p_.rows() + number) + 1];
     a.extra[i] = is_last() && g_.logsumexp != nullptr ? g_.logsumexp[number] : 0.0f;
     float* incoming = a.incoming.data() + i * a.incoming_row;
-    if (is_last()) {
+    if (is_last() && sums_products) {
+      a.mean[i] = 0.0f;
+    } else if (is_last()) {
       ops.load(g_.saved.output + number * p_.width, ElementType::float32, 0, 1, p_.width, total_.data());
       a.mean[i] = product(incoming, total_.data(), p_.width);
       if (g_.mass != nullptr && p_.dropout > 0) a.mean[i] += g_.mass[number] * g_.saved.mass[number];
+    } else if (passes(i, step_) && sums_products) {
+      a.mean[i] = 0.0f;
     } else if (passes(i, step_)) {
       if (p_.is_pool()) {
         ops.load(g_.saved.means + (step * p_.rows() + number) * p_.stored_width(), ElementType::float32, 0, 1,

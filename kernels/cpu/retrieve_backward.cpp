@@ -29,7 +29,12 @@ class Backward {
     if (groups().size() < kFewGroups && blocks > 1 && all_small) {
       run_together();
     } else {
-      parallel_(static_cast<int64_t>(groups().size()), [this](int64_t group) { run_group(groups()[group]); });
+      // Neighbouring groups in one task, where they are small, share the cost of its scratch memory.
+      const auto count = static_cast<int64_t>(groups().size()), in_task = std::clamp<int64_t>(count / 64, 1, 8);
+      parallel_((count + in_task - 1) / in_task, [&](int64_t task) {
+        std::vector<BackwardTile> tiles;
+        for (auto i = task * in_task; i < std::min(count, (task + 1) * in_task); ++i) run_group(groups()[i], tiles);
+      });
     }
     if (sums_.wanted()) write_patterns();
   }
@@ -59,10 +64,10 @@ class Backward {
     }
   }
 
-  void run_group(const TileGroup& group) const {
+  /// @param tiles  of the groups before, whose memory is used again
+  void run_group(const TileGroup& group, std::vector<BackwardTile>& tiles) const {
     const auto& set = patterns_.sets()[group.set];
     if (sums_.wanted() && !is_in_one_pass(set)) sums_.clear(group, 0, set.keys);
-    std::vector<BackwardTile> tiles;
     for (int64_t row = group.first_row; row < group.end_row; row += kTilesTogether * kTileRows) {
       begin_tiles(group, row, tiles);
       for (int64_t step = p_.most_steps; step >= 0; --step) {
