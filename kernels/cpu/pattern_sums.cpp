@@ -27,7 +27,7 @@ PatternSums::PatternSums(const Call& call, const Gradients& gradients, const Pac
 }
 
 int64_t PatternSums::groups_of(const PatternSet& set) const {
-  constexpr int64_t kEnoughGroups = 32, kMostKeys = 1 << 16;
+  constexpr int64_t kEnoughGroups = 16, kMostKeys = 1 << 16;
   const auto sets = static_cast<int64_t>(patterns_.sets().size());
   const auto most = std::min((kEnoughGroups + sets - 1) / sets, kMostKeys / std::max<int64_t>(set.keys, 1));
   return std::clamp<int64_t>(set.rows / (kTilesTogether * kTileRows), 1, std::clamp<int64_t>(most, 1, 8));
