@@ -42,6 +42,7 @@ void add_options(CLI::App& app, Options& o) {
              "Inverse temperature, by default 1 / sqrt(hidden) (latch), 1 (bits)");
   add_choice(app, "--bias-pattern", o.bias_pattern, {"yes", "no"},
              "One trained pattern beside the stored ones, by default no (latch), yes (bits)");
+  add_number(app, "--dropout", o.dropout, examples::kProbability, "Dropout of the association");
   add_number(app, "--lr", o.lr, examples::kAboveZero, "Learning rate of AdamW");
   examples::add_seed(app, "--seed", o.seed, "Seed of the data, the weights and the order of the samples");
   add_file(app, "--chart", o.chart, {".png", ".svg"}, "Picture of the accuracy over the epochs");

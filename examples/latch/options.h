@@ -18,7 +18,7 @@ struct Options {
   std::optional<int64_t> heads, hidden, update_steps;
   std::optional<double> beta;
   std::optional<std::string> bias_pattern;
-  double lr = 1e-3;
+  double lr = 1e-3, dropout = 0;
   uint64_t seed = 0;
   std::string chart, json;
   std::string command;  // the whole command line

@@ -45,6 +45,7 @@ Task latch_task(const Options& o) {
                            .seed(o.seed);
   const data::LatchSequenceSet set(options);
   auto task = make_task("latch", set.data(), set.targets(), o.seed);
+  task.dropout = o.dropout;
   task.epochs = o.epochs.value_or(20);
   task.heads = o.heads.value_or(1);
   task.hidden = o.hidden.value_or(o.characters);
@@ -61,6 +62,7 @@ Task bits_task(const Options& o) {
                            .seed_data(o.seed + 1);
   const data::BitPatternSet set(options);
   auto task = make_task("bits", set.data(), set.targets(), o.seed);
+  task.dropout = o.dropout;
   task.epochs = o.epochs.value_or(250);
   task.heads = o.heads.value_or(8);
   task.hidden = o.hidden.value_or(16);
@@ -74,7 +76,7 @@ template <typename LayerOptions>
 LayerOptions layer_options(const Task& task) {
   LayerOptions options(task.data.size(2));
   options.num_heads(task.heads).hidden_size(task.hidden).update_steps_max(task.update_steps).scaling(task.beta);
-  options.concat_bias_pattern(task.has_bias_pattern);
+  options.concat_bias_pattern(task.has_bias_pattern).dropout(task.dropout);
   return options;
 }
 
@@ -115,6 +117,7 @@ Outcome outcome_of(const at::Tensor& logits, const at::Tensor& labels) {
 Epoch train_epoch(Network& network, const Task& task, torch::optim::AdamW& optimizer, at::Generator generator,
                   const Options& o) {
   Epoch epoch;
+  network.module()->train();
   const auto order = at::randperm(task.trained, generator, at::kLong);
   const auto count = static_cast<double>(task.trained);
   for (int64_t first = 0; first < task.trained; first += o.batch) {
@@ -128,6 +131,7 @@ Epoch train_epoch(Network& network, const Task& task, torch::optim::AdamW& optim
     epoch.loss += loss.item<double>() * static_cast<double>(chosen.size(0)) / count;
     epoch.accuracy += right / count;
   }
+  network.module()->eval();
   const at::NoGradGuard no_grad;
   const auto labels = task.labels.slice(0, task.trained);
   const auto [loss, right] = outcome_of(network.logits(task.data.slice(0, task.trained)), labels);

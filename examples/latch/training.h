@@ -21,6 +21,7 @@ struct Task {
   // Of the layer.
   int64_t heads = 1, hidden = 0, update_steps = 0;
   double beta = 0;
+  double dropout = 0;
   bool has_bias_pattern = false;  // one trained pattern beside the stored ones, which a query attends to if none fits
 };
 

@@ -58,6 +58,7 @@ class LatchTest(programs.ProgramTest):
             (["--bits", 3, "--signals", 7], ["--signals", "2^bits - 1 = 7", "got 7"]),
             (["--beta", -1], ["--beta", "above 0"]),
             (["--lr", 0], ["--lr", "above 0"]),
+            (["--dropout", 2], ["--dropout", "from 0 to 1", "'2'"]),
             (["--batch", "many"], ["--batch", "'many'"]),
             (["--chart", "l.gif"], ["--chart", ".png or .svg"]),
             (["--json", "none/r.json"], ["--json", "existing folder"]),
